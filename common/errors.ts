@@ -1,0 +1,56 @@
+import { inspect } from 'node:util';
+
+/**
+ * A failure that trying again can't mend: the user has to change something. It is shown to the user (condition,
+ * exit message) and not retried until the object changes.
+ */
+export class TerminalError extends Error {
+  override readonly name: string = 'TerminalError';
+}
+
+/** Input that isn't as it must be. Names the field, the value and the remedy. */
+export class InvalidInputError extends TerminalError {
+  override readonly name = 'InvalidInputError';
+  readonly field: string;
+
+  /**
+   * @param field - path of the field as the user wrote it, for example `spec.tasks.count`.
+   * @param problem - what is wrong with which value, for example `must be at most 10000, not 20000`.
+   */
+  constructor(field: string, problem: string, options?: ErrorOptions) {
+    super(`${field}: ${problem}`, options);
+    this.field = field;
+  }
+}
+
+/** An invariant of our own doesn't hold: a bug. The process should end rather than go on with a broken state. */
+export class AssertionError extends Error {
+  override readonly name = 'AssertionError';
+}
+
+/** @throws {AssertionError} when `condition` is false. */
+export function assert(condition: boolean, message: string): asserts condition {
+  if (!condition) throw new AssertionError(message);
+}
+
+/** The message of anything thrown, with the messages of its causes, at most 8 deep. */
+export function describeError(thrown: unknown): string {
+  const parts: string[] = [];
+  let current: unknown = thrown;
+  for (let depth = 0; depth < 8 && current !== undefined && current !== null; depth++) {
+    const message = current instanceof Error ? current.message || current.name : textOf(current);
+    if (parts.at(-1)?.includes(message) !== true) parts.push(message);
+    current = current instanceof Error ? current.cause : undefined;
+  }
+  return parts.join(': ');
+}
+
+function textOf(thrown: unknown): string {
+  return typeof thrown === 'string' ? thrown : inspect(thrown, { depth: 2, breakLength: Infinity });
+}
+
+/** The `code` of a Node.js system error such as `ENOENT`; undefined for anything else. */
+export function systemErrorCode(thrown: unknown): string | undefined {
+  if (!(thrown instanceof Error) || !('code' in thrown)) return undefined;
+  return typeof thrown.code === 'string' ? thrown.code : undefined;
+}
