@@ -1,0 +1,99 @@
+/**
+ * `make test`: verify, then every tier of tests, with progress, and a plain last line `N passed, N failed`.
+ * A tier that fails doesn't stop the next, so that one run tells all there is to mend.
+ */
+import { spawn } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { parseArgs } from 'node:util';
+import { describeError } from '#common/errors.ts';
+
+interface Counts {
+  passed: number;
+  failed: number;
+  skipped: number;
+}
+
+/** The fields of jest's `--json` report that are counted here. */
+interface JestReport {
+  numPassedTests: number;
+  numFailedTests: number;
+  numPendingTests: number;
+  numTodoTests: number;
+  numRuntimeErrorTestSuites: number;
+}
+
+const tiers = ['unit', 'sim', 'envtest', 'e2e'] as const;
+const { positionals } = parseArgs({ allowPositionals: true });
+const chosen = positionals.length === 0 ? ['verify', ...tiers] : positionals;
+const started = Date.now();
+const scratch = mkdtempSync(path.join(tmpdir(), 'xtreemos-test-'));
+const total: Counts = { passed: 0, failed: 0, skipped: 0 };
+const lines: string[] = [];
+
+try {
+  for (const [index, step] of chosen.entries()) {
+    const begin = Date.now();
+    console.log(`\n=== ${step} (${index + 1} of ${chosen.length}, ${minutes(started)} min so far)`);
+    const counts = step === 'verify' ? await verify() : await tier(step);
+    total.passed += counts.passed;
+    total.failed += counts.failed;
+    total.skipped += counts.skipped;
+    lines.push(
+      `  ${step.padEnd(8)} ${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped, ${minutes(begin)} min`,
+    );
+  }
+} finally {
+  rmSync(scratch, { recursive: true, force: true });
+}
+console.log(`\n${lines.join('\n')}\n`);
+console.log(`${total.passed} passed, ${total.failed} failed${total.skipped > 0 ? `, ${total.skipped} skipped` : ''}`);
+process.exitCode = total.failed === 0 && total.passed > 0 ? 0 : 1;
+
+async function verify(): Promise<Counts> {
+  const status = await run('make', ['verify']);
+  return { passed: status === 0 ? 1 : 0, failed: status === 0 ? 0 : 1, skipped: 0 };
+}
+
+async function tier(name: string): Promise<Counts> {
+  const output = path.join(scratch, `${name}.json`);
+  const serial = name === 'envtest' || name === 'e2e' ? ['--runInBand'] : [];
+  const jest = ['--experimental-vm-modules', '--disable-warning=ExperimentalWarning', 'node_modules/jest/bin/jest.js'];
+  const status = await run(process.execPath, [
+    ...jest,
+    '--selectProjects',
+    name,
+    ...serial,
+    '--passWithNoTests',
+    '--json',
+    `--outputFile=${output}`,
+  ]);
+  try {
+    const report = JSON.parse(readFileSync(output, 'utf8')) as JestReport;
+    const failed = report.numFailedTests + report.numRuntimeErrorTestSuites;
+    // A jest that ends badly without a failed test (a crash in set-up or tear-down) is a failure all the same.
+    return {
+      passed: report.numPassedTests,
+      failed: failed === 0 && status !== 0 ? 1 : failed,
+      skipped: report.numPendingTests + report.numTodoTests,
+    };
+  } catch (error) {
+    console.error(`No report of the ${name} tests: ${describeError(error)}`);
+    return { passed: 0, failed: 1, skipped: 0 };
+  }
+}
+
+/** Runs a command with its output shown; jest's JSON on stdout is dropped since it is read from its file. */
+async function run(command: string, args: string[]): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const jsonOnStdout = args.includes('--json');
+    const child = spawn(command, args, { stdio: ['ignore', jsonOnStdout ? 'ignore' : 'inherit', 'inherit'] });
+    child.on('error', reject);
+    child.on('exit', (code, signal) => resolve(signal === null ? (code ?? 1) : 1));
+  });
+}
+
+function minutes(since: number): string {
+  return ((Date.now() - since) / 60_000).toFixed(1);
+}
