@@ -1,0 +1,266 @@
+import type { z } from 'zod';
+import type { Kind } from '#runtime/kind.ts';
+import type { KubeObject } from '#runtime/types.ts';
+import { conditions, defineCondition } from './conditions.ts';
+import { describeKind, group, runtimeKind } from './kind.ts';
+import {
+  choice,
+  dictionary,
+  dnsLabel,
+  generation,
+  integer,
+  listMap,
+  listSet,
+  object,
+  quantity,
+  text,
+  timestamp,
+  union,
+  variant,
+} from './vocabulary.ts';
+
+/** `vo-` and the name of a virtual organization make a namespace, so 60 characters are left. */
+const virtualOrganizationNameMax = 60;
+
+/** Room for some ten root certificates with long keys. */
+const trustBundleMaxLength = 65_536;
+
+/** Whether all nodes of a site do what they should. */
+export const nodesReady = defineCondition('NodesReady', 'Every node of the site is ready and takes new work.', {
+  AllNodesReady: 'Surfaces when every node is ready and schedulable.',
+  SomeNodesNotReady:
+    'Surfaces when at least one node is ready and schedulable and at least one is not; the message names some.',
+  NoNodesReady: 'Surfaces when the cluster has nodes, but none is both ready and schedulable.',
+  NoNodes: 'Surfaces when the cluster has no node at all.',
+  PeeringUnsupported: 'Surfaces on a peer: its nodes are not known, since this version does not connect peers.',
+  NotThisSite: 'Surfaces on a Local site that is not the one of this cluster: nothing is known of it here.',
+});
+
+/** The summary of a Site. */
+export const siteReady = defineCondition('Ready', 'Summary: the site can run work.', {
+  NodesAvailable: 'Surfaces when at least one node is ready and schedulable.',
+  NoNodesAvailable: 'Surfaces when no node is both ready and schedulable, or there are none; see `NodesReady`.',
+  PeeringUnsupported:
+    'Surfaces on a Site of type Peer: this version keeps the object but does not connect peers. Upgrade to a version that does, or delete the Site.',
+  NotThisSite:
+    'Surfaces on a Site of type Local whose name is not the one that the operator was given (`--site-name`, chart value `site.name`). Delete it, or use type Peer.',
+});
+
+const resources = (about: string): ReturnType<typeof dictionary<ReturnType<typeof quantity>>> =>
+  dictionary(about, quantity('How much of the resource, as a Kubernetes quantity.'), {
+    maxProperties: 64,
+    keyMaxLength: 317,
+  });
+
+const attributes = dictionary(
+  'What the site says of itself, by attribute name; jobs and placement rules select on it. Well known are `country` (two capital letters, ISO 3166-1) and `organization`.',
+  text('Value of the attribute.', { maxLength: 253 }),
+  {
+    maxProperties: 32,
+    keyMaxLength: 63,
+    rules: [
+      {
+        rule: "self.all(key, key.size() > 63 || key.matches('^[a-z][A-Za-z0-9]*([._-][A-Za-z0-9]+)*$'))",
+        message:
+          'each attribute name must start with a lower-case letter and consist of letters and digits, with single dots, underscores or hyphens between them',
+      },
+      {
+        rule: "!('country' in self) || self['country'].matches('^[A-Z]{2}$')",
+        message: 'country must be two capital letters (ISO 3166-1 alpha-2), for example FR',
+      },
+    ],
+  },
+);
+
+const limits = object(
+  'What one virtual organization may use of this site at most. What is left out is not limited here.',
+  {
+    cpu: quantity('CPU that its pods may request together, for example `64`.').optional(),
+    memory: quantity('Memory that its pods may request together, for example `256Gi`.').optional(),
+    storage: quantity('Storage that its volumes may request together, for example `10Ti`.').optional(),
+    jobs: integer('Executions that may run or wait here at the same time.', { min: 0, max: 1_000_000 }).optional(),
+  },
+);
+
+const acceptedVirtualOrganization = object('A virtual organization that may use this site.', {
+  name: dnsLabel('Name of the VirtualOrganization.', { maxLength: virtualOrganizationNameMax }),
+  limits: limits.optional(),
+});
+
+const isolation = listSet(
+  'Ways to keep pods of different members apart that this site offers, from weakest to strongest. A virtual organization states the least it wants.',
+  choice('One way.', {
+    Namespace: 'a namespace with default-deny network and Pod Security `restricted`.',
+    UserNamespace: 'also a user namespace per pod.',
+    Sandbox: 'also a sandboxed runtime (a RuntimeClass).',
+    DedicatedNode: 'also nodes that no other virtual organization uses at the time.',
+  }),
+  { maxItems: 4 },
+);
+
+const localSite = object('The cluster that the operator runs in, as its owner describes it.', {
+  attributes: attributes.default({}),
+  acceptedVirtualOrganizations: listMap(
+    'Virtual organizations that may use this site, each with its limits. None by default: the owner of a site has the last word.',
+    acceptedVirtualOrganization,
+    { maxItems: 256, keys: ['name'] },
+  ).default([]),
+  isolation: isolation.default(['Namespace']),
+});
+
+const peerSite = object('Another cluster that runs XtreemOS.', {
+  address: text(
+    'Host and port of its gateway, for example `gateway.example.org:7443`. An IPv6 address stands in brackets.',
+    {
+      minLength: 3,
+      maxLength: 259,
+      pattern:
+        /^([A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?(\.[A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?)*|\[[0-9A-Fa-f:.]+\]):[1-9][0-9]{0,4}$/,
+      patternMeans: 'use host:port, for example gateway.example.org:7443',
+    },
+  ),
+  trustDomain: text(
+    'Its trust domain (SPIFFE): certificates of the peer are accepted under this name only. It can not change: delete the Site and join the peer again.',
+    {
+      minLength: 1,
+      maxLength: 255,
+      pattern: /^[a-z0-9._-]+$/,
+      patternMeans: 'use lower-case letters, digits, dots, hyphens and underscores',
+      rules: [
+        { rule: 'self == oldSelf', message: 'trustDomain can not change: delete the Site and join the peer again' },
+      ],
+    },
+  ),
+  trustBundle: text(
+    'Its root certificates, PEM, one after another. They are used for this peer alone and are never merged with those of another site.',
+    {
+      minLength: 1,
+      maxLength: trustBundleMaxLength,
+      pattern: /^-----BEGIN CERTIFICATE-----\r?\n/,
+      patternMeans: 'use PEM, starting with -----BEGIN CERTIFICATE-----',
+    },
+  ),
+});
+
+const spec = union(
+  'What the owner of this cluster says of the site.',
+  'type',
+  [
+    object('The local site.', {
+      type: variant('Local', 'the cluster that the operator runs in; `local` describes it.'),
+      local: localSite,
+    }),
+    object('A peer.', {
+      type: variant('Peer', 'another cluster; `peer` says how to reach and to trust it.'),
+      peer: peerSite,
+    }),
+  ],
+  {
+    rules: [
+      {
+        rule: 'self.type == oldSelf.type',
+        message: 'type can not change: delete the Site and create it anew',
+        fieldPath: '.type',
+      },
+    ],
+  },
+);
+
+const status = object('What the operator observes. Only the operator writes it.', {
+  observedGeneration: generation('The `metadata.generation` that this status is about.').optional(),
+  conditions: conditions.optional(),
+  nodes: object('Nodes of the site.', {
+    count: integer('How many there are.', { min: 0, max: 1_000_000 }),
+    ready: integer('How many are ready and schedulable.', { min: 0, max: 1_000_000 }),
+  }).optional(),
+  capacity: resources('Sum of what the nodes have, by resource name.').optional(),
+  allocatable: resources(
+    'Sum of what pods can have on the nodes that are ready and schedulable, by resource name.',
+  ).optional(),
+  kubernetesVersion: text('Version of the API server, for example `v1.36.3`.', { maxLength: 64 }).optional(),
+  xtreemosVersion: text('Version of the operator that wrote this status.', { maxLength: 64 }).optional(),
+  lastSeenTime: timestamp('When the site was last heard of; refreshed about once a minute.').optional(),
+});
+
+/** A site: the cluster that the operator runs in, or a peer. */
+export const siteDefinition = describeKind({
+  group,
+  version: 'v1alpha1',
+  kind: 'Site',
+  plural: 'sites',
+  singular: 'site',
+  shortNames: [],
+  categories: ['xtreemos'],
+  namespaced: false,
+  about:
+    'A Site is a Kubernetes cluster that takes part. The local one stands for the cluster that the operator runs in: the operator makes it, its owner edits it. Others are peers. Each site is whole on its own; there is no hub.',
+  spec,
+  status,
+  rules: [
+    {
+      rule: 'self.metadata.name.size() <= 63',
+      message: 'a Site is named in labels, so its name must have at most 63 characters',
+    },
+  ],
+  columns: [
+    { name: 'Type', type: 'string', jsonPath: '.spec.type', description: 'Local or Peer.' },
+    {
+      name: 'Ready',
+      type: 'string',
+      jsonPath: '.status.conditions[?(@.type=="Ready")].status',
+      description: 'Whether the site can run work.',
+    },
+    {
+      name: 'Reason',
+      type: 'string',
+      jsonPath: '.status.conditions[?(@.type=="Ready")].reason',
+      description: 'Why it can or can not.',
+      priority: 1,
+    },
+    { name: 'Nodes', type: 'integer', jsonPath: '.status.nodes.count', description: 'How many nodes there are.' },
+    {
+      name: 'Available',
+      type: 'integer',
+      jsonPath: '.status.nodes.ready',
+      description: 'How many nodes are ready and schedulable.',
+    },
+    { name: 'CPU', type: 'string', jsonPath: '.status.allocatable.cpu', description: 'CPU for pods on those nodes.' },
+    {
+      name: 'Memory',
+      type: 'string',
+      jsonPath: '.status.allocatable.memory',
+      description: 'Memory for pods on those nodes.',
+    },
+    {
+      name: 'Kubernetes',
+      type: 'string',
+      jsonPath: '.status.kubernetesVersion',
+      description: 'Version of the API server.',
+    },
+    {
+      name: 'XtreemOS',
+      type: 'string',
+      jsonPath: '.status.xtreemosVersion',
+      description: 'Version of the operator.',
+      priority: 1,
+    },
+    { name: 'Address', type: 'string', jsonPath: '.spec.peer.address', description: 'Gateway of a peer.', priority: 1 },
+    { name: 'Seen', type: 'date', jsonPath: '.status.lastSeenTime', description: 'When it was last heard of.' },
+    { name: 'Age', type: 'date', jsonPath: '.metadata.creationTimestamp', description: 'When the object was made.' },
+  ],
+  conditions: [siteReady, nodesReady],
+});
+
+/** The desired state of a Site. */
+export type SiteSpec = z.infer<typeof spec>;
+/** The observed state of a Site. */
+export type SiteStatus = z.infer<typeof status>;
+
+/** A Site object. */
+export interface Site extends KubeObject {
+  spec: SiteSpec;
+  status?: SiteStatus | undefined;
+}
+
+/** The kind Site, for the runtime. */
+export const sites: Kind<Site> = runtimeKind<Site>(siteDefinition);

@@ -1,0 +1,5 @@
+GENERATORS += generate-crds
+
+.PHONY: generate-crds
+generate-crds: deps ## Regenerate the CRDs, their JSON schemas and the reference from crds/src
+	@node hack/generate-crds.ts
