@@ -42,6 +42,8 @@ export const siteReady = defineCondition('Ready', 'Summary: the site can run wor
   NoNodesAvailable: 'Surfaces when no node is both ready and schedulable, or there are none; see `NodesReady`.',
   PeeringUnsupported:
     'Surfaces on a Site of type Peer: this version keeps the object but does not connect peers. Upgrade to a version that does, or delete the Site.',
+  NameTaken:
+    'Surfaces on a Site of type Peer that bears the name which the operator was given for the local site (`--site-name`). Delete it: the operator then makes the local Site.',
   NotThisSite:
     'Surfaces on a Site of type Local whose name is not the one that the operator was given (`--site-name`, chart value `site.name`). Delete it, or use type Peer.',
 });

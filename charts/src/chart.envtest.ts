@@ -1,0 +1,237 @@
+/** The rendered chart with the real Helm, and on a real API server (without nodes: no pod starts here, e2e/suites/install does that). */
+import { execFile } from 'node:child_process';
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { promisify } from 'node:util';
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { type AloneControlPlane, startControlPlane } from '#sites/control-plane.ts';
+import { KubeClient, waitFor } from '#sites/kube-client.ts';
+import { ensureTools } from '#sites/tools.ts';
+import YAML from 'yaml';
+
+const run = promisify(execFile);
+const chart = path.resolve(import.meta.dirname, '../xtreemos');
+const namespace = 'xtreemos-system';
+const crdPath = '/apis/apiextensions.k8s.io/v1/customresourcedefinitions/sites.xtreemos.io';
+const sitesPath = '/apis/xtreemos.io/v1alpha1/sites';
+
+interface Manifest {
+  readonly kind: string;
+  readonly metadata: { readonly name: string; readonly annotations?: Readonly<Record<string, string>> };
+  readonly spec: Readonly<Record<string, unknown>>;
+}
+
+let scratch: string;
+let helmPath: string;
+let plane: AloneControlPlane;
+let client: KubeClient;
+
+beforeAll(async () => {
+  scratch = mkdtempSync(path.join(tmpdir(), 'xtreemos-chart-'));
+  helmPath = (await ensureTools(['helm'])).path('helm');
+  plane = await startControlPlane({ dir: path.join(scratch, 'plane'), name: 'chart' });
+  client = new KubeClient(plane.credentials);
+  await client.json('POST', '/api/v1/namespaces', {
+    body: {
+      apiVersion: 'v1',
+      kind: 'Namespace',
+      metadata: { name: namespace, labels: { 'pod-security.kubernetes.io/enforce': 'restricted' } },
+    },
+  });
+}, 600_000);
+
+afterAll(async () => {
+  client.close();
+  await plane.stop();
+  rmSync(scratch, { recursive: true, force: true });
+});
+
+/** Runs Helm with folders of its own. @throws with what Helm printed. */
+async function helm(...args: string[]): Promise<string> {
+  const home = path.join(scratch, 'helm');
+  mkdirSync(home, { recursive: true });
+  const env = { ...process.env, HOME: home, XDG_CACHE_HOME: home, XDG_CONFIG_HOME: home, XDG_DATA_HOME: home };
+  const { stdout } = await run(helmPath, args, {
+    env: { ...env, KUBECONFIG: plane.kubeconfigPath },
+    timeout: 60_000,
+    maxBuffer: 16 * 1024 * 1024,
+  });
+  return stdout;
+}
+
+async function rendered(...args: string[]): Promise<Manifest[]> {
+  const text = await helm('template', 'grid', chart, '--namespace', namespace, ...args);
+  return YAML.parseAllDocuments(text)
+    .map((document) => document.toJS() as Manifest | null)
+    .filter((manifest) => manifest !== null);
+}
+
+const kindsOf = (manifests: readonly Manifest[]): string[] => manifests.map((manifest) => manifest.kind).sort();
+const find = (manifests: readonly Manifest[], kind: string): Manifest | undefined =>
+  manifests.find((manifest) => manifest.kind === kind);
+
+test('helm lint is content, strictly', async () => {
+  expect(await helm('lint', '--strict', chart)).toContain('0 chart(s) failed');
+});
+
+describe('helm template', () => {
+  test('renders everything by default', async () => {
+    expect(kindsOf(await rendered())).toEqual([
+      'ClusterRole',
+      'ClusterRoleBinding',
+      'CustomResourceDefinition',
+      'Deployment',
+      'FlowSchema',
+      'NetworkPolicy',
+      'PodDisruptionBudget',
+      'PriorityClass',
+      'PriorityLevelConfiguration',
+      'Role',
+      'RoleBinding',
+      'Service',
+      'ServiceAccount',
+    ]);
+  });
+
+  test('leaves out what is switched off', async () => {
+    const off = [
+      'crds.install',
+      'flowControl.enabled',
+      'networkPolicy.enabled',
+      'priorityClass.create',
+      'metrics.service',
+    ];
+    const manifests = await rendered(
+      ...off.flatMap((name) => ['--set', `${name}=false`]),
+      '--set',
+      'operator.replicas=1',
+    );
+    expect(kindsOf(manifests)).toEqual([
+      'ClusterRole',
+      'ClusterRoleBinding',
+      'Deployment',
+      'Role',
+      'RoleBinding',
+      'ServiceAccount',
+    ]);
+    const { spec } = find(manifests, 'Deployment') as unknown as { spec: { template: { spec: object } } };
+    expect(spec.template.spec).toMatchObject({ priorityClassName: '' });
+  });
+
+  test('carries every value to its place', async () => {
+    const values = path.join(scratch, 'values.yaml');
+    const given = {
+      fullnameOverride: 'grid-operator',
+      image: { repository: 'registry.example.org/x', digest: `sha256:${'a'.repeat(64)}`, pullPolicy: 'Always' },
+      imagePullSecrets: [{ name: 'registry' }],
+      site: { name: 'rennes', attributes: { country: 'FR', organization: 'Say "hello": {{ no }}' } },
+      operator: {
+        replicas: 3,
+        logLevel: 'debug',
+        leaseDurationSeconds: 7,
+        siteHeartbeatSeconds: 9,
+        resources: { requests: { cpu: 1 }, limits: {} },
+        nodeSelector: { 'kubernetes.io/os': 'linux' },
+        tolerations: [{ key: 'a', operator: 'Exists' }],
+        podAnnotations: { note: 'true' },
+      },
+      serviceAccount: { annotations: { role: 'x' } },
+      networkPolicy: { apiServerPorts: [7777] },
+      metrics: { from: [{ namespaceSelector: { matchLabels: { a: 'b' } } }] },
+    };
+    writeFileSync(values, YAML.stringify(given));
+    const manifests = await rendered('--values', values);
+    expect(find(manifests, 'Deployment')).toMatchObject({
+      metadata: { name: 'grid-operator', namespace },
+      spec: {
+        replicas: 3,
+        template: {
+          metadata: { annotations: { note: 'true' } },
+          spec: {
+            imagePullSecrets: [{ name: 'registry' }],
+            nodeSelector: { 'kubernetes.io/os': 'linux' },
+            tolerations: [{ key: 'a', operator: 'Exists' }],
+            containers: [
+              {
+                image: `registry.example.org/x@sha256:${'a'.repeat(64)}`,
+                imagePullPolicy: 'Always',
+                resources: { requests: { cpu: 1 } },
+                args: [
+                  'operator',
+                  '--site-name=rennes',
+                  '--site-attributes=country=FR,organization=Say "hello": {{ no }}',
+                  '--site-heartbeat-ms=9000',
+                  '--lease-name=grid-operator',
+                  '--lease-duration-ms=7000',
+                  '--log-level=debug',
+                ],
+              },
+            ],
+          },
+        },
+      },
+    });
+    expect(find(manifests, 'ServiceAccount')?.metadata.annotations).toEqual({ role: 'x' });
+    expect(find(manifests, 'NetworkPolicy')?.spec).toMatchObject({
+      ingress: [{ from: [{ namespaceSelector: { matchLabels: { a: 'b' } } }] }, {}],
+      egress: [{}, { ports: [{ port: 7777, protocol: 'TCP' }] }],
+    });
+  });
+
+  test.each([
+    ['an unknown value', 'operator.replica=3', /additional properties 'replica' not allowed/],
+    ['too many replicas', 'operator.replicas=99', /\/operator\/replicas/],
+    ['a level that does not exist', 'operator.logLevel=loud', /\/operator\/logLevel/],
+    ['a site name in capitals', 'site.name=Rennes', /\/site\/name/],
+    ['an attribute that would break the list', 'site.attributes.a=b\\,c', /\/site\/attributes\/a/],
+  ])('refuses %s and names it', async (_, setting, message) => {
+    await expect(rendered('--set', setting)).rejects.toThrow(message);
+  });
+});
+
+describe('on a real API server', () => {
+  test('installs into a namespace that enforces Pod Security "restricted"', async () => {
+    const older = path.join(scratch, 'older');
+    cpSync(chart, older, { recursive: true });
+    const file = path.join(older, 'templates/crd-sites.yaml');
+    const content = readFileSync(file, 'utf8');
+    const without = content.replace(/^( +)xtreemosVersion:\n(?:\1 +.*\n)+/m, '');
+    expect(without).not.toBe(content);
+    writeFileSync(file, without);
+    const notes = await helm('install', 'grid', older, '--namespace', namespace);
+    expect(notes).toContain('kubectl get site local --watch');
+    const stored = JSON.stringify(await client.json('GET', crdPath));
+    expect(stored).not.toContain('"xtreemosVersion":{');
+  });
+
+  test('helm upgrade upgrades the CustomResourceDefinition and keeps objects', async () => {
+    await client.json('POST', sitesPath, {
+      body: {
+        apiVersion: 'xtreemos.io/v1alpha1',
+        kind: 'Site',
+        metadata: { name: 'mine' },
+        spec: { type: 'Local', local: {} },
+      },
+    });
+    await helm('upgrade', 'grid', chart, '--namespace', namespace);
+    expect(JSON.stringify(await client.json('GET', crdPath))).toContain('"xtreemosVersion":{');
+    expect(await client.find(`${sitesPath}/mine`)).toBeDefined();
+  });
+
+  test('helm uninstall leaves the CustomResourceDefinition and the objects, and installing again takes them over', async () => {
+    await helm('uninstall', 'grid', '--namespace', namespace);
+    expect(await client.find(`/apis/apps/v1/namespaces/${namespace}/deployments/grid-xtreemos`)).toBeUndefined();
+    expect(await client.find('/apis/rbac.authorization.k8s.io/v1/clusterroles/grid-xtreemos')).toBeUndefined();
+    expect(await client.find(`${sitesPath}/mine`)).toBeDefined();
+    await helm('install', 'grid', chart, '--namespace', namespace);
+    expect(await client.find(`${sitesPath}/mine`)).toBeDefined();
+  });
+
+  test('helm uninstall deletes them when crds.keep was set to false', async () => {
+    await helm('upgrade', 'grid', chart, '--namespace', namespace, '--set', 'crds.keep=false');
+    await helm('uninstall', 'grid', '--namespace', namespace);
+    await waitFor('the kind is gone', async () => (await client.find(crdPath)) === undefined, { limitMs: 20_000 });
+    expect(await client.find(`${sitesPath}/mine`)).toBeUndefined();
+  });
+});

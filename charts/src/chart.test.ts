@@ -1,0 +1,164 @@
+import { readFileSync } from 'node:fs';
+import path from 'node:path';
+import { describe, expect, test } from '@jest/globals';
+import YAML from 'yaml';
+import { chartFiles } from './files.ts';
+import { block, plain, renderTemplate, text } from './helm.ts';
+import { operatorTemplates } from './objects.ts';
+import { isKnownValue, valuesSchema, valuesYaml } from './values.ts';
+
+describe('renderTemplate', () => {
+  test('puts expressions in their places', () => {
+    const object = {
+      metadata: { name: text('.Release.Name'), annotations: block('.Values.a') },
+      spec: {
+        replicas: plain('.Values.n'),
+        args: ['x', text('printf "--a=%s" .Values.b')],
+        list: [{ env: block('.Values.c') }],
+      },
+    };
+    expect(renderTemplate(object)).toBe(
+      [
+        'metadata:',
+        '  name: {{ .Release.Name | quote }}',
+        '  annotations: {{- toYaml (.Values.a) | nindent 4 }}',
+        'spec:',
+        '  replicas: {{ .Values.n }}',
+        '  args:',
+        '    - x',
+        '    - {{ printf "--a=%s" .Values.b | quote }}',
+        '  list:',
+        '    - env: {{- toYaml (.Values.c) | nindent 8 }}',
+        '',
+      ].join('\n'),
+    );
+  });
+
+  test('puts a condition around the whole object', () => {
+    expect(renderTemplate({ a: 1 }, '.Values.on')).toBe('{{- if .Values.on }}\na: 1\n{{- end }}\n');
+  });
+
+  test('refuses an expression inside a text, which could not be quoted rightly', () => {
+    expect(() => renderTemplate({ a: `x-${text('.Values.b')}` })).toThrow('join with printf');
+  });
+
+  test('refuses braces that Helm would take for its own', () => {
+    expect(() => renderTemplate({ a: 'see {{ this }}' })).toThrow('braces');
+  });
+});
+
+const root = path.resolve(import.meta.dirname, '../..');
+const { version } = JSON.parse(readFileSync(path.join(root, 'package.json'), 'utf8')) as { version: string };
+
+describe('the chart', () => {
+  const files = chartFiles(version, []);
+  const templates = [...files].filter(([name]) => name.endsWith('.yaml') && name.startsWith('templates/'));
+
+  test('is what is checked in', () => {
+    for (const [name, content] of files) {
+      if (!name.startsWith('templates/')) continue;
+      expect([name, readFileSync(path.join(root, 'charts/xtreemos', name), 'utf8')]).toEqual([name, content]);
+    }
+  });
+
+  test('matches the snapshot', () => {
+    const own = [...files].filter(([name]) => name.startsWith('templates/') && !name.includes('crd-'));
+    expect(Object.fromEntries(own)).toMatchSnapshot();
+  });
+
+  test('names only values that exist', () => {
+    const used = [...files.values()].flatMap((content) => content.match(/\.Values\.[A-Za-z.]+/g) ?? []);
+    expect(used.length).toBeGreaterThan(10);
+    expect(used.filter((expression) => !isKnownValue(expression))).toEqual([]);
+  });
+
+  test('uses every value that it offers', () => {
+    const text = [...files.values()]
+      .filter((_, index) => [...files.keys()][index]?.startsWith('templates/'))
+      .join('\n');
+    const leaves = leavesOf(valuesSchema.shape, '.Values').filter((leaf) => leaf !== '.Values.global');
+    expect(leaves.filter((leaf) => !text.includes(leaf) && !text.includes(leaf.replace(/\.[^.]+$/, ')')))).toEqual([]);
+  });
+
+  test('has a template for each kind, which helm uninstall keeps', () => {
+    const [, crd = ''] = templates.find(([name]) => name === 'templates/crd-sites.yaml') ?? [];
+    expect(crd).toContain('helm.sh/resource-policy: {{ ternary "keep" "delete" .Values.crds.keep | quote }}');
+  });
+
+  test('documents every value, and its defaults are valid', () => {
+    const yaml = valuesYaml('notice');
+    expect(valuesSchema.safeParse(YAML.parse(yaml))).toMatchObject({ success: true });
+    const lines = yaml.split('\n');
+    const undocumented = lines.filter(
+      (line, index) => /^ *[a-zA-Z]+:/.test(line) && !/^ *#/.test(lines[index - 1] ?? ''),
+    );
+    expect(undocumented).toEqual([]);
+  });
+});
+
+function leavesOf(shape: Readonly<Record<string, unknown>>, at: string): string[] {
+  return Object.entries(shape).flatMap(([name, field]) => {
+    const inner = (field as { shape?: Readonly<Record<string, unknown>> }).shape;
+    return inner === undefined ? [`${at}.${name}`] : leavesOf(inner, `${at}.${name}`);
+  });
+}
+
+describe('the rights of the operator (threat 58)', () => {
+  interface RoleRule {
+    readonly apiGroups: string[];
+    readonly resources: string[];
+    readonly verbs: string[];
+  }
+  const roles = operatorTemplates()
+    .map(({ object }) => object as { kind: string; rules?: RoleRule[] })
+    .filter(({ kind }) => kind === 'Role' || kind === 'ClusterRole');
+  const rules = roles.flatMap((role) => role.rules ?? []);
+
+  test('are given by rules without wildcards', () => {
+    expect(rules.length).toBeGreaterThan(3);
+    for (const rule of rules) {
+      expect([...rule.apiGroups, ...rule.resources, ...rule.verbs].filter((word) => word.includes('*'))).toEqual([]);
+    }
+  });
+
+  test('do not include those that give other rights', () => {
+    const verbs = rules.flatMap((rule) => rule.verbs);
+    for (const verb of ['escalate', 'bind', 'impersonate', 'deletecollection']) expect(verbs).not.toContain(verb);
+    const resources = rules.flatMap((rule) => rule.resources);
+    const dangerous = [
+      'secrets',
+      'nodes/proxy',
+      'pods/exec',
+      'serviceaccounts/token',
+      'clusterroles',
+      'clusterrolebindings',
+    ];
+    for (const resource of dangerous) expect(resources).not.toContain(resource);
+  });
+
+  test('the binding refers to no group', () => {
+    const bindings = operatorTemplates().map(({ object }) => object as { kind: string; subjects?: { kind: string }[] });
+    const subjects = bindings.flatMap((binding) => binding.subjects ?? []);
+    expect(subjects.map((subject) => subject.kind)).toEqual(['ServiceAccount', 'ServiceAccount']);
+  });
+});
+
+test('the pods of the operator meet Pod Security "restricted" and mount nothing writable', () => {
+  const { object } = operatorTemplates().find(({ name }) => name === 'operator-deployment')!;
+  const { spec } = (object as { spec: { template: { spec: Record<string, unknown> } } }).spec.template;
+  expect(spec).toMatchObject({
+    automountServiceAccountToken: false,
+    securityContext: { runAsNonRoot: true, seccompProfile: { type: 'RuntimeDefault' } },
+    containers: [
+      {
+        securityContext: {
+          allowPrivilegeEscalation: false,
+          readOnlyRootFilesystem: true,
+          capabilities: { drop: ['ALL'] },
+        },
+        volumeMounts: [{ readOnly: true }],
+      },
+    ],
+  });
+  for (const field of ['hostNetwork', 'hostPID', 'hostIPC']) expect(spec).not.toHaveProperty(field);
+});

@@ -1,0 +1,20 @@
+import { kinds } from '#crds/kinds.ts';
+import { customResourceDefinition } from '#crds/structural.ts';
+import { text } from './helm.ts';
+import type { Template } from './objects.ts';
+
+/**
+ * The CustomResourceDefinitions as templates: Helm never upgrades what lies in a chart's `crds/` folder. The annotation makes
+ * `helm uninstall` leave them, and with them every object of the users.
+ */
+export function crdTemplates(): Template[] {
+  return kinds.map((kind) => {
+    const definition = customResourceDefinition(kind);
+    const metadata = {
+      name: definition.metadata.name,
+      labels: { 'app.kubernetes.io/part-of': 'xtreemos', 'app.kubernetes.io/version': text('.Chart.AppVersion') },
+      annotations: { 'helm.sh/resource-policy': text('ternary "keep" "delete" .Values.crds.keep') },
+    };
+    return { name: `crd-${kind.plural}`, object: { ...definition, metadata }, condition: '.Values.crds.install' };
+  });
+}

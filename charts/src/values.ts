@@ -1,0 +1,202 @@
+/**
+ * The values of the chart: one source of `values.yaml` (its comments are these descriptions), of `values.schema.json`, and of the paths that
+ * templates may name.
+ */
+import { z } from 'zod';
+import { logLevels } from '#common/logger.ts';
+
+const section = <S extends z.core.$ZodLooseShape>(about: string, shape: S): z.ZodObject<S, z.core.$strict> =>
+  z.strictObject(shape).meta({ description: about });
+const flag = (about: string, preset: boolean): z.ZodDefault<z.ZodBoolean> =>
+  z.boolean().meta({ description: about }).default(preset);
+const word = (about: string, preset: string, pattern: RegExp, maxLength: number): z.ZodDefault<z.ZodString> =>
+  z.string().regex(pattern).max(maxLength).meta({ description: about }).default(preset);
+const count = (about: string, preset: number, min: number, max: number): z.ZodDefault<z.ZodInt> =>
+  z.int().min(min).max(max).meta({ description: about }).default(preset);
+const freeMap = (about: string): z.ZodDefault<z.ZodRecord<z.ZodString, z.ZodString>> =>
+  z.record(z.string(), z.string()).meta({ description: about }).default({});
+const objects = (about: string, preset: Record<string, unknown>[] = []): z.ZodDefault<z.ZodArray<z.ZodType>> =>
+  z.array(z.looseObject({})).meta({ description: about }).default(preset);
+
+const label = /^[a-z0-9]([-a-z0-9]*[a-z0-9])?$/;
+const labelOrNothing = /^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$/;
+const amount = z.union([
+  z.number().min(0),
+  z
+    .string()
+    .max(32)
+    .regex(/^[0-9.]+([eE][0-9]+|[numkMGTPE]i?)?$/),
+]);
+const amounts = (
+  about: string,
+  preset: Record<string, string>,
+): z.ZodDefault<z.ZodRecord<z.ZodString, typeof amount>> =>
+  z.record(z.string(), amount).meta({ description: about }).default(preset);
+
+/** Every value of the chart. */
+export const valuesSchema = z.strictObject({
+  fullnameOverride: word(
+    'Name of all that is installed; by default it is made of the name of the release and `xtreemos`.',
+    '',
+    labelOrNothing,
+    50,
+  ),
+  image: section('The image of the product. One image holds every program.', {
+    repository: word('Registry and name.', 'xtreemos.io/xtreemos', /^[a-z0-9][a-zA-Z0-9._:/-]*$/, 255),
+    tag: word('Tag; by default the version of the chart.', '', /^[A-Za-z0-9._-]*$/, 128),
+    digest: word('Digest, for example `sha256:…`; wins over the tag.', '', /^(sha256:[0-9a-f]{64})?$/, 71),
+    pullPolicy: z
+      .enum(['IfNotPresent', 'Always', 'Never'])
+      .meta({ description: 'When nodes pull the image.' })
+      .default('IfNotPresent'),
+  }),
+  imagePullSecrets: objects('Secrets for a private registry, for example `[{name: registry}]`.'),
+  site: section(
+    'The local site. The operator makes the `Site` object from this when there is none; edit that object afterwards.',
+    {
+      name: word('Name of this site. It stays; choose one that no peer has.', 'local', label, 63),
+      attributes: z
+        .record(
+          z.string().max(63),
+          z
+            .string()
+            .max(253)
+            .regex(/^[^,=]*$/),
+        )
+        .meta({
+          description: 'What the site says of itself, for example `{country: FR, organization: Example University}`.',
+        })
+        .default({}),
+    },
+  ),
+  operator: section('The operator.', {
+    replicas: count('Pods. One acts, the others wait to take over.', 2, 1, 9),
+    logLevel: z.enum(logLevels).meta({ description: 'How much is logged.' }).default('info'),
+    resources: section('What each pod gets.', {
+      requests: amounts('What is kept for it.', { cpu: '50m', memory: '128Mi' }),
+      limits: amounts('What it can not exceed.', { memory: '512Mi' }),
+    }),
+    leaseDurationSeconds: count(
+      'After this time without a sign of life of the acting pod another takes over, seconds.',
+      15,
+      5,
+      600,
+    ),
+    siteHeartbeatSeconds: count(
+      'How often `status.lastSeenTime` of the local Site is refreshed, seconds.',
+      60,
+      5,
+      3600,
+    ),
+    nodeSelector: freeMap('Labels of the nodes that it may run on.'),
+    tolerations: objects('Taints that it bears.'),
+    podAnnotations: freeMap('Annotations of its pods.'),
+    disruptionBudget: flag('Keep at least one pod while nodes are drained (only with two replicas or more).', true),
+  }),
+  serviceAccount: section('The account that the operator acts as.', {
+    annotations: freeMap('Annotations, for example for a cloud identity.'),
+  }),
+  priorityClass: section('Priority of the operator over other pods.', {
+    create: flag('Make a PriorityClass of its own and use it.', true),
+    value: count('The higher, the earlier it is scheduled.', 900_000_000, 0, 1_000_000_000),
+  }),
+  metrics: section('Metrics in Prometheus format, port 8080, path `/metrics`.', {
+    service: flag('Make a Service for them.', true),
+    from: objects(
+      'Who may read them when the network policy is on: peers of a NetworkPolicy, for example `[{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: monitoring}}}]`. By default pods of the namespace of the operator; an empty list means everybody.',
+      [{ podSelector: {} }],
+    ),
+  }),
+  networkPolicy: section('Who may talk to the operator, and to whom it may talk.', {
+    enabled: flag('Make a NetworkPolicy.', true),
+    apiServerPorts: z
+      .array(z.int().min(1).max(65_535))
+      .min(1)
+      .max(16)
+      .meta({ description: 'TCP ports that the API server listens on.' })
+      .default([443, 6443]),
+  }),
+  flowControl: section('The share of the API server that the operator gets (API priority and fairness).', {
+    enabled: flag('Make a FlowSchema and a PriorityLevelConfiguration.', true),
+    shares: count('Its share, relative to the other levels (`workload-low` has 100).', 20, 1, 1000),
+  }),
+  crds: section('The CustomResourceDefinitions. They are templates, so that `helm upgrade` upgrades them.', {
+    install: flag('Install and upgrade them with the release.', true),
+    keep: flag(
+      '`helm uninstall` leaves them, and so every object of the users. When false, uninstalling deletes all of them for good.',
+      true,
+    ),
+  }),
+  global: z
+    .looseObject({})
+    .meta({ description: 'Not used; there because Helm passes it to every chart that is part of another.' })
+    .default({}),
+});
+
+/** The JSON schema of the values, strict: an unknown key is an error of the user. */
+export function valuesJsonSchema(): Record<string, unknown> {
+  return z.toJSONSchema(valuesSchema, { io: 'input', target: 'draft-7' });
+}
+
+interface Described {
+  readonly description?: string;
+  readonly default?: unknown;
+  readonly properties?: Readonly<Record<string, Described>>;
+  readonly enum?: readonly unknown[];
+  readonly minimum?: number;
+  readonly maximum?: number;
+}
+
+/** `values.yaml`: every value with its default and, above it, what it means. */
+export function valuesYaml(notice: string): string {
+  return `# ${notice}\n${lines(valuesJsonSchema(), '').join('\n')}\n`;
+}
+
+function lines(schema: Described, indent: string): string[] {
+  return Object.entries(schema.properties ?? {}).flatMap(([name, field]) => {
+    const comment = comments(field).map((text) => `${indent}# ${text}`);
+    if (field.properties !== undefined && field.default === undefined) {
+      return [...(indent === '' ? [''] : []), ...comment, `${indent}${name}:`, ...lines(field, `${indent}  `)];
+    }
+    return [...(indent === '' ? [''] : []), ...comment, `${indent}${name}: ${flow(field.default)}`];
+  });
+}
+
+function comments(field: Described): string[] {
+  const facts = [
+    field.enum === undefined ? '' : `One of ${field.enum.map(String).join(', ')}.`,
+    field.minimum === undefined || field.maximum === undefined ? '' : `${field.minimum} to ${field.maximum}.`,
+  ];
+  const sentence = [field.description ?? '', ...facts].filter((part) => part !== '').join(' ');
+  return wrap(sentence, 110);
+}
+
+/** A default in YAML's flow style, as prettier writes it. */
+function flow(value: unknown): string {
+  if (Array.isArray(value)) return `[${value.map(flow).join(', ')}]`;
+  if (typeof value === 'object' && value !== null) {
+    const entries = Object.entries(value).map(([key, item]) => `${key}: ${flow(item)}`);
+    return entries.length === 0 ? '{}' : `{ ${entries.join(', ')} }`;
+  }
+  if (typeof value === 'string') return /^[A-Za-z][A-Za-z0-9/._-]*$/.test(value) ? value : `'${value}'`;
+  return String(value);
+}
+
+function wrap(text: string, width: number): string[] {
+  const result: string[] = [];
+  let line = '';
+  for (const part of text.split(' ')) {
+    if (line !== '' && line.length + 1 + part.length > width) {
+      result.push(line);
+      line = part;
+    } else line = line === '' ? part : `${line} ${part}`;
+  }
+  return [...result, line];
+}
+
+/** Whether a template may name this value, for example `.Values.site.name`. */
+export function isKnownValue(expression: string): boolean {
+  let schema: Described | undefined = valuesJsonSchema();
+  for (const name of expression.split('.').slice(2)) schema = schema?.properties?.[name];
+  return schema !== undefined;
+}

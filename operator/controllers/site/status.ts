@@ -1,0 +1,145 @@
+/** The status of a Site, computed in one pure place. */
+import type { ConditionDefinition } from '#crds/conditions.ts';
+import { nodesReady, type Site, siteReady, type SiteStatus } from '#crds/site.ts';
+import type { Condition } from '#runtime/types.ts';
+import type { NodeSummary, SiteRole } from './phases.ts';
+
+/** Everything that the status of a Site is computed from. */
+export interface SiteScope {
+  readonly site: Site;
+  readonly role: SiteRole;
+  readonly nodes: NodeSummary;
+  /** Version of the API server, such as `v1.36.3`. */
+  readonly kubernetesVersion: string;
+  readonly xtreemosVersion: string;
+  /** What the local site is called. */
+  readonly localName: string;
+  /** Milliseconds since the Unix epoch. */
+  readonly now: number;
+  /** `lastSeenTime` is refreshed when it is this old, milliseconds. */
+  readonly heartbeatMs: number;
+}
+
+/** A condition before it is compared with the last one. */
+type Finding = Pick<Condition, 'type' | 'status' | 'reason' | 'message'>;
+
+/** Names of nodes that a message lists at most. */
+const namesMax = 5;
+
+/** What the status should be. Equal to the one before unless something changed or the heartbeat is due. */
+export function computeStatus(scope: SiteScope): SiteStatus {
+  const { site, role, nodes, xtreemosVersion } = scope;
+  const before = site.status;
+  const findings = role === 'local' ? localFindings(nodes) : otherFindings(scope);
+  const common: SiteStatus = {
+    ...(site.metadata.generation === undefined ? {} : { observedGeneration: site.metadata.generation }),
+    conditions: findings.map((finding) => toCondition(finding, scope)),
+    xtreemosVersion,
+  };
+  if (role !== 'local') return common;
+  const last = heartbeatRemainingMs(before, scope) > 0 ? before?.lastSeenTime : undefined;
+  return {
+    ...common,
+    nodes: { count: nodes.count, ready: nodes.ready },
+    capacity: nodes.capacity,
+    allocatable: nodes.allocatable,
+    kubernetesVersion: scope.kubernetesVersion,
+    lastSeenTime: last ?? toTime(scope.now),
+  };
+}
+
+/** Milliseconds until `lastSeenTime` has to be refreshed; 0 when it is due or was never set, or lies in the future (a clock was set back). */
+export function heartbeatRemainingMs(
+  before: SiteStatus | undefined,
+  { now, heartbeatMs }: Pick<SiteScope, 'now' | 'heartbeatMs'>,
+): number {
+  const last = Date.parse(before?.lastSeenTime ?? '');
+  const age = now - last;
+  return Number.isNaN(last) || age < -1000 || age >= heartbeatMs ? 0 : Math.min(heartbeatMs, heartbeatMs - age);
+}
+
+/** Whether there is anything to write. */
+export function isStatusChanged(before: SiteStatus | undefined, after: SiteStatus): boolean {
+  return canonical(before ?? {}) !== canonical(after);
+}
+
+/** JSON with sorted keys: the same for equal objects. */
+function canonical(value: unknown): string {
+  return JSON.stringify(value, (_, item: unknown) =>
+    typeof item === 'object' && item !== null && !Array.isArray(item)
+      ? Object.fromEntries(Object.entries(item).sort(([a], [b]) => (a < b ? -1 : 1)))
+      : item,
+  );
+}
+
+/** The Ready condition of a status. */
+export function readyCondition(status: SiteStatus | undefined): Condition | undefined {
+  return status?.conditions?.find((condition) => condition.type === siteReady.type);
+}
+
+function finding<R extends string>(
+  definition: ConditionDefinition<string, R>,
+  status: Finding['status'],
+  reason: R,
+  message: string,
+): Finding {
+  return { type: definition.type, status, reason, message };
+}
+
+function localFindings(nodes: NodeSummary): Finding[] {
+  const { AllNodesReady, NoNodes, NoNodesReady, SomeNodesNotReady } = nodesReady.reasons;
+  const { NodesAvailable, NoNodesAvailable } = siteReady.reasons;
+  const ready =
+    nodes.ready > 0
+      ? finding(siteReady, 'True', NodesAvailable, 'The site can run work.')
+      : finding(siteReady, 'False', NoNodesAvailable, 'No node can run work: each must be Ready and not cordoned.');
+  if (nodes.count === 0) {
+    return [ready, finding(nodesReady, 'False', NoNodes, 'The cluster has no node: add one.')];
+  }
+  if (nodes.unavailable.length === 0) {
+    return [ready, finding(nodesReady, 'True', AllNodesReady, 'Every node is ready and schedulable.')];
+  }
+  const reason = nodes.ready > 0 ? SomeNodesNotReady : NoNodesReady;
+  const message = `Not ready or not schedulable: ${listNames(nodes.unavailable)}.`;
+  return [ready, finding(nodesReady, 'False', reason, message)];
+}
+
+function listNames(names: readonly string[]): string {
+  return names.length > namesMax ? `${names.slice(0, namesMax).join(', ')} and more` : names.join(', ');
+}
+
+function otherFindings({ role, localName, site }: SiteScope): Finding[] {
+  if (role === 'foreign') {
+    const message = `The local site of this cluster is ${JSON.stringify(localName)}: delete this Site, or use type Peer.`;
+    return [
+      finding(siteReady, 'False', siteReady.reasons.NotThisSite, message),
+      finding(nodesReady, 'Unknown', nodesReady.reasons.NotThisSite, 'Its nodes are not known here.'),
+    ];
+  }
+  const unknown = finding(
+    nodesReady,
+    'Unknown',
+    nodesReady.reasons.PeeringUnsupported,
+    'The nodes of a peer are not known: this version does not connect peers.',
+  );
+  if (role === 'nameTaken') {
+    const message = `The local site is to be called ${site.metadata.name}: delete this peer and give it another name.`;
+    return [finding(siteReady, 'False', siteReady.reasons.NameTaken, message), unknown];
+  }
+  const message =
+    'This version of XtreemOS does not connect peers: upgrade to one that does, or delete this Site. Nothing is sent to the peer.';
+  return [finding(siteReady, 'False', siteReady.reasons.PeeringUnsupported, message), unknown];
+}
+
+/** Adds generation and time; the time moves only with `status`. */
+function toCondition(found: Finding, { site, now }: SiteScope): Condition {
+  const before = site.status?.conditions?.find((condition) => condition.type === found.type);
+  const lastTransitionTime = before?.status === found.status ? before.lastTransitionTime : toTime(now);
+  const { generation } = site.metadata;
+  return { ...found, lastTransitionTime, ...(generation === undefined ? {} : { observedGeneration: generation }) };
+}
+
+/** RFC 3339 in whole seconds, as `metav1.Time` is stored. */
+function toTime(milliseconds: number): string {
+  return `${new Date(milliseconds).toISOString().slice(0, 19)}Z`;
+}

@@ -1,0 +1,132 @@
+import { z } from 'zod';
+import { logLevels } from '#common/logger.ts';
+import { option, type OptionValues } from '#common/options.ts';
+
+const milliseconds = (min: number, max: number): z.ZodType<number> =>
+  z.coerce
+    .number('use a whole number of milliseconds')
+    .int('use a whole number of milliseconds')
+    .min(min, `use at least ${min}`)
+    .max(max, `use at most ${max}`);
+const port = z.coerce
+  .number('use a port number')
+  .int('use a port number')
+  .min(0, 'use 0 (any free port) to 65535')
+  .max(65_535, 'use 0 (any free port) to 65535');
+const label = (maxLength: number): z.ZodType<string> =>
+  z
+    .string()
+    .max(maxLength, `use at most ${maxLength} characters`)
+    .regex(/^[a-z0-9]([-a-z0-9]*[a-z0-9])?$/, 'use lower-case letters, digits and hyphens');
+
+const attributeName = /^[a-z][A-Za-z0-9]*([._-][A-Za-z0-9]+)*$/;
+
+/** `country=FR,organization=Example University`. */
+const attributes = z.string().transform((text, context): Readonly<Record<string, string>> => {
+  const result: Record<string, string> = {};
+  for (const pair of text.split(',').filter((part) => part.trim() !== '')) {
+    const [, name = '', value] = /^\s*([^=]*?)\s*=\s*(.*?)\s*$/s.exec(pair) ?? [];
+    if (value === undefined || !attributeName.test(name) || name.length > 63 || value.length > 253) {
+      context.addIssue(
+        `${JSON.stringify(pair)} is not name=value (name of at most 63 characters, value of at most 253)`,
+      );
+      return z.NEVER;
+    }
+    if (result[name] !== undefined) {
+      context.addIssue(`${name} is given twice`);
+      return z.NEVER;
+    }
+    result[name] = value;
+  }
+  if (result.country !== undefined && !/^[A-Z]{2}$/.test(result.country)) {
+    context.addIssue('country must be two capital letters (ISO 3166-1), for example FR');
+    return z.NEVER;
+  }
+  return result;
+});
+
+/** Every option of the operator: flags, `XTREEMOS_…` variables, `--help`, docs/reference and the chart come from here. */
+export const operatorOptions = {
+  siteName: option({
+    schema: label(63),
+    about: 'Name of the Site object that stands for this cluster; made when it is missing',
+    default: 'local',
+    value: 'NAME',
+  }),
+  siteAttributes: option({
+    schema: attributes,
+    about: 'Attributes of the Site when it is made, as name=value with commas between; the object is edited afterwards',
+    default: '',
+    value: 'PAIRS',
+  }),
+  siteHeartbeatMs: option({
+    schema: milliseconds(1000, 3_600_000),
+    about: 'How often status.lastSeenTime of the local Site is refreshed, milliseconds',
+    default: '60000',
+    value: 'MS',
+  }),
+  namespace: option({
+    schema: label(63),
+    about: 'Namespace of the operator, where its Lease lies',
+    default: 'xtreemos-system',
+    value: 'NAMESPACE',
+  }),
+  identity: option({
+    schema: z.string().max(253, 'use at most 253 characters'),
+    about:
+      'Name of this process among its replicas, unique; empty takes the name of the host, in a pod that of the pod',
+    default: '',
+    value: 'NAME',
+  }),
+  leaderElect: option({
+    schema: z.boolean(),
+    about: 'Act only while holding the Lease; needed with more than one replica',
+    default: 'true',
+    isBoolean: true,
+  }),
+  leaseName: option({
+    schema: label(63),
+    about: 'Name of the Lease that the replicas compete for',
+    default: 'xtreemos-operator',
+    value: 'NAME',
+  }),
+  leaseDurationMs: option({
+    schema: milliseconds(1000, 600_000),
+    about: 'A lease that was not renewed for this time may be taken by another replica, milliseconds',
+    default: '15000',
+    value: 'MS',
+  }),
+  stopGraceMs: option({
+    schema: milliseconds(0, 600_000),
+    about: 'Time that running work gets after SIGTERM, milliseconds',
+    default: '20000',
+    value: 'MS',
+  }),
+  metricsPort: option({
+    schema: port,
+    about: 'TCP port of /metrics; 0 takes any free port',
+    default: '8080',
+    value: 'PORT',
+  }),
+  healthPort: option({
+    schema: port,
+    about: 'TCP port of /livez and /readyz; 0 takes any free port',
+    default: '8081',
+    value: 'PORT',
+  }),
+  kubeconfig: option({
+    schema: z.string().max(4096, 'use at most 4096 characters'),
+    about: 'Path of a kubeconfig file; empty uses the account of the pod, or else KUBECONFIG',
+    default: '',
+    value: 'PATH',
+  }),
+  logLevel: option({
+    schema: z.enum(logLevels, `use one of ${logLevels.join(', ')}`),
+    about: `How much is logged: ${logLevels.join(', ')}`,
+    default: 'info',
+    value: 'LEVEL',
+  }),
+} as const;
+
+/** The values of the operator's options. */
+export type OperatorOptions = OptionValues<typeof operatorOptions>;

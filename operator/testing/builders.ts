@@ -1,0 +1,60 @@
+/** Builders of objects for tests: valid by themselves, with only what a test is about given. */
+import type { Site, SiteStatus } from '#crds/site.ts';
+import type { Node } from '#runtime/builtin.ts';
+import type { Stored } from '#runtime/types.ts';
+
+interface NodeFacts {
+  readonly isReady?: boolean;
+  readonly isCordoned?: boolean;
+  readonly isDeleting?: boolean;
+  readonly capacity?: Readonly<Record<string, string>>;
+  readonly allocatable?: Readonly<Record<string, string>>;
+}
+
+/** A node, ready unless told otherwise. */
+export function aNode(name: string, facts: NodeFacts = {}): Node {
+  const { isReady = true, isCordoned = false, isDeleting = false } = facts;
+  const capacity = facts.capacity ?? { cpu: '4', memory: '8Gi', pods: '110' };
+  return {
+    apiVersion: 'v1',
+    kind: 'Node',
+    metadata: { name, ...(isDeleting ? { deletionTimestamp: '2026-01-01T00:00:00Z' } : {}) },
+    spec: { unschedulable: isCordoned },
+    status: {
+      capacity: { ...capacity },
+      allocatable: { ...(facts.allocatable ?? capacity) },
+      conditions: [{ type: 'Ready', status: isReady ? 'True' : 'Unknown' }],
+    },
+  };
+}
+
+/** A Site of type Local as the API server would return it. */
+export function aLocalSite(name: string, status?: SiteStatus): Stored<Site> {
+  const spec: Site['spec'] = {
+    type: 'Local',
+    local: { attributes: {}, acceptedVirtualOrganizations: [], isolation: ['Namespace'] },
+  };
+  return stored(name, spec, status);
+}
+
+/** A Site of type Peer as the API server would return it. */
+export function aPeerSite(name: string, status?: SiteStatus): Stored<Site> {
+  const peer = { address: `${name}.example.org:7443`, trustDomain: `${name}.example.org`, trustBundle: 'pem' };
+  return stored(name, { type: 'Peer', peer }, status);
+}
+
+function stored(name: string, spec: Site['spec'], status: SiteStatus | undefined): Stored<Site> {
+  return {
+    apiVersion: 'xtreemos.io/v1alpha1',
+    kind: 'Site',
+    metadata: {
+      name,
+      uid: `uid-${name}`,
+      resourceVersion: '1',
+      generation: 3,
+      creationTimestamp: '2026-01-01T00:00:00Z',
+    },
+    spec,
+    ...(status === undefined ? {} : { status }),
+  };
+}
