@@ -18,8 +18,8 @@ const entrySchema = z.strictObject({
 /** A process of a site, as kept in its own small file. */
 export type ProcessEntry = z.infer<typeof entrySchema>;
 
-/** Turns the command of a program into the one that is run, for instance inside a network namespace. */
-export type Wrap = (command: readonly [string, ...string[]]) => [string, ...string[]];
+/** Turns the command of a program into the one that is run, for instance inside a network namespace, at each start. */
+export type Wrap = (command: readonly [string, ...string[]], name: string) => [string, ...string[]];
 
 /** What a table needs to know. */
 export interface ProcessTableOptions {
@@ -27,7 +27,7 @@ export interface ProcessTableOptions {
   readonly dir: string;
   /** Folder of the log files. */
   readonly logDir: string;
-  /** Applied to each command before it is recorded and run; none by default. */
+  /** Applied to each command before it is run; none by default. */
   readonly wrap?: Wrap;
 }
 
@@ -43,12 +43,12 @@ export class ProcessTable {
   /** Starts a program under a name, unless one of that name runs already. */
   async start(name: string, command: readonly [string, ...string[]], env: Record<string, string> = {}): Promise<void> {
     if (this.isRunning(name)) return;
-    await this.launch({ name, command: this.wrap(command), logPath: join(this.options.logDir, `${name}.log`), env });
+    await this.launch({ name, command: [...command], logPath: join(this.options.logDir, `${name}.log`), env });
   }
 
   /** The command as this table would run it. */
-  wrap(command: readonly [string, ...string[]]): [string, ...string[]] {
-    return this.options.wrap?.(command) ?? [...command];
+  wrap(command: readonly [string, ...string[]], name = ''): [string, ...string[]] {
+    return this.options.wrap?.(command, name) ?? [...command];
   }
 
   /** Starts again what ran under this name last, with the same command. @throws when nothing ever did. */
@@ -125,7 +125,7 @@ export class ProcessTable {
 
   private async launch(entry: Pick<ProcessEntry, 'name' | 'command' | 'logPath' | 'env'>): Promise<void> {
     const { name, command, logPath, env } = entry;
-    const process: ProcessRecord = await startProcess({ command, logPath, env: { ...baseEnv(), ...env } });
+    const process: ProcessRecord = await startProcess({ command: this.wrap(command, name), logPath, env: { ...baseEnv(), ...env } });
     const record: ProcessEntry = { name, command, logPath, env, startedAt: new Date().toISOString(), process };
     writeFileAtomic(this.path(name), `${JSON.stringify(record, null, 2)}\n`);
   }

@@ -1,0 +1,73 @@
+import { TerminalError } from '#common/errors.ts';
+
+import type { ControlGroup } from './cgroups.ts';
+import { kindObstacle, kindProvider } from './kind-provider.ts';
+import { down, statusOf, up, type UpOptions } from './lifecycle.ts';
+
+/** What a provider brought up. */
+export interface ProvidedSites {
+  /** kubeconfig with a context per site, named like the site. */
+  readonly kubeconfig: string;
+  /** Nothing had to be built or fetched. */
+  readonly isWarm: boolean;
+  /** Where memory can be measured; absent when the processes aren't this provider's to see. */
+  readonly group?: ControlGroup;
+  /** For `-o json`. */
+  readonly status: unknown;
+  readonly sites: readonly ProvidedSite[];
+}
+
+/** One cluster, as suites see it whatever made it. */
+export interface ProvidedSite {
+  readonly name: string;
+  readonly kubeconfig: string;
+  readonly nodes: readonly string[];
+  /** Where other sites reach this site's gateway. */
+  readonly gatewayAddress: string;
+  /** Makes the images of an OCI archive available on every node. */
+  loadImages(archive: string): Promise<void>;
+}
+
+/** A way to have Kubernetes clusters. Suites are written once, against this. */
+export interface SitesProvider {
+  up(options: UpOptions): Promise<ProvidedSites>;
+  /** @returns whether there was anything. */
+  down(name: string, report: (line: string) => void): Promise<boolean>;
+}
+
+/** Clusters of plain processes on this machine. */
+export const localProvider: SitesProvider = {
+  up: async (options) => {
+    const { instance, isWarm } = await up(options);
+    return {
+      kubeconfig: instance.kubeconfigPath,
+      isWarm,
+      group: instance.group,
+      status: statusOf(instance),
+      sites: instance.sites.map((site) => ({
+        name: site.plan.name,
+        kubeconfig: site.kubeconfigPath,
+        nodes: site.nodes.map((node) => node.plan.name),
+        gatewayAddress: site.plan.nodes[0]?.address ?? '',
+        loadImages: async (archive) => {
+          await Promise.all(site.nodes.map(async (node) => node.importImages(archive)));
+        },
+      })),
+    };
+  },
+  down,
+};
+
+/**
+ * The provider of a name.
+ * @returns undefined when it can't run here; the reason is printed, and what asked for it is to be skipped.
+ * @throws {TerminalError} for an unknown name.
+ */
+export async function chooseProvider(name: string): Promise<SitesProvider | undefined> {
+  if (name === 'local') return localProvider;
+  if (name !== 'kind') throw new TerminalError(`PROVIDER: must be local or kind, not ${name}`);
+  const obstacle = await kindObstacle();
+  if (obstacle === undefined) return kindProvider;
+  console.log(`Skipped: kind can't run here: ${obstacle}`);
+  return undefined;
+}
