@@ -74,6 +74,7 @@ function encodeBody(checkpoint: Checkpoint): Buffer {
   out.u32(checkpoint.nextNumber);
   out.u32(checkpoint.reclaimed.length);
   for (const number of checkpoint.reclaimed) out.u32(number);
+  out.u32(state.modifiedS);
   encodeAttributeMap(out, state.attributes);
   const entries = collectEntries(state);
   encodeEntries(out, entries);
@@ -157,6 +158,7 @@ function decodeBody<S extends SegmentUse>(body: Buffer, makeSegment: (number: nu
   const nextNumber = input.u32();
   const reclaimed = Array.from({ length: input.count(4) }, () => input.u32());
   const state = new FileState();
+  state.modifiedS = input.u32();
   for (const [key, value] of decodeAttributeMap(input)) state.attributes.set(key, value);
   const entries = decodeEntries(input, new Map(segments.map((segment) => [segment.number, segment])));
   for (const [number, entry] of decodeObjects(input, entries)) {

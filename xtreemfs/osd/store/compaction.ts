@@ -1,7 +1,7 @@
 import { CorruptionError } from './disk.ts';
 import type { ObjectEntry } from './extents.ts';
 import type { FileLog } from './file-log.ts';
-import { flagWhole, recordType } from './record.ts';
+import { flagRewrite, flagWhole, recordType } from './record.ts';
 import type { SegmentFile } from './segment-files.ts';
 
 /** When a log is tidied. */
@@ -44,7 +44,7 @@ async function rewriteNow(log: FileLog, object: number): Promise<boolean> {
     if (bytes === undefined) return true;
     const { version, length } = entry;
     await log.appendNow(
-      { type: recordType.write, flags: flagWhole, object, version, offset: 0, objectLength: length },
+      { type: recordType.write, flags: flagWhole | flagRewrite, object, version, offset: 0, objectLength: length },
       bytes.data,
     );
     return true;

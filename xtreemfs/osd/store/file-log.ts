@@ -1,3 +1,4 @@
+import type { Clock } from '#common/clock.ts';
 import { describeError } from '#common/errors.ts';
 import { encodeCheckpoint } from './checkpoint.ts';
 import { CorruptionError, DiskFailure, diskFailure, isMissing, type Disk } from './disk.ts';
@@ -12,6 +13,8 @@ import { SegmentFile, type SegmentFiles } from './segment-files.ts';
 export interface LogEnvironment {
   readonly disk: Disk;
   readonly files: SegmentFiles;
+  /** Stamps records. */
+  readonly clock: Pick<Clock, 'now'>;
   /** A segment is closed and a new one begun when it would grow above this. */
   readonly segmentBytes: number;
   /** A checkpoint is due after this many records, or a quarter of the extents in use if that is more. */
@@ -322,13 +325,14 @@ export class FileLog {
   private async writeRecords(jobs: readonly { body: RecordBody; payload: Buffer }[]): Promise<void> {
     const segment = await this.segmentForWrite(jobs);
     const seed = seedOf(this.fileId, segment.number);
+    const timeS = Math.floor(this.env.clock.now() / 1000);
     let { seq, link } = this;
     let position = segment.size;
     const buffers: Uint8Array[] = [];
     const placed: { position: number; crcs: Uint32Array }[] = [];
     for (const { body, payload } of jobs) {
       const crcs = chunkChecksums(payload);
-      const header = encodeHeader(body, ++seq, this.durableSeq, payload.length, crcs, link, seed);
+      const header = encodeHeader(body, ++seq, this.durableSeq, timeS, payload.length, crcs, link, seed);
       const isData = body.type === recordType.write;
       link = {
         crc: header.crc,
@@ -352,7 +356,7 @@ export class FileLog {
     jobs.forEach(({ body, payload }, i) => {
       const place = placed[i] as { position: number; crcs: Uint32Array };
       const isData = body.type === recordType.write;
-      this.state.apply(body, { segment, ...place, length: payload.length }, isData ? undefined : payload);
+      this.state.apply(body, { segment, ...place, length: payload.length }, isData ? undefined : payload, timeS);
       if (body.type !== recordType.mark) this.contentSeq = seq;
     });
     if (this.isDirty && !segment.isDirty) {

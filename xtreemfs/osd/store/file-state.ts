@@ -1,5 +1,5 @@
 import { cut, overlay, releaseAll, type Extent, type ObjectEntry, type SegmentUse } from './extents.ts';
-import { decodeAttributes, flagOwned, flagWhole, recordType, type RecordBody } from './record.ts';
+import { decodeAttributes, flagOwned, flagRewrite, flagWhole, recordType, type RecordBody } from './record.ts';
 
 /** A frozen set of objects: what a snapshot reads. */
 export interface FileVersion {
@@ -32,9 +32,16 @@ export class FileState {
   lastObject = -1;
   /** Set when versions share extents with present objects: live counts must be computed afresh then. */
   isLiveStale = false;
+  /** When data was last changed, seconds since the Unix epoch; 0 when never. */
+  modifiedS = 0;
 
-  /** Applies a record. @param payload - the bytes of records that carry attributes; ignored for data. */
-  apply(body: RecordBody, placement: Placement, payload: Buffer | undefined): void {
+  /**
+   * Applies a record.
+   * @param payload - the bytes of records that carry attributes; ignored for data.
+   */
+  apply(body: RecordBody, placement: Placement, payload: Buffer | undefined, timeS: number): void {
+    const isChange = body.type === recordType.write && (body.flags & flagRewrite) === 0;
+    if (isChange || body.type === recordType.truncate) this.modifiedS = timeS;
     switch (body.type) {
       case recordType.write:
         this.write(body, placement);

@@ -1,3 +1,4 @@
+import { expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import { SeededRandom } from '#common/random.ts';
 import { CorruptionError } from './disk.ts';
@@ -11,7 +12,7 @@ const objectBytes = 40_000;
 const objectCount = 5;
 const fileId = 'volume:1';
 /** XTREEMOS_PROPERTY_EFFORT multiplies the runs of each property. */
-const effort = Number(process.env['XTREEMOS_PROPERTY_EFFORT'] ?? 1);
+const effort = Number(process.env.XTREEMOS_PROPERTY_EFFORT ?? 1);
 /** Small segments and early tidying, so that short runs pass every path. */
 const storeOptions = {
   segmentBytes: 150_000,

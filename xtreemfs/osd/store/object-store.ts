@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { systemClock, type Clock } from '#common/clock.ts';
 import { InvalidInputError } from '#common/errors.ts';
 import {
   compact,
@@ -22,6 +23,8 @@ export interface StoreOptions {
   readonly segmentBytes?: number;
   readonly checkpointRecords?: number;
   readonly compaction?: CompactionLimits;
+  /** Stamps records; the clock of the machine by default. */
+  readonly clock?: Pick<Clock, 'now'>;
 }
 
 interface OpenFile {
@@ -58,6 +61,7 @@ export class ObjectStore {
     this.openFilesMax = options.openFilesMax ?? 4096;
     this.env = {
       disk,
+      clock: options.clock ?? systemClock,
       files: new SegmentFiles(disk, options.handlesMax ?? 512),
       segmentBytes: options.segmentBytes ?? 64 * 1024 * 1024,
       checkpointRecords: options.checkpointRecords ?? 4096,

@@ -19,8 +19,9 @@ import { crc32 } from 'node:zlib';
  * | 52 | 4 | CRC-32 of the previous record's header: links the chain |
  * | 56 | 8 | object number of the previous record, so that a broken header can be told what it covered |
  * | 64 | 4+4 | offset and payload length of the previous record |
- * | 72 | 4×n | CRC-32 of each 16 KiB of payload |
- * | 72+4n | 4 | CRC-32 of everything above, seeded with the file and segment |
+ * | 72 | 4 | time of writing, seconds since the Unix epoch |
+ * | 76 | 4×n | CRC-32 of each 16 KiB of payload |
+ * | 76+4n | 4 | CRC-32 of everything above, seeded with the file and segment |
  *
  * Header and payload are each padded to 64 bytes.
  */
@@ -29,7 +30,7 @@ export const recordMagic = 0x314c4f58; // "XOL1"
 export const chunkBytes = 16 * 1024;
 /** Records and payloads start at multiples of this, so that a scan finds the next one after damage. */
 export const recordAlign = 64;
-const fixedBytes = 72;
+const fixedBytes = 76;
 
 /** What a record does to the file's state. */
 export const recordType = {
@@ -52,6 +53,8 @@ export type RecordType = (typeof recordType)[keyof typeof recordType];
 
 /** `write`: the payload replaces the whole object, whose length becomes `objectLength`. */
 export const flagWhole = 1;
+/** `write`: the same bytes as before, only moved. */
+export const flagRewrite = 4;
 /** `truncate`: the last object lies on this OSD. */
 export const flagOwned = 2;
 
@@ -80,6 +83,7 @@ export const firstLink: RecordLink = { crc: 0, object: -1, offset: 0, length: 0 
 export interface RecordHeader extends RecordBody {
   readonly seq: number;
   readonly durableSeq: number;
+  readonly timeS: number;
   readonly length: number;
   readonly previous: RecordLink;
   readonly crcs: Uint32Array;
@@ -116,6 +120,7 @@ export function encodeHeader(
   body: RecordBody,
   seq: number,
   durableSeq: number,
+  timeS: number,
   length: number,
   crcs: Uint32Array,
   previous: RecordLink,
@@ -137,6 +142,7 @@ export function encodeHeader(
   bytes.writeDoubleLE(previous.object, 56);
   bytes.writeUInt32LE(previous.offset, 64);
   bytes.writeUInt32LE(previous.length, 68);
+  bytes.writeUInt32LE(timeS, 72);
   let at = fixedBytes;
   for (const crc of crcs) at = bytes.writeUInt32LE(crc, at);
   const crc = crc32(bytes.subarray(0, at), seed);
@@ -168,6 +174,7 @@ export function decodeHeader(bytes: Buffer, at: number, seed: number): RecordHea
     object: bytes.readDoubleLE(at + 16),
     version: bytes.readDoubleLE(at + 24),
     durableSeq: bytes.readDoubleLE(at + 32),
+    timeS: bytes.readUInt32LE(at + 72),
     offset: bytes.readUInt32LE(at + 40),
     length,
     objectLength: bytes.readUInt32LE(at + 48),
