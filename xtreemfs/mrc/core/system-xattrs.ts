@@ -1,0 +1,434 @@
+import { z } from 'zod';
+import { isOwner } from './access.ts';
+import { changeAcl, readAcl } from './acls.ts';
+import { refuse } from './errno.ts';
+import { fromBinary, quotaPrefix } from './keys.ts';
+import type { Found, Operation } from './operation.ts';
+import { fileIdOf } from './operation.ts';
+import { ownReplication, ownStriping, setDirectoryPolicy } from './policies.ts';
+import { decodeQuota, inodeFlags, isDirectory, isRegular, isSymlink } from './records.ts';
+import { markComplete } from './replicas.ts';
+import { formatCoordinates } from '../placement/osd-catalogue.ts';
+import { policyById } from '../placement/policies.ts';
+import type { Volume } from './volume.ts';
+import { rootIno } from './volume.ts';
+import { spaceOf } from './volumes.ts';
+
+/** Attributes of the file system itself, `xtreemfs.*` (protocol reference, section 9.2). */
+const prefix = 'xtreemfs.';
+
+export function isSystemName(name: string): boolean {
+  return name.startsWith(prefix);
+}
+
+/** A write that needs more than one transaction; the service carries it out after this one. */
+export type SystemWrite =
+  | {
+      readonly kind: 'createSnapshot';
+      readonly volume: Volume;
+      readonly ino: number;
+      readonly name: string;
+      readonly isRecursive: boolean;
+    }
+  | { readonly kind: 'deleteSnapshot'; readonly volume: Volume; readonly name: string }
+  | { readonly kind: 'setReplicaPolicy'; readonly volume: Volume; readonly ino: number; readonly policy: string };
+
+interface Attribute {
+  /** Which objects have it. */
+  readonly on: 'any' | 'file' | 'directory' | 'root';
+  /** Value, or undefined when the object has none. */
+  readonly read?: (op: Operation, found: Found, path: string) => string | undefined;
+  readonly write?: (op: Operation, found: Found, value: string) => SystemWrite | undefined;
+  /** Left out of listings: an action, or a copy of what another name lists. */
+  readonly isHidden?: true;
+}
+
+const stripingJson = z.object({
+  pattern: z.string().default('STRIPING_POLICY_RAID0'),
+  size: z.coerce
+    .number()
+    .int()
+    .min(1)
+    .max(1024 * 1024),
+  width: z.coerce.number().int().min(1).max(1024),
+});
+const replicationJson = z.object({
+  'update-policy': z.string(),
+  'replication-factor': z.coerce.number().int().min(1).max(64).default(1),
+  'replication-flags': z.coerce.number().int().min(0).default(0),
+});
+
+function parseJson<T>(name: string, text: string, schema: z.ZodType<T>): T {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (error) {
+    refuse('EINVAL', `${prefix}${name}: ${JSON.stringify(text)} is not JSON`);
+  }
+  const parsed = schema.safeParse(value);
+  if (!parsed.success)
+    refuse('EINVAL', `${prefix}${name}: ${parsed.error.issues.map((issue) => issue.message).join('; ')}`);
+  return parsed.data;
+}
+
+function setVolume(op: Operation, found: Found, change: Partial<Volume>): undefined {
+  op.tx.putVolume({ ...found.volume, ...change });
+  return undefined;
+}
+
+function bytesOf(name: string, text: string): number {
+  const value = text.trim() === '' ? 0 : Number(text);
+  if (!Number.isSafeInteger(value) || value < 0)
+    refuse('EINVAL', `${prefix}${name}: "${text}" is not a number of bytes`);
+  return value;
+}
+
+function booleanOf(name: string, text: string): boolean {
+  if (text === 'true' || text === 'false') return text === 'true';
+  return text === '' ? false : refuse('EINVAL', `${prefix}${name}: write true or false, not "${text}"`);
+}
+
+function policyIds(name: string, text: string): number[] {
+  const ids = text
+    .split(',')
+    .map((part) => part.trim())
+    .filter((part) => part !== '')
+    .map(Number);
+  const unknown = ids.find((id) => !policyById.has(id));
+  if (unknown !== undefined) refuse('EINVAL', `${prefix}${name}: there is no policy ${unknown}`);
+  return ids;
+}
+
+function showStriping(striping: { stripeSizeKb: number; width: number }): string {
+  return JSON.stringify({ pattern: 'STRIPING_POLICY_RAID0', size: striping.stripeSizeKb, width: striping.width });
+}
+
+function locations(op: Operation, { inode }: Found): string {
+  const xlocs = inode.xlocs;
+  if (!isRegular(inode) || xlocs === undefined) return '';
+  return JSON.stringify({
+    'update-policy': xlocs.policy,
+    version: xlocs.version,
+    replicas: xlocs.replicas.map((replica) => ({
+      'striping-policy': {
+        pattern: 'STRIPING_POLICY_RAID0',
+        size: replica.striping.stripeSizeKb,
+        width: replica.striping.width,
+      },
+      'replication-flags': replica.flags,
+      osds: replica.osds.map((uuid) => {
+        const osd = op.env.placement.find(uuid);
+        const coordinates = osd?.coordinates === undefined ? '' : formatCoordinates(osd.coordinates);
+        return { uuid, vivaldi_coordinates: coordinates, address: osd?.address ?? '' };
+      }),
+    })),
+  });
+}
+
+function writeStriping(op: Operation, found: Found, value: string): undefined {
+  if (!isDirectory(found.inode)) refuse('EPERM', 'xtreemfs.default_sp: only a directory has a striping policy');
+  const isRoot = found.inode.ino === rootIno;
+  if (value === '') {
+    if (isRoot) refuse('EPERM', "xtreemfs.default_sp: the volume's own policy can't be removed");
+    setDirectoryPolicy(op.tx, found.inode, 'sp', undefined);
+    return undefined;
+  }
+  const { pattern, size, width } = parseJson('default_sp', value, stripingJson);
+  if (!/^(STRIPING_POLICY_)?RAID0$/.test(pattern))
+    refuse('EINVAL', `xtreemfs.default_sp: pattern ${pattern} is not RAID0`);
+  const striping = { stripeSizeKb: size, width };
+  if (isRoot) return setVolume(op, found, { striping });
+  setDirectoryPolicy(op.tx, found.inode, 'sp', striping);
+  return undefined;
+}
+
+function writeReplication(op: Operation, found: Found, value: string): undefined {
+  if (!isDirectory(found.inode)) refuse('EPERM', 'xtreemfs.default_rp: only a directory has a replication policy');
+  const isRoot = found.inode.ino === rootIno;
+  if (value === '') {
+    if (isRoot) return setVolume(op, found, { replication: { policy: '', factor: 1, flags: 0 } });
+    setDirectoryPolicy(op.tx, found.inode, 'rp', undefined);
+    return undefined;
+  }
+  const wanted = parseJson('default_rp', value, replicationJson);
+  const policy = wanted['update-policy'] === 'WaRa' ? 'WaR1' : wanted['update-policy'];
+  if (policy !== '' && policy !== 'ronly' && policy !== 'WqRq' && policy !== 'WaR1') {
+    refuse('EINVAL', `xtreemfs.default_rp: there is no policy ${policy}`);
+  }
+  const factor = wanted['replication-factor'];
+  if (policy !== '' && factor === 1) refuse('EPERM', `xtreemfs.default_rp: ${policy} needs a factor of at least 2`);
+  const striping = ownStriping(op.tx, found.inode) ?? found.volume.striping;
+  if (policy.startsWith('W') && striping.width > 1) {
+    refuse('EINVAL', `xtreemfs.default_rp: ${policy} needs stripes of width 1, not ${striping.width}`);
+  }
+  const replication = { policy: policy as Volume['replication']['policy'], factor, flags: wanted['replication-flags'] };
+  if (isRoot) return setVolume(op, found, { replication });
+  setDirectoryPolicy(op.tx, found.inode, 'rp', replication);
+  return undefined;
+}
+
+function readReplication(op: Operation, { volume, inode }: Found): string | undefined {
+  const own = inode.ino === rootIno ? volume.replication : ownReplication(op.tx, inode);
+  if (own === undefined || own.policy === '') return undefined;
+  return JSON.stringify({
+    'update-policy': own.policy,
+    'replication-factor': own.factor,
+    'replication-flags': own.flags,
+  });
+}
+
+function writeSnapshots(op: Operation, found: Found, value: string): SystemWrite {
+  const match = /^(c|cr|d) ?([^/@\0]{1,128})$/.exec(value.trim());
+  const [, verb, name = ''] = match ?? refuse('EINVAL', 'xtreemfs.snapshots: write "c NAME", "cr NAME" or "d NAME"');
+  const { volume, inode } = found;
+  if (verb === 'd') return { kind: 'deleteSnapshot', volume, name };
+  if (op.env.findVolume(`${volume.name}@${name}`) !== undefined)
+    refuse('EEXIST', `There is a snapshot ${name} already`);
+  return { kind: 'createSnapshot', volume, ino: inode.ino, name, isRecursive: verb === 'cr' };
+}
+
+function quotaInfo(op: Operation, volume: Volume, kind: 'u' | 'g'): string {
+  const start = quotaPrefix(volume.number) + kind;
+  const shown: Record<string, { quota: number; usedSpace: number; blockedSpace: number }> = {};
+  for (const { key, value } of op.tx.scan({ prefix: start, limit: 10_000 })) {
+    const record = decodeQuota(value);
+    shown[fromBinary(key.slice(start.length))] = {
+      quota: record.quotaBytes,
+      usedSpace: record.usedBytes,
+      blockedSpace: record.blockedBytes,
+    };
+  }
+  return JSON.stringify(shown);
+}
+
+const typeNumber = (found: Found): string => (isDirectory(found.inode) ? '2' : isSymlink(found.inode) ? '3' : '1');
+
+/** Fixed names. Names with a variable part are in `dynamic`. */
+const attributes: Readonly<Record<string, Attribute>> = {
+  locations: { on: 'file', read: locations },
+  file_id: { on: 'any', read: (_op, found) => fileIdOf(found.volume, found.inode) },
+  object_type: { on: 'any', read: (_op, found) => typeNumber(found) },
+  url: { on: 'any', read: (op, found, path) => `${op.env.url}/${found.volume.name}/${path.replace(/^\/+/, '')}` },
+  owner: { on: 'any', read: (_op, { inode }) => inode.user },
+  group: { on: 'any', read: (_op, { inode }) => inode.group },
+  acl: {
+    on: 'any',
+    read: (op, { inode }) => readAcl(op.tx, inode),
+    write: (op, { inode }, value) => void changeAcl(op.tx, inode, value) as undefined,
+  },
+  read_only: {
+    on: 'file',
+    read: (_op, { inode }) => String((inode.flags & inodeFlags.readOnly) !== 0),
+    write: (op, { inode }, value) => {
+      if (
+        (inode.xlocs?.replicas.length ?? 0) > 1 &&
+        !booleanOf('read_only', value) &&
+        inode.xlocs?.policy === 'ronly'
+      ) {
+        refuse('EPERM', 'xtreemfs.read_only: a file with read-only replicas stays read-only');
+      }
+      inode.flags = booleanOf('read_only', value)
+        ? inode.flags | inodeFlags.readOnly
+        : inode.flags & ~inodeFlags.readOnly;
+      inode.ctimeNs = op.tx.nowNs;
+      op.tx.touch(inode);
+      return undefined;
+    },
+  },
+  set_repl_update_policy: {
+    on: 'file',
+    isHidden: true,
+    write: (_op, { volume, inode }, policy) => ({ kind: 'setReplicaPolicy', volume, ino: inode.ino, policy }),
+  },
+  mark_replica_complete: {
+    on: 'file',
+    isHidden: true,
+    write: (op, { inode }, value) => void markComplete(op, inode, value) as undefined,
+  },
+  default_sp: {
+    on: 'directory',
+    read: (op, { volume, inode }) => {
+      const striping = inode.ino === rootIno ? volume.striping : ownStriping(op.tx, inode);
+      return striping === undefined ? undefined : showStriping(striping);
+    },
+    write: writeStriping,
+  },
+  default_rp: { on: 'directory', read: readReplication, write: writeReplication },
+  ac_policy_id: { on: 'root', read: (_op, { volume }) => String(volume.accessPolicy) },
+  osel_policy: {
+    on: 'root',
+    read: (_op, { volume }) => volume.osdPolicies.join(','),
+    write: (op, found, value) => setVolume(op, found, { osdPolicies: policyIds('osel_policy', value) }),
+  },
+  rsel_policy: {
+    on: 'root',
+    read: (_op, { volume }) => volume.replicaPolicies.join(','),
+    write: (op, found, value) => setVolume(op, found, { replicaPolicies: policyIds('rsel_policy', value) }),
+  },
+  usable_osds: {
+    on: 'root',
+    read: (op, { volume }) =>
+      JSON.stringify(Object.fromEntries(op.env.placement.usable(volume).map((osd) => [osd.uuid, osd.address]))),
+  },
+  usable_space: { on: 'root', read: (op, { volume }) => String(spaceOf(op, volume).available) },
+  free_space: { on: 'root', read: (op, { volume }) => String(spaceOf(op, volume).free) },
+  used_space: { on: 'root', read: (op, { volume }) => String(op.tx.readCounters(volume.number).usedBytes) },
+  usedspace: { on: 'root', read: (op, { volume }) => String(op.tx.readCounters(volume.number).usedBytes) },
+  blockedspace: { on: 'root', read: (op, { volume }) => String(op.tx.readCounters(volume.number).blockedBytes) },
+  num_files: { on: 'root', read: (op, { volume }) => String(op.tx.readCounters(volume.number).files) },
+  num_dirs: { on: 'root', read: (op, { volume }) => String(op.tx.readCounters(volume.number).directories) },
+  snapshots: {
+    on: 'directory',
+    read: (op, { volume, inode }) => (inode.ino === rootIno ? op.env.listSnapshots(volume).join(',') : undefined),
+    write: writeSnapshots,
+  },
+  snapshots_enabled: {
+    on: 'root',
+    read: (_op, { volume }) => String(volume.snapshotsEnabled),
+    write: (op, found, value) => setVolume(op, found, { snapshotsEnabled: booleanOf('snapshots_enabled', value) }),
+  },
+  snapshot_time: {
+    on: 'root',
+    read: (_op, { volume }) => (volume.snapshotOf === undefined ? undefined : String(volume.snapshotOf.timeMs)),
+  },
+  quota: {
+    on: 'root',
+    read: (_op, { volume }) => String(volume.quotaBytes),
+    write: (op, found, value) => setVolume(op, found, { quotaBytes: bytesOf('quota', value) }),
+  },
+  vouchersize: {
+    on: 'root',
+    read: (_op, { volume }) => String(volume.voucherBytes),
+    write: (op, found, value) => setVolume(op, found, { voucherBytes: Math.max(1, bytesOf('vouchersize', value)) }),
+  },
+  defaultuserquota: {
+    on: 'root',
+    read: (_op, { volume }) => String(volume.defaultUserQuotaBytes),
+    write: (op, found, value) => setVolume(op, found, { defaultUserQuotaBytes: bytesOf('defaultuserquota', value) }),
+  },
+  defaultgroupquota: {
+    on: 'root',
+    read: (_op, { volume }) => String(volume.defaultGroupQuotaBytes),
+    write: (op, found, value) => setVolume(op, found, { defaultGroupQuotaBytes: bytesOf('defaultgroupquota', value) }),
+  },
+  userquotainfo: { on: 'root', isHidden: true, read: (op, { volume }) => quotaInfo(op, volume, 'u') },
+  groupquotainfo: { on: 'root', isHidden: true, read: (op, { volume }) => quotaInfo(op, volume, 'g') },
+  tracing_enabled: {
+    on: 'root',
+    read: (_op, { volume }) => String(volume.tracing?.enabled ?? false),
+    write: (op, found, value) => setTracing(op, found, { enabled: booleanOf('tracing_enabled', value) }),
+  },
+  tracing_policy: {
+    on: 'root',
+    read: (_op, { volume }) => volume.tracing?.policy,
+    write: (op, found, value) => setTracing(op, found, { policy: value }),
+  },
+  tracing_policy_config: {
+    on: 'root',
+    read: (_op, { volume }) => volume.tracing?.config,
+    write: (op, found, value) => setTracing(op, found, { config: value }),
+  },
+};
+
+function setTracing(op: Operation, found: Found, change: Partial<NonNullable<Volume['tracing']>>): undefined {
+  const held = found.volume.tracing ?? { enabled: false, policy: '', config: '' };
+  return setVolume(op, found, { tracing: { ...held, ...change } });
+}
+
+/** Names with a variable part: pattern → attribute for the matched part. */
+const dynamic: readonly { readonly pattern: RegExp; readonly of: (part: string) => Attribute }[] = [
+  {
+    pattern: /^policies\.((?:[0-9]+\.)?[A-Za-z0-9_.-]{1,128})$/,
+    of: (key) => ({
+      on: 'root',
+      read: (_op, { volume }) => volume.policyAttributes[key],
+      write: (op, found, value) =>
+        setVolume(op, found, { policyAttributes: withEntry(found.volume.policyAttributes, key, value) }),
+    }),
+  },
+  {
+    pattern: /^volattr\.(.{1,128})$/,
+    of: (key) => ({
+      on: 'root',
+      read: (_op, { volume }) => volume.attributes[key],
+      write: (op, found, value) => setVolume(op, found, { attributes: withEntry(found.volume.attributes, key, value) }),
+    }),
+  },
+  { pattern: /^userquota\.(.{1,255})$/, of: (name) => quotaAttribute('u', name, 'quotaBytes') },
+  { pattern: /^groupquota\.(.{1,255})$/, of: (name) => quotaAttribute('g', name, 'quotaBytes') },
+  { pattern: /^userusedspace\.(.{1,255})$/, of: (name) => quotaAttribute('u', name, 'usedBytes') },
+  { pattern: /^groupusedspace\.(.{1,255})$/, of: (name) => quotaAttribute('g', name, 'usedBytes') },
+  { pattern: /^userblockedspace\.(.{1,255})$/, of: (name) => quotaAttribute('u', name, 'blockedBytes') },
+  { pattern: /^groupblockedspace\.(.{1,255})$/, of: (name) => quotaAttribute('g', name, 'blockedBytes') },
+];
+
+function quotaAttribute(kind: 'u' | 'g', name: string, field: 'quotaBytes' | 'usedBytes' | 'blockedBytes'): Attribute {
+  return {
+    on: 'root',
+    read: (op, { volume }) => String(op.tx.quota(volume.number, kind, name)[field]),
+    ...(field === 'quotaBytes'
+      ? {
+          write: (op, { volume }, value) => {
+            op.tx.quota(volume.number, kind, name).quotaBytes = bytesOf(`quota of ${name}`, value);
+            return undefined;
+          },
+        }
+      : {}),
+  };
+}
+
+function withEntry(record: Readonly<Record<string, string>>, key: string, value: string): Record<string, string> {
+  const { [key]: _, ...rest } = record;
+  return value === '' ? rest : { ...rest, [key]: value };
+}
+
+function find(name: string): Attribute | undefined {
+  const short = name.slice(prefix.length);
+  if (Object.hasOwn(attributes, short)) return attributes[short];
+  for (const { pattern, of } of dynamic) {
+    const part = pattern.exec(short)?.[1];
+    if (part !== undefined) return of(part);
+  }
+  return undefined;
+}
+
+function has(attribute: Attribute, { inode }: Found): boolean {
+  if (attribute.on === 'any') return true;
+  if (attribute.on === 'root') return inode.ino === rootIno;
+  return attribute.on === 'directory' ? isDirectory(inode) : isRegular(inode);
+}
+
+/** Value of a system attribute; undefined when the object has none of that name. */
+export function readSystem(op: Operation, found: Found, path: string, name: string): string | undefined {
+  const attribute = find(name);
+  return attribute?.read === undefined || !has(attribute, found) ? undefined : attribute.read(op, found, path);
+}
+
+/** Names of the system attributes that the object has; one without a value may be among them. */
+export function listSystem(_op: Operation, found: Found): string[] {
+  const fixed = Object.entries(attributes)
+    .filter(([, attribute]) => attribute.isHidden !== true && attribute.read !== undefined && has(attribute, found))
+    .map(([name]) => prefix + name);
+  if (found.inode.ino !== rootIno) return fixed;
+  const policies = Object.keys(found.volume.policyAttributes).map((key) => `${prefix}policies.${key}`);
+  return [...fixed, ...policies, ...Object.keys(found.volume.attributes).map((key) => `${prefix}volattr.${key}`)];
+}
+
+/**
+ * Writes a system attribute: for the object's owner, a superuser, or with the admin password.
+ * @throws {PosixError} EPERM without that right, or for one that can't be written; EINVAL for a bad value.
+ */
+export function writeSystem(
+  op: Operation,
+  found: Found,
+  path: string,
+  args: { name: string; value: string; isAdmin: boolean },
+): SystemWrite | undefined {
+  const attribute = find(args.name);
+  if (attribute === undefined || !has(attribute, found)) refuse('EINVAL', `${path} has no attribute ${args.name}`);
+  if (attribute.write === undefined) refuse('EPERM', `${args.name} can't be written`);
+  if (!args.isAdmin && !isOwner(found.inode, op.caller)) {
+    refuse('EPERM', `${args.name}: ${op.caller.user} neither owns ${path} nor sent the admin password`);
+  }
+  return attribute.write(op, found, args.value);
+}

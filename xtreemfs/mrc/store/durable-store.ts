@@ -1,0 +1,360 @@
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { open as openLmdb } from 'lmdb';
+import type { RootDatabase, Transaction } from 'lmdb';
+import type { Clock, Timer } from '#common/clock.ts';
+import { TerminalError } from '#common/errors.ts';
+import type { Logger } from '#common/logger.ts';
+import type { Key, KvEntry, KvStore, KvView, ScanOptions, WriteSet } from './kv.ts';
+import { prefixEnd } from './kv.ts';
+import { mergeScan } from './layers.ts';
+import { lockFolder } from './lock.ts';
+import type { LogDisk } from './log.ts';
+import { folderDisk, RecordWriter, syncFolder, WriteAheadLog } from './log.ts';
+import { Memtable } from './memtable.ts';
+
+/** Key under which LMDB holds the number of the last log record whose changes it has. */
+const appliedKey = Buffer.from('!applied');
+/** Keys put into LMDB between two turns of the event loop: about half a millisecond of work. */
+const keysPerTurn = 128;
+
+/** How a `DurableStore` is set up. */
+export interface DurableStoreOptions {
+  /** Folder of the store; made when missing. */
+  readonly path: string;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly bucketOf: (key: Key) => Key | undefined;
+  /** Told once, when the store can't go on (disk full or broken): the process should end and start again. */
+  readonly onFailure: (error: Error) => void;
+  /** Upper bound of the database file, bytes. Address space only; the file grows as needed. */
+  readonly mapSizeBytes?: number;
+  /** Memory that changes may take before they are moved to LMDB, bytes. */
+  readonly memtableBytes?: number;
+  /** Longest that changes stay out of LMDB, milliseconds. */
+  readonly checkpointAfterMs?: number;
+  /** Size of one log file, bytes, and how many there may be. */
+  readonly segmentBytes?: number;
+  readonly segmentsMax?: number;
+  /** Replaces the folder `log` (tests). */
+  readonly logDisk?: LogDisk;
+}
+
+interface Waiter {
+  readonly ticket: number;
+  resolve(): void;
+  reject(error: Error): void;
+}
+
+/**
+ * A write-ahead log for durability, memory for the newest changes, LMDB for everything else.
+ *
+ * A change is applied to memory at once and joins the open batch; one write (O_DSYNC) makes a batch durable and
+ * resolves everyone who waits for it, while the next batch fills: group commit without a timer. Memory is moved to
+ * LMDB in the background, a frozen table at a time, ending with one synced transaction that also says which log
+ * record is covered; only then are the log files used again. Recovery replays what LMDB lacks: puts are absolute, so doing one twice is
+ * harmless. See docs/adr/0045-mrc-store.md for why not LMDB's own commits.
+ */
+export class DurableStore implements KvStore {
+  private readonly options: DurableStoreOptions;
+  private readonly db: RootDatabase<Buffer, Buffer>;
+  private readonly log: WriteAheadLog;
+  private readonly unlock: () => Promise<void>;
+  private active: Memtable;
+  private frozen: Memtable | undefined;
+  private batch = new RecordWriter();
+  private batchNumber: number;
+  private syncedNumber: number;
+  private readTicket = 0;
+  private waiters: Waiter[] = [];
+  private isFlushing = false;
+  private isFlushQueued = false;
+  private failure: Error | undefined;
+  private checkpointTimer: Timer | undefined;
+  private checkpointWanted = false;
+  private checkpointRun: Promise<void> | undefined;
+  private viewers: ((view: KvView) => void)[] = [];
+
+  private constructor(
+    options: DurableStoreOptions,
+    opened: {
+      db: RootDatabase<Buffer, Buffer>;
+      log: WriteAheadLog;
+      table: Memtable;
+      lastNumber: number;
+      unlock: () => Promise<void>;
+    },
+  ) {
+    this.options = options;
+    this.db = opened.db;
+    this.log = opened.log;
+    this.unlock = opened.unlock;
+    this.active = opened.table;
+    this.syncedNumber = opened.lastNumber;
+    this.batchNumber = opened.lastNumber + 1;
+  }
+
+  /**
+   * Opens or makes the store and takes over what the log has and LMDB lacks.
+   * @throws {LogDamageError} when acknowledged changes can't be read back.
+   * @throws {TerminalError} when another process holds the folder.
+   */
+  static async open(options: DurableStoreOptions): Promise<DurableStore> {
+    const logFolder = join(options.path, 'log');
+    await mkdir(logFolder, { recursive: true });
+    const unlock = await lockFolder(options.path);
+    try {
+      const db = openLmdb<Buffer, Buffer>({
+        path: join(options.path, 'db.mdb'),
+        encoding: 'binary',
+        keyEncoding: 'binary',
+        mapSize: options.mapSizeBytes ?? 256 * 2 ** 30,
+        // The log gives durability and latency; here each transaction is to be whole on disk before the next.
+        overlappingSync: false,
+        noMemInit: true,
+      });
+      await syncFolder(options.path);
+      const applied = Number(db.get(appliedKey)?.readBigUInt64LE() ?? 0n);
+      const table = new Memtable(options.bucketOf);
+      const { log, lastNumber } = await WriteAheadLog.open(options.logDisk ?? folderDisk(logFolder), {
+        segmentBytes: options.segmentBytes ?? 16 * 2 ** 20,
+        segmentsMax: options.segmentsMax ?? 64,
+        applied,
+        replay: ({ number, writes }) => table.apply(writes, number),
+      });
+      if (lastNumber > applied) {
+        options.logger.info('Recovered changes from the log', {
+          from: applied + 1,
+          to: lastNumber,
+          keys: table.values.size,
+        });
+      }
+      const store = new DurableStore(options, { db, log, table, lastNumber, unlock });
+      if (table.values.size > 0) store.requestCheckpoint();
+      return store;
+    } catch (error) {
+      await unlock();
+      throw error;
+    }
+  }
+
+  get(key: Key): Uint8Array | undefined {
+    const held = this.active.values.get(key) ?? this.frozen?.values.get(key);
+    if (held !== undefined) {
+      if (held.ticket > this.readTicket) this.readTicket = held.ticket;
+      return held.value;
+    }
+    return this.db.getBinary(Buffer.from(key, 'latin1'));
+  }
+
+  scan(options: ScanOptions): KvEntry[] {
+    const tables = this.frozen === undefined ? [this.active] : [this.active, this.frozen];
+    return mergeScan(tables, scanLmdb(this.db, options), options, (ticket) => {
+      if (ticket > this.readTicket) this.readTicket = ticket;
+    });
+  }
+
+  apply(writes: WriteSet): number {
+    if (this.failure !== undefined) throw this.failure;
+    if (writes.size === 0) return this.syncedNumber;
+    this.active.apply(writes, this.batchNumber);
+    for (const [key, value] of writes) this.batch.add(key, value);
+    if (this.active.sizeBytes > this.memtableBytes) this.requestCheckpoint();
+    else this.checkpointTimer ??= this.startTimer();
+    this.queueFlush();
+    return this.batchNumber;
+  }
+
+  async durable(ticket: number): Promise<void> {
+    if (ticket <= this.syncedNumber) return;
+    if (this.failure !== undefined) throw this.failure;
+    await new Promise<void>((resolve, reject) => this.waiters.push({ ticket, resolve, reject }));
+  }
+
+  takeReadTicket(): number {
+    const ticket = this.readTicket;
+    this.readTicket = 0;
+    return ticket;
+  }
+
+  get durableTicket(): number {
+    return this.syncedNumber;
+  }
+
+  async view(): Promise<KvView> {
+    return new Promise((resolve, reject) => {
+      if (this.failure !== undefined) return reject(this.failure);
+      this.viewers.push(resolve);
+      this.requestCheckpoint();
+    });
+  }
+
+  /** What the status page and the metrics show. */
+  stats(): { memtableBytes: number; memtableKeys: number; logSegments: number; records: number; lastRecord: number } {
+    return {
+      memtableBytes: this.active.sizeBytes + (this.frozen?.sizeBytes ?? 0),
+      memtableKeys: this.active.values.size + (this.frozen?.values.size ?? 0),
+      logSegments: this.log.busySegments,
+      records: (this.db.getStats() as { entryCount?: number }).entryCount ?? 0,
+      lastRecord: this.syncedNumber,
+    };
+  }
+
+  /** Moves everything to LMDB, so that the next start has nothing to replay. */
+  async checkpoint(): Promise<void> {
+    const view = await this.view();
+    view.close();
+  }
+
+  async close(): Promise<void> {
+    if (this.failure === undefined) {
+      await this.durable(this.batch.sizeBytes > 0 ? this.batchNumber : this.syncedNumber);
+      await this.checkpoint();
+    }
+    this.checkpointTimer?.cancel();
+    this.failure ??= new Error('The store is closed');
+    await this.checkpointRun;
+    await this.log.close();
+    await this.db.close();
+    await this.unlock();
+  }
+
+  private get memtableBytes(): number {
+    return this.options.memtableBytes ?? 48 * 2 ** 20;
+  }
+
+  private startTimer(): Timer {
+    const start = (): void => this.requestCheckpoint();
+    return this.options.clock.after(this.options.checkpointAfterMs ?? 10_000, start, { unref: true });
+  }
+
+  private queueFlush(): void {
+    if (this.isFlushing || this.isFlushQueued) return;
+    this.isFlushQueued = true;
+    queueMicrotask(() => {
+      this.isFlushQueued = false;
+      void this.flushLoop();
+    });
+  }
+
+  /** One write at a time until the open batch stays empty. */
+  private async flushLoop(): Promise<void> {
+    if (this.isFlushing || this.failure !== undefined) return;
+    this.isFlushing = true;
+    try {
+      while (this.batch.sizeBytes > 0) {
+        const number = this.batchNumber++;
+        const record = this.batch.finish();
+        this.batch = new RecordWriter();
+        this.freezeIfWanted(number);
+        // Writers that outrun LMDB wait here, with their clients, instead of filling the memory.
+        if (this.frozen !== undefined && this.active.sizeBytes > 4 * this.memtableBytes) await this.checkpointRun;
+        await this.log.append(number, record);
+        this.syncedNumber = number;
+        this.resolveWaiters();
+      }
+    } catch (error) {
+      this.fail('Write to the log', error);
+    } finally {
+      this.isFlushing = false;
+      if (this.batch.sizeBytes === 0) this.freezeIfWanted(this.batchNumber - 1);
+    }
+  }
+
+  private resolveWaiters(): void {
+    const waiting = this.waiters;
+    this.waiters = [];
+    for (const waiter of waiting) {
+      if (waiter.ticket <= this.syncedNumber) waiter.resolve();
+      else this.waiters.push(waiter);
+    }
+  }
+
+  private requestCheckpoint(): void {
+    this.checkpointWanted = true;
+    if (this.batch.sizeBytes === 0 && !this.isFlushing) this.freezeIfWanted(this.batchNumber - 1);
+  }
+
+  /** Freezes the memory table at a batch boundary: it then holds exactly the changes up to record `number`. */
+  private freezeIfWanted(number: number): void {
+    if (!this.checkpointWanted || this.frozen !== undefined || this.failure !== undefined) return;
+    this.checkpointWanted = false;
+    this.checkpointTimer?.cancel();
+    this.checkpointTimer = undefined;
+    this.frozen = this.active;
+    this.active = new Memtable(this.options.bucketOf);
+    const viewers = this.viewers;
+    this.viewers = [];
+    this.checkpointRun = this.moveToLmdb(this.frozen, number, viewers).catch((error: unknown) =>
+      this.fail('Move changes to the database', error),
+    );
+  }
+
+  private async moveToLmdb(table: Memtable, number: number, viewers: ((view: KvView) => void)[]): Promise<void> {
+    await this.durable(number);
+    const puts = new Set<Promise<boolean>>();
+    let count = 0;
+    for (const [key, { value }] of table.values) {
+      const bytes = Buffer.from(key, 'latin1');
+      puts.add(value === undefined ? this.db.remove(bytes) : this.db.put(bytes, asBuffer(value)));
+      if (++count % keysPerTurn === 0) await new Promise((resolve) => setImmediate(resolve));
+    }
+    await Promise.all(puts); // before the mark: a failed transaction must not be covered by it
+    const mark = Buffer.alloc(8);
+    mark.writeBigUInt64LE(BigInt(number));
+    await this.db.put(appliedKey, mark);
+    this.db.resetReadTxn();
+    for (const give of viewers) give(lmdbView(this.db));
+    this.frozen = undefined;
+    this.log.release(number);
+    if (this.checkpointWanted) this.requestCheckpoint();
+  }
+
+  private fail(attempt: string, cause: unknown): void {
+    if (this.failure !== undefined) return;
+    const failure = new TerminalError(`${attempt}: the store stops to keep what it acknowledged`, { cause });
+    this.failure = failure;
+    const waiting = this.waiters;
+    this.waiters = [];
+    for (const waiter of waiting) waiter.reject(failure);
+    this.options.onFailure(failure);
+  }
+}
+
+function asBuffer(value: Uint8Array): Buffer {
+  return Buffer.isBuffer(value) ? value : Buffer.from(value.buffer, value.byteOffset, value.byteLength);
+}
+
+function* scanLmdb(
+  db: RootDatabase<Buffer, Buffer>,
+  options: ScanOptions,
+  transaction?: Transaction,
+): Generator<KvEntry> {
+  const { prefix, after } = options;
+  const start = Buffer.from(after !== undefined && after > prefix ? after : prefix, 'latin1');
+  const end = Buffer.from(prefixEnd(prefix), 'latin1');
+  const range = db.getRange({ start, end, ...(transaction === undefined ? {} : { transaction }) });
+  for (const { key, value } of range) {
+    const text = key.toString('latin1');
+    if (text !== after && text !== '!applied') yield { key: text, value };
+  }
+}
+
+function lmdbView(db: RootDatabase<Buffer, Buffer>): KvView {
+  const transaction = db.useReadTransaction();
+  return {
+    get: (key) => {
+      const value: unknown = db.get(Buffer.from(key, 'latin1'), { transaction });
+      return value as Buffer | undefined;
+    },
+    scan: (options) => {
+      const entries: KvEntry[] = [];
+      for (const entry of scanLmdb(db, options, transaction)) {
+        if (entries.length >= options.limit) break;
+        entries.push(entry);
+      }
+      return entries;
+    },
+    close: () => transaction.done(),
+  };
+}
