@@ -54,9 +54,10 @@ export interface Stat {
   userId: string;
   groupId: string;
   size: number;
-  atimeNs: number;
-  mtimeNs: number;
-  ctimeNs: number;
+  /** Nanoseconds since 1970 exceed 2^53: bigint. */
+  atimeNs: bigint;
+  mtimeNs: bigint;
+  ctimeNs: bigint;
   blksize: number;
   etag?: number | undefined;
   truncateEpoch: number;
@@ -71,9 +72,9 @@ export function writeStat(writer: Writer, message: Stat): void {
   writer.string(42, message.userId);
   writer.string(50, message.groupId);
   writer.fixed64(57, message.size);
-  writer.fixed64(65, message.atimeNs);
-  writer.fixed64(73, message.mtimeNs);
-  writer.fixed64(81, message.ctimeNs);
+  writer.bigFixed64(65, message.atimeNs);
+  writer.bigFixed64(73, message.mtimeNs);
+  writer.bigFixed64(81, message.ctimeNs);
   writer.fixed32(93, message.blksize);
   if (message.etag !== undefined) {
     writer.fixed64(97, message.etag);
@@ -91,9 +92,9 @@ export function readStat(reader: Reader): Stat {
   let userId: string = '';
   let groupId: string = '';
   let size: number = 0;
-  let atimeNs: number = 0;
-  let mtimeNs: number = 0;
-  let ctimeNs: number = 0;
+  let atimeNs: bigint = 0n;
+  let mtimeNs: bigint = 0n;
+  let ctimeNs: bigint = 0n;
   let blksize: number = 0;
   let etag: number | undefined;
   let truncateEpoch: number = 0;
@@ -129,15 +130,15 @@ export function readStat(reader: Reader): Stat {
         break;
       }
       case 65: {
-        atimeNs = reader.fixed64();
+        atimeNs = reader.bigFixed64();
         break;
       }
       case 73: {
-        mtimeNs = reader.fixed64();
+        mtimeNs = reader.bigFixed64();
         break;
       }
       case 81: {
-        ctimeNs = reader.fixed64();
+        ctimeNs = reader.bigFixed64();
         break;
       }
       case 93: {
