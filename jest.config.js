@@ -24,6 +24,9 @@ export default {
     tier('unit', ['*.test.ts'], ['\\.sim\\.test\\.ts$']),
     tier('sim', ['*.sim.test.ts']),
     tier('envtest', ['*.envtest.ts']),
-    tier('e2e', ['*.e2e.ts'], [], {}),
+    tier('e2e', ['*.e2e.ts'], [], {
+      globalSetup: '<rootDir>/e2e/setup.ts',
+      globalTeardown: '<rootDir>/e2e/teardown.ts',
+    }),
   ],
 };
