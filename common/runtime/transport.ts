@@ -3,7 +3,7 @@ import Agent from 'undici/lib/dispatcher/agent.js';
 import ProxyAgent from 'undici/lib/dispatcher/proxy-agent.js';
 import { SpanKind, SpanStatusCode, trace } from '@opentelemetry/api';
 import { type Clock, systemClock } from '#common/clock.ts';
-import { describeError, systemErrorCode } from '#common/errors.ts';
+import { assert, describeError, systemErrorCode } from '#common/errors.ts';
 import { type Logger, silentLogger } from '#common/logger.ts';
 import { createRegistry } from '#common/metrics.ts';
 import { type Random, systemRandom } from '#common/random.ts';
@@ -102,7 +102,7 @@ export class HttpTransport implements Transport {
   private readonly tracer = trace.getTracer('xtreemos-runtime');
   private readonly retired = new Set<Dispatcher>();
   private connection: Connection | undefined;
-  private refreshing: Promise<Connection> | undefined;
+  private refreshing: Promise<void> | undefined;
   private refreshedAt = -Infinity;
   private readonly closing = new AbortController();
 
@@ -138,7 +138,7 @@ export class HttpTransport implements Transport {
 
   async stream(request: StreamRequest, onLine: (line: string) => void): Promise<void> {
     await this.turn(request, false);
-    const connection = await this.connect();
+    await this.connect();
     let activeAt = this.clock.monotonic();
     const options = { fence: request.fence, signal: request.signal, sizeMax: lineSizeMax };
     const exchange = new LineExchange(options, onLine, () => (activeAt = this.clock.monotonic()));
@@ -150,7 +150,7 @@ export class HttpTransport implements Transport {
     };
     let timer = this.clock.after(request.idleTimeoutMs, watchdog);
     try {
-      this.dispatch(connection, request, exchange);
+      this.dispatch(request, exchange);
       const body = await exchange.end;
       this.throwIfRefused(request, exchange.statusCode, exchange.headers, body);
     } catch (error) {
@@ -173,14 +173,14 @@ export class HttpTransport implements Transport {
   private async attempt(request: TransportRequest): Promise<unknown> {
     await this.turn(request, true);
     try {
-      const connection = await this.connect();
+      await this.connect();
       const startedAt = this.clock.monotonic();
       const span = this.tracer.startSpan(`${request.verb} ${request.resource}`, { kind: SpanKind.CLIENT });
       let code = 0;
       try {
         request.fence?.check();
         const exchange = new UnaryExchange({ fence: request.fence, signal: request.signal, sizeMax: answerSizeMax });
-        const body = await this.exchange(connection, request, exchange);
+        const body = await this.exchange(request, exchange);
         code = exchange.statusCode;
         this.throwIfRefused(request, code, exchange.headers, body);
         return body === '' ? undefined : parseJson(request, body);
@@ -198,11 +198,11 @@ export class HttpTransport implements Transport {
     }
   }
 
-  private async exchange(connection: Connection, request: TransportRequest, exchange: UnaryExchange): Promise<string> {
+  private async exchange(request: TransportRequest, exchange: UnaryExchange): Promise<string> {
     const timeoutMs = request.timeoutMs ?? defaultTimeoutMs;
     const timer = this.clock.after(timeoutMs, () => exchange.cancel(new Error(`no answer within ${timeoutMs} ms`)));
     try {
-      this.dispatch(connection, request, exchange);
+      this.dispatch(request, exchange);
       return await exchange.body;
     } catch (error) {
       throw this.translate(request, error, exchange.isSent);
@@ -211,8 +211,9 @@ export class HttpTransport implements Transport {
     }
   }
 
-  private dispatch(connection: Connection, request: TransportRequest, handler: Dispatcher.DispatchHandler): void {
-    const { credentials, dispatcher } = connection;
+  private dispatch(request: TransportRequest, handler: Dispatcher.DispatchHandler): void {
+    assert(this.connection !== undefined, 'A request was dispatched before there were credentials');
+    const { credentials, dispatcher } = this.connection;
     const headers: Record<string, string> = {
       accept: 'application/json',
       'user-agent': this.options.userAgent ?? 'xtreemos-runtime',
@@ -243,15 +244,17 @@ export class HttpTransport implements Transport {
     this.metrics.throttledSeconds.observe({ priority: request.priority }, (this.clock.monotonic() - startedAt) / 1000);
   }
 
-  /** The connection of fresh credentials; old ones go on being used while new ones are read. */
-  private async connect(): Promise<Connection> {
+  /**
+   * Sees to it that there is a connection of fresh credentials. Those in use go on being used while new ones are read;
+   * so the connection is looked up only when the request is dispatched.
+   */
+  private async connect(): Promise<void> {
     const maxAgeMs = this.options.credentialsMaxAgeMs ?? 60_000;
-    const isFresh = this.clock.monotonic() - this.refreshedAt < maxAgeMs;
-    if (this.connection !== undefined && isFresh) return this.connection;
-    const refresh = this.refresh(this.connection !== undefined && this.refreshedAt === -Infinity);
-    if (this.connection === undefined) return refresh;
-    refresh.catch((error: unknown) => this.logger.warn('Keeping old credentials', { err: error }));
-    return this.connection;
+    const isKnown = this.connection !== undefined;
+    if (isKnown && this.clock.monotonic() - this.refreshedAt < maxAgeMs) return;
+    const refresh = this.refresh(isKnown && this.refreshedAt === -Infinity);
+    if (!isKnown) await refresh;
+    else refresh.catch((error: unknown) => this.logger.warn('Keeping old credentials', { err: error }));
   }
 
   /** After a 401: reads the credentials anew, once for all requests that were refused meanwhile. */
@@ -259,12 +262,12 @@ export class HttpTransport implements Transport {
     await this.refresh(true);
   }
 
-  private async refresh(renew: boolean): Promise<Connection> {
+  private async refresh(renew: boolean): Promise<void> {
     this.refreshing ??= this.load(renew).finally(() => (this.refreshing = undefined));
     return this.refreshing;
   }
 
-  private async load(renew: boolean): Promise<Connection> {
+  private async load(renew: boolean): Promise<void> {
     const attemptedAt = this.clock.monotonic();
     if (this.connection !== undefined) this.refreshedAt = attemptedAt;
     const credentials = await this.options.credentials.load(renew);
@@ -276,7 +279,6 @@ export class HttpTransport implements Transport {
     this.connection = { credentials, fingerprint, dispatcher };
     this.refreshedAt = attemptedAt;
     if (old !== undefined && !isSame) this.retire(old.dispatcher);
-    return this.connection;
   }
 
   /** Lets requests and watches of the old certificates end in their own time: a watch lasts ten minutes at most. */
