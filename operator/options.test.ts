@@ -21,7 +21,8 @@ describe('the options of the operator', () => {
     ['a site name in capitals', ['--site-name', 'Home'], '--site-name: "Home" is not valid: use lower-case letters'],
     ['a port out of range', ['--metrics-port', '70000'], '--metrics-port: "70000" is not valid: use 0 (any free port)'],
     ['a port in words', ['--health-port', 'http'], '--health-port: "http" is not valid: use a port number'],
-    ['a lease too short', ['--lease-duration-ms', '10'], '--lease-duration-ms: "10" is not valid: use at least 1000'],
+    ['a lease too short', ['--lease-duration-ms', '10'], '--lease-duration-ms: "10" is not valid: use at least 3000'],
+    ['a lease of half seconds', ['--lease-duration-ms', '15500'], 'use whole seconds, such as 15000'],
     [
       'an unknown level',
       ['--log-level', 'loud'],

@@ -91,7 +91,7 @@ export const operatorOptions = {
     value: 'NAME',
   }),
   leaseDurationMs: option({
-    schema: milliseconds(1000, 600_000),
+    schema: milliseconds(3000, 600_000).refine((value) => value % 1000 === 0, 'use whole seconds, such as 15000'),
     about: 'A lease that was not renewed for this time may be taken by another replica, milliseconds',
     default: '15000',
     value: 'MS',

@@ -4,12 +4,13 @@ import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } f
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { promisify } from 'node:util';
-import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
 import { type AloneControlPlane, startControlPlane } from '#sites/control-plane.ts';
 import { KubeClient, waitFor } from '#sites/kube-client.ts';
 import { ensureTools } from '#sites/tools.ts';
 import YAML from 'yaml';
 
+jest.setTimeout(60_000);
 const run = promisify(execFile);
 const chart = path.resolve(import.meta.dirname, '../xtreemos');
 const namespace = 'xtreemos-system';

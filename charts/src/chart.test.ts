@@ -82,7 +82,7 @@ describe('the chart', () => {
 
   test('has a template for each kind, which helm uninstall keeps', () => {
     const [, crd = ''] = templates.find(([name]) => name === 'templates/crd-sites.yaml') ?? [];
-    expect(crd).toContain('helm.sh/resource-policy: {{ ternary "keep" "delete" .Values.crds.keep | quote }}');
+    expect(crd).toContain('ternary (dict "helm.sh/resource-policy" "keep") (dict) .Values.crds.keep');
   });
 
   test('documents every value, and its defaults are valid', () => {

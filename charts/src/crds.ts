@@ -1,6 +1,6 @@
 import { kinds } from '#crds/kinds.ts';
 import { customResourceDefinition } from '#crds/structural.ts';
-import { text } from './helm.ts';
+import { block, text } from './helm.ts';
 import type { Template } from './objects.ts';
 
 /**
@@ -13,7 +13,8 @@ export function crdTemplates(): Template[] {
     const metadata = {
       name: definition.metadata.name,
       labels: { 'app.kubernetes.io/part-of': 'xtreemos', 'app.kubernetes.io/version': text('.Chart.AppVersion') },
-      annotations: { 'helm.sh/resource-policy': text('ternary "keep" "delete" .Values.crds.keep') },
+      // Absent, not "delete": Helm leaves whatever has this annotation, and of other values it says nothing.
+      annotations: block('ternary (dict "helm.sh/resource-policy" "keep") (dict) .Values.crds.keep'),
     };
     return { name: `crd-${kind.plural}`, object: { ...definition, metadata }, condition: '.Values.crds.install' };
   });

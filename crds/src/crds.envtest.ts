@@ -2,7 +2,7 @@
 import { mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
 import { type AloneControlPlane, startControlPlane } from '#sites/control-plane.ts';
 import { KubeClient, type KubeObject, KubeStatusError } from '#sites/kube-client.ts';
 import { kinds } from './kinds.ts';
@@ -10,6 +10,7 @@ import type { StructuralSchema } from './structural.ts';
 import { installCrds, readManifests } from './testing/install.ts';
 import { readSamples } from './testing/samples.ts';
 
+jest.setTimeout(30_000);
 const sitesPath = '/apis/xtreemos.io/v1alpha1/sites';
 let plane: AloneControlPlane;
 let client: KubeClient;

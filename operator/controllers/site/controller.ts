@@ -11,6 +11,7 @@ import {
   type Reconciler,
   type Result,
 } from '#runtime/contracts.ts';
+import { findCondition } from '#runtime/conditions.ts';
 import { AlreadyExistsError, NotFoundError } from '#runtime/errors.ts';
 import { isDeleting, type ObjectKey, type Stored } from '#runtime/types.ts';
 import { created, nodesRecovered, nodesUnavailable, readinessChanged } from './events.ts';
@@ -113,8 +114,8 @@ export class SiteReconciler implements Reconciler {
     const { events, log } = this.parts;
     const ready = readyCondition(status);
     const before = readyCondition(site.status);
-    const nodes = status.conditions?.find((condition) => condition.type === nodesReady.type);
-    const nodesBefore = site.status?.conditions?.find((condition) => condition.type === nodesReady.type);
+    const nodes = findCondition(status.conditions, nodesReady.type);
+    const nodesBefore = findCondition(site.status?.conditions, nodesReady.type);
     if (ready !== undefined && (ready.status !== before?.status || ready.reason !== before.reason)) {
       log.info('Site readiness changed', { Site: site.metadata.name, status: ready.status, reason: ready.reason });
       events.publish(readinessChanged(site, ready));

@@ -1,6 +1,7 @@
 /** The status of a Site, computed in one pure place. */
 import type { ConditionDefinition } from '#crds/conditions.ts';
 import { nodesReady, type Site, siteReady, type SiteStatus } from '#crds/site.ts';
+import { type ConditionUpdate, findCondition, formatTime, setCondition } from '#runtime/conditions.ts';
 import type { Condition } from '#runtime/types.ts';
 import type { NodeSummary, SiteRole } from './phases.ts';
 
@@ -21,7 +22,7 @@ export interface SiteScope {
 }
 
 /** A condition before it is compared with the last one. */
-type Finding = Pick<Condition, 'type' | 'status' | 'reason' | 'message'>;
+type Finding = Omit<ConditionUpdate, 'observedGeneration'>;
 
 /** Names of nodes that a message lists at most. */
 const namesMax = 5;
@@ -33,7 +34,7 @@ export function computeStatus(scope: SiteScope): SiteStatus {
   const findings = role === 'local' ? localFindings(nodes) : otherFindings(scope);
   const common: SiteStatus = {
     ...(site.metadata.generation === undefined ? {} : { observedGeneration: site.metadata.generation }),
-    conditions: findings.map((finding) => toCondition(finding, scope)),
+    conditions: updatedConditions(findings, scope),
     xtreemosVersion,
   };
   if (role !== 'local') return common;
@@ -44,7 +45,7 @@ export function computeStatus(scope: SiteScope): SiteStatus {
     capacity: nodes.capacity,
     allocatable: nodes.allocatable,
     kubernetesVersion: scope.kubernetesVersion,
-    lastSeenTime: last ?? toTime(scope.now),
+    lastSeenTime: last ?? formatTime(scope.now),
   };
 }
 
@@ -74,7 +75,7 @@ function canonical(value: unknown): string {
 
 /** The Ready condition of a status. */
 export function readyCondition(status: SiteStatus | undefined): Condition | undefined {
-  return status?.conditions?.find((condition) => condition.type === siteReady.type);
+  return findCondition(status?.conditions, siteReady.type);
 }
 
 function finding<R extends string>(
@@ -131,15 +132,11 @@ function otherFindings({ role, localName, site }: SiteScope): Finding[] {
   return [finding(siteReady, 'False', siteReady.reasons.PeeringUnsupported, message), unknown];
 }
 
-/** Adds generation and time; the time moves only with `status`. */
-function toCondition(found: Finding, { site, now }: SiteScope): Condition {
-  const before = site.status?.conditions?.find((condition) => condition.type === found.type);
-  const lastTransitionTime = before?.status === found.status ? before.lastTransitionTime : toTime(now);
-  const { generation } = site.metadata;
-  return { ...found, lastTransitionTime, ...(generation === undefined ? {} : { observedGeneration: generation }) };
-}
-
-/** RFC 3339 in whole seconds, as `metav1.Time` is stored. */
-function toTime(milliseconds: number): string {
-  return `${new Date(milliseconds).toISOString().slice(0, 19)}Z`;
+/** The findings as conditions; the time of each moves only with its `status`. Conditions that we don't know are dropped. */
+function updatedConditions(findings: readonly Finding[], { site, now }: SiteScope): Condition[] {
+  const observedGeneration = site.metadata.generation;
+  return findings.flatMap((found) => {
+    const before = findCondition(site.status?.conditions, found.type);
+    return setCondition(before === undefined ? [] : [before], { ...found, observedGeneration }, now);
+  });
 }

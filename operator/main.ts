@@ -1,0 +1,119 @@
+/** The operator: controllers of every kind, one replica acting at a time. `node operator/main.ts --help`. */
+import { hostname } from 'node:os';
+import { systemClock } from '#common/clock.ts';
+import { describeError, InvalidInputError, TerminalError } from '#common/errors.ts';
+import { createLogger, type Logger } from '#common/logger.ts';
+import { createRegistry } from '#common/metrics.ts';
+import { helpText, parseOptions } from '#common/options.ts';
+import {
+  createManager,
+  createRuntimeMetrics,
+  defaultCredentials,
+  HttpTransport,
+  kubeConfigCredentials,
+  LeadershipLostError,
+  terminationSignal,
+} from '#runtime/index.ts';
+import { addSiteController } from './controllers/site/setup.ts';
+import { type OperatorOptions, operatorOptions } from './options.ts';
+import { productVersion } from './version.ts';
+
+const program = 'xtreemos-operator';
+const about =
+  'Runs the controllers of XtreemOS on this cluster. Several replicas may run; one acts, the others wait to take over.\nEnds with 0 after SIGTERM or SIGINT, 1 when it failed or lost the lease, 2 for wrong options.';
+const help = helpText('operator [options]', about, {
+  ...operatorOptions,
+}).concat(
+  '  --help                             Show this text\n  --version                          Show the version\n',
+);
+
+/** Waits so long between attempts to renew, as a part of the lease's duration; the proportions are client-go's. */
+const renewDeadlinePart = 2 / 3;
+const retryPart = 2 / 15;
+
+/** Runs until the signal aborts. @throws what made the manager end. */
+async function run(options: OperatorOptions, log: Logger, signal: AbortSignal): Promise<void> {
+  const registry = createRegistry({ process: true });
+  const metrics = createRuntimeMetrics(registry);
+  const credentials =
+    options.kubeconfig === '' ? defaultCredentials() : kubeConfigCredentials({ file: options.kubeconfig });
+  const transport = new HttpTransport({
+    credentials,
+    logger: log,
+    metrics,
+    userAgent: `${program}/${productVersion}`,
+  });
+  const identity = options.identity === '' ? hostname() : options.identity;
+  const manager = createManager({
+    name: program,
+    transport,
+    logger: log,
+    registry,
+    metrics,
+    metricsServer: { port: options.metricsPort },
+    healthServer: { port: options.healthPort },
+    graceMs: options.stopGraceMs,
+    lease: options.leaderElect
+      ? {
+          namespace: options.namespace,
+          name: options.leaseName,
+          // A process that starts again in the same pod is another holder.
+          identity: `${identity}_${process.pid}_${systemClock.now().toString(36)}`,
+          durationMs: options.leaseDurationMs,
+          renewDeadlineMs: options.leaseDurationMs * renewDeadlinePart,
+          retryMs: options.leaseDurationMs * retryPart,
+        }
+      : undefined,
+  });
+  addSiteController(manager, {
+    clock: systemClock,
+    log: log.with({ controller: 'site' }),
+    registry,
+    local: { name: options.siteName, attributes: options.siteAttributes, heartbeatMs: options.siteHeartbeatMs },
+    xtreemosVersion: productVersion,
+  });
+  try {
+    await manager.run(signal);
+  } finally {
+    await transport.close();
+  }
+}
+
+async function main(argv: readonly string[]): Promise<number> {
+  if (argv.includes('--help') || argv.includes('-h')) {
+    process.stdout.write(help);
+    return 0;
+  }
+  if (argv.includes('--version')) {
+    process.stdout.write(`${productVersion}\n`);
+    return 0;
+  }
+  const { values, words } = parseOptions(operatorOptions, argv, process.env);
+  if (words.length > 0) {
+    throw new InvalidInputError(
+      'command line',
+      `${JSON.stringify(words[0])} is not expected: give options only, see --help`,
+    );
+  }
+  const log = createLogger({ level: values.logLevel, name: 'operator' });
+  const stop = terminationSignal();
+  log.info('Starting operator', { version: productVersion, site: values.siteName });
+  try {
+    await run(values, log, stop.signal);
+    return 0;
+  } catch (error) {
+    if (error instanceof TerminalError) log.error('Can not run', { problem: describeError(error) });
+    else if (error instanceof LeadershipLostError) log.error('Ending, the lease was lost', { problem: error.message });
+    else log.error('Failed', { err: error });
+    return 1;
+  } finally {
+    stop.dispose();
+  }
+}
+
+try {
+  process.exitCode = await main(process.argv.slice(2));
+} catch (error) {
+  process.stderr.write(`${describeError(error)}\n`);
+  process.exitCode = 2;
+}

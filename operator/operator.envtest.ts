@@ -1,0 +1,254 @@
+/** The operator as processes of its own against a real API server, with the rights that the chart gives it, and fake nodes. */
+import { execFile } from 'node:child_process';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { promisify } from 'node:util';
+import { afterAll, beforeAll, expect, jest, test } from '@jest/globals';
+import { systemClock } from '#common/clock.ts';
+import type { Site } from '#crds/site.ts';
+import { type AloneControlPlane, startControlPlane } from '#sites/control-plane.ts';
+import { KubeClient, type KubeObject, waitFor } from '#sites/kube-client.ts';
+import { ensureTools } from '#sites/tools.ts';
+import YAML from 'yaml';
+import { aNode, aPeerSite } from './testing/builders.ts';
+import { OperatorProcess } from './testing/process.ts';
+
+jest.setTimeout(60_000);
+const run = promisify(execFile);
+const namespace = 'xtreemos-system';
+const sitesPath = '/apis/xtreemos.io/v1alpha1/sites';
+const leasePath = `/apis/coordination.k8s.io/v1/namespaces/${namespace}/leases/xtreemos`;
+const flags = [
+  '--lease-name',
+  'xtreemos',
+  '--lease-duration-ms',
+  '3000',
+  '--site-name',
+  'home',
+  '--site-heartbeat-ms',
+  '2000',
+];
+
+let scratch: string;
+let plane: AloneControlPlane;
+let client: KubeClient;
+let kubeconfig: string;
+const replicas: OperatorProcess[] = [];
+
+beforeAll(async () => {
+  scratch = mkdtempSync(path.join(tmpdir(), 'xtreemos-operator-'));
+  const helm = (await ensureTools(['helm'])).path('helm');
+  plane = await startControlPlane({ dir: path.join(scratch, 'plane'), name: 'operator' });
+  client = new KubeClient(plane.credentials);
+  const chart = path.resolve(import.meta.dirname, '../charts/xtreemos');
+  const home = path.join(scratch, 'helm');
+  mkdirSync(home);
+  await run(helm, ['install', 'xtreemos', chart, '--namespace', namespace, '--create-namespace'], {
+    env: { ...process.env, KUBECONFIG: plane.kubeconfigPath, HOME: home, XDG_CACHE_HOME: home, XDG_DATA_HOME: home },
+  });
+  kubeconfig = await kubeconfigOfOperator();
+  await createNode('n1');
+  await createNode('n2');
+}, 600_000);
+
+afterAll(async () => {
+  for (const replica of replicas) await replica.end('SIGKILL');
+  client.close();
+  await plane.stop();
+  rmSync(scratch, { recursive: true, force: true });
+});
+
+/** A kubeconfig with a token of the account that the chart made. */
+async function kubeconfigOfOperator(): Promise<string> {
+  const answer = await client.json('POST', `/api/v1/namespaces/${namespace}/serviceaccounts/xtreemos/token`, {
+    body: { apiVersion: 'authentication.k8s.io/v1', kind: 'TokenRequest', spec: {} },
+  });
+  const config = YAML.parse(readFileSync(plane.kubeconfigPath, 'utf8')) as { users: { user: unknown }[] };
+  for (const user of config.users) user.user = { token: (answer.status as { token: string }).token };
+  const file = path.join(scratch, 'kubeconfig');
+  writeFileSync(file, YAML.stringify(config), { mode: 0o600 });
+  return file;
+}
+
+async function createNode(name: string): Promise<void> {
+  const node = aNode(name);
+  await client.json('POST', '/api/v1/nodes', { body: node });
+  await setReady(name, true);
+}
+
+async function setReady(name: string, isReady: boolean): Promise<void> {
+  const { status } = aNode(name, { isReady });
+  const conditions = status?.conditions?.map((condition) => ({ ...condition, reason: 'Test', message: 'test' }));
+  await client.json('PATCH', `/api/v1/nodes/${name}/status`, {
+    body: { status: { ...status, conditions } },
+    contentType: 'application/merge-patch+json',
+  });
+}
+
+async function start(...args: string[]): Promise<OperatorProcess> {
+  const replica = await OperatorProcess.start(kubeconfig, ...flags, ...args);
+  replicas.push(replica);
+  return replica;
+}
+
+const siteNamed = async (name: string): Promise<Site | undefined> => {
+  const found: unknown = await client.find(`${sitesPath}/${name}`);
+  return found as Site | undefined;
+};
+
+const reasonOf = (site: Site | undefined, type: string): string | undefined =>
+  site?.status?.conditions?.find((condition) => condition.type === type)?.reason;
+
+test('refuses wrong options with a message that names them, and ends with 2', async () => {
+  const replica = await start('--site-name', 'Not A Name');
+  expect(await replica.end('SIGCONT')).toBe(2);
+  expect(replica.log).toContain('--site-name: "Not A Name" is not valid');
+});
+
+test('makes the Site of this cluster and tells what it has', async () => {
+  const replica = await start('--site-attributes', 'country=FR');
+  const site = await waitFor('Site home is Ready', async () => {
+    const found = await siteNamed('home');
+    return reasonOf(found, 'Ready') === 'NodesAvailable' ? found : undefined;
+  });
+  expect(site).toMatchObject({
+    spec: { type: 'Local', local: { attributes: { country: 'FR' } } },
+    status: {
+      nodes: { count: 2, ready: 2 },
+      capacity: { cpu: '8', memory: '16Gi', pods: '220' },
+      kubernetesVersion: expect.stringMatching(/^v1\./),
+    },
+  });
+  expect(await replica.health('/readyz')).toBe(200);
+  expect(await replica.health('/livez')).toBe(200);
+  expect(await replica.metrics()).toContain('xtreemos_site_nodes{state="ready"} 2');
+});
+
+test('sees a node that is not ready any more, and its return', async () => {
+  await setReady('n2', false);
+  const degraded = await waitFor('n2 is missed', async () => {
+    const found = await siteNamed('home');
+    return found?.status?.nodes?.ready === 1 ? found : undefined;
+  });
+  expect(reasonOf(degraded, 'Ready')).toBe('NodesAvailable');
+  expect(reasonOf(degraded, 'NodesReady')).toBe('SomeNodesNotReady');
+  expect(degraded.status?.allocatable).toMatchObject({ cpu: '4' });
+  await setReady('n2', true);
+  await waitFor('n2 is back', async () => reasonOf(await siteNamed('home'), 'NodesReady') === 'AllNodesReady');
+});
+
+test('keeps what the owner of the site wrote', async () => {
+  const spec = {
+    local: { attributes: { country: 'FR', organization: 'Example' }, isolation: ['Namespace', 'Sandbox'] },
+  };
+  await client.json('PATCH', `${sitesPath}/home`, { body: { spec }, contentType: 'application/merge-patch+json' });
+  const site = await waitFor('the new generation is observed', async () => {
+    const found = await siteNamed('home');
+    return found?.status?.observedGeneration === found?.metadata.generation ? found : undefined;
+  });
+  expect(site.spec).toMatchObject(spec);
+});
+
+test('a peer is told that peering is not served, and what to do', async () => {
+  const { metadata, spec } = aPeerSite('far');
+  const peer = { ...(spec as { peer: object }).peer, trustBundle: '-----BEGIN CERTIFICATE-----\nMIIB\n' };
+  const body = {
+    apiVersion: 'xtreemos.io/v1alpha1',
+    kind: 'Site',
+    metadata: { name: metadata.name },
+    spec: { ...spec, peer },
+  };
+  await client.json('POST', sitesPath, { body });
+  const site = await waitFor('the peer has a condition', async () => {
+    const found = await siteNamed('far');
+    return reasonOf(found, 'Ready') === undefined ? undefined : found;
+  });
+  expect(site.status?.conditions?.[0]).toMatchObject({
+    status: 'False',
+    reason: 'PeeringUnsupported',
+    message: expect.stringContaining('upgrade'),
+  });
+});
+
+test('makes the Site again when it was deleted', async () => {
+  const before = await siteNamed('home');
+  await client.json('DELETE', `${sitesPath}/home`);
+  const again = await waitFor('Site home is back', async () => {
+    const found = await siteNamed('home');
+    return reasonOf(found, 'Ready') === 'NodesAvailable' ? found : undefined;
+  });
+  expect(again.metadata.uid).not.toBe(before?.metadata.uid);
+});
+
+test('tells its history as events', async () => {
+  const events = await waitFor('events', async () => {
+    const { items } = await client.list('/apis/events.k8s.io/v1/namespaces/default/events');
+    const reasons = items.map((event) => (event as KubeObject & { reason: string }).reason);
+    return reasons.includes('SomeNodesNotReady') ? reasons : undefined;
+  });
+  expect(events).toEqual(expect.arrayContaining(['Created', 'NodesAvailable', 'PeeringUnsupported', 'AllNodesReady']));
+});
+
+test('a quiet cluster gets a heartbeat and no other write', async () => {
+  const first = await siteNamed('home');
+  const versions = new Set<string>();
+  await waitFor('two heartbeats', async () => {
+    const site = await siteNamed('home');
+    versions.add(String(site?.metadata.resourceVersion));
+    return Date.parse(site?.status?.lastSeenTime ?? '') >= Date.parse(first?.status?.lastSeenTime ?? '') + 4000;
+  });
+  expect(versions.size).toBeLessThanOrEqual(4);
+});
+
+test('another replica takes over from a killed leader, and the status moves on', async () => {
+  const [, leader] = replicas;
+  const follower = await start();
+  await waitFor('the follower is ready', async () => (await follower.health('/readyz')) === 200);
+  expect(follower.log).not.toContain('Holding the lease');
+  const before = (await client.json('GET', leasePath)).spec as { holderIdentity: string };
+  await leader?.end('SIGKILL');
+  await waitFor('the follower holds the lease', () => follower.log.includes('Holding the lease'), { limitMs: 15_000 });
+  expect((await client.json('GET', leasePath)).spec).not.toMatchObject({ holderIdentity: before.holderIdentity });
+  await setReady('n1', false);
+  await waitFor('the status moves', async () => (await siteNamed('home'))?.status?.nodes?.ready === 1);
+});
+
+test('stops gracefully on SIGTERM: gives up the lease and ends with 0', async () => {
+  expect(await replicas.at(-1)?.end('SIGTERM')).toBe(0);
+  expect((await client.json('GET', leasePath)).spec).toMatchObject({ holderIdentity: '' });
+});
+
+test('goes on after the API server was gone for less than the lease lasts', async () => {
+  const replica = await start('--lease-duration-ms', '60000');
+  await waitFor('it leads', () => replica.log.includes('Holding the lease'));
+  await plane.killApiServer();
+  await systemClock.sleep(1000);
+  await plane.restartApiServer();
+  await waitFor('the API server answers', async () => client.find('/api/v1/nodes/n1'), { limitMs: 20_000 });
+  await setReady('n1', true);
+  await waitFor('the status moves', async () => (await siteNamed('home'))?.status?.nodes?.ready === 2, {
+    limitMs: 40_000,
+  });
+  expect(replica.log).not.toContain('the lease was lost');
+});
+
+test('its rights sufficed for all of this and for no more', async () => {
+  for (const replica of replicas) expect(replica.log).not.toMatch(/forbidden/i);
+  const review = async (resource: string, verb: string, group = ''): Promise<unknown> => {
+    const body = {
+      apiVersion: 'authorization.k8s.io/v1',
+      kind: 'SubjectAccessReview',
+      spec: {
+        user: `system:serviceaccount:${namespace}:xtreemos`,
+        groups: ['system:serviceaccounts', 'system:authenticated'],
+        resourceAttributes: { resource, verb, group },
+      },
+    };
+    return (await client.json('POST', '/apis/authorization.k8s.io/v1/subjectaccessreviews', { body })).status?.allowed;
+  };
+  expect(await review('sites', 'list', 'xtreemos.io')).toBe(true);
+  for (const resource of ['secrets', 'pods', 'configmaps']) expect(await review(resource, 'get')).toBe(false);
+  expect(await review('sites', 'delete', 'xtreemos.io')).toBe(false);
+  expect(await review('clusterroles', 'escalate', 'rbac.authorization.k8s.io')).toBe(false);
+});
