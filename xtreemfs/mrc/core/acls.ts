@@ -71,7 +71,8 @@ function removeEntity(tx: Tx, inode: Inode, argument: string): void {
   const list = listOf(tx, inode);
   if (kind === 'm') {
     if (list.some((entry) => entry.kind !== 'group')) refuse('EINVAL', 'The mask stays while there are named entries');
-    return save(tx, inode, []);
+    save(tx, inode, []);
+    return;
   }
   if (name === '') refuse('EINVAL', 'The entries of owner, group and others can only be changed');
   const left = list.filter((entry) => entry.kind !== kind || entry.name !== name);

@@ -67,7 +67,7 @@ export interface NewAttributes {
   readonly atimeNs: bigint;
   readonly mtimeNs: bigint;
   readonly ctimeNs: bigint;
-  readonly attributes: number | undefined;
+  readonly attributes?: number | undefined;
 }
 
 /** Procedure 15 (section 8.5), with the checks of Linux where upstream has none (times). */
@@ -104,7 +104,7 @@ function chown(op: Operation, volume: Volume, inode: Inode, stat: NewAttributes,
   const { caller } = op;
   const user = (toSet & setattrs.uid) !== 0 ? stat.userId : inode.user;
   const group = (toSet & setattrs.gid) !== 0 ? stat.groupId : inode.group;
-  const givesAway = volume.attributes['chown_non_root'] === 'true' && inode.user === caller.user;
+  const givesAway = volume.attributes.chown_non_root === 'true' && inode.user === caller.user;
   if (user !== inode.user && !caller.isSuper && !givesAway) {
     refuse('EPERM', `${caller.user} may not give the file to ${user}`);
   }

@@ -35,7 +35,7 @@ export const tables = {
 
 /** Longest name of a file, attribute, user or group, in UTF-8 bytes. */
 export const nameBytesMax = 255;
-const tableOnly = new Set<string>([tables.volume, tables.orphan, tables.quota]);
+const tableOnly = new Set<string>([tables.volume, tables.orphan, tables.quota, tables.meta]);
 const perObject = new Set<string>([tables.entry, tables.attribute, tables.voucher]);
 const objectKeyLength = 11;
 

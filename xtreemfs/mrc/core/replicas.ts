@@ -4,7 +4,8 @@ import { isChangeHeld } from './changes.ts';
 import type { Operation } from './operation.ts';
 import type { Inode, ReplicaRecord, XlocRecord } from './records.ts';
 import { inodeFlags, isRegular } from './records.ts';
-import type { Volume } from './volume.ts';
+import type { ReplicaPolicy, Volume } from './volume.ts';
+import { replicaPolicies } from './volume.ts';
 
 /** REPL_FLAG bits. */
 export const replicaFlags = { full: 1, complete: 2, random: 4, rarestFirst: 8, sequential: 16, prefetch: 32 } as const;
@@ -12,10 +13,9 @@ export const replicaFlags = { full: 1, complete: 2, random: 4, rarestFirst: 8, s
 const replicasMax = 64;
 
 /** Names of replica update policies as a request may spell them; `WaRa` is upstream's old name of WaR1. */
-export function parsePolicy(text: string): string {
-  const policy = text === 'WaRa' ? 'WaR1' : text;
-  if (!['', 'ronly', 'WqRq', 'WaR1'].includes(policy)) refuse('EINVAL', `There is no replica update policy ${text}`);
-  return policy;
+export function parsePolicy(text: string): ReplicaPolicy {
+  const policy = replicaPolicies.find((known) => known === (text === 'WaRa' ? 'WaR1' : text));
+  return policy ?? refuse('EINVAL', `There is no replica update policy ${text}`);
 }
 
 /** The replicas of a regular file. @throws {PosixError} EINVAL when it is none or has none yet. */

@@ -7,7 +7,7 @@ import type { Found, Operation } from './operation.ts';
 import { fileIdOf } from './operation.ts';
 import { ownReplication, ownStriping, setDirectoryPolicy } from './policies.ts';
 import { decodeQuota, inodeFlags, isDirectory, isRegular, isSymlink } from './records.ts';
-import { markComplete } from './replicas.ts';
+import { markComplete, parsePolicy } from './replicas.ts';
 import { formatCoordinates } from '../placement/osd-catalogue.ts';
 import { policyById } from '../placement/policies.ts';
 import type { Volume } from './volume.ts';
@@ -38,7 +38,9 @@ interface Attribute {
   readonly on: 'any' | 'file' | 'directory' | 'root';
   /** Value, or undefined when the object has none. */
   readonly read?: (op: Operation, found: Found, path: string) => string | undefined;
-  readonly write?: (op: Operation, found: Found, value: string) => SystemWrite | undefined;
+  readonly write?: (op: Operation, found: Found, value: string) => void;
+  /** A write that is only checked here and carried out after the transaction. */
+  readonly defer?: (op: Operation, found: Found, value: string) => SystemWrite;
   /** Left out of listings: an action, or a copy of what another name lists. */
   readonly isHidden?: true;
 }
@@ -71,9 +73,8 @@ function parseJson<T>(name: string, text: string, schema: z.ZodType<T>): T {
   return parsed.data;
 }
 
-function setVolume(op: Operation, found: Found, change: Partial<Volume>): undefined {
+function setVolume(op: Operation, found: Found, change: Partial<Volume>): void {
   op.tx.putVolume({ ...found.volume, ...change });
-  return undefined;
 }
 
 function bytesOf(name: string, text: string): number {
@@ -125,46 +126,50 @@ function locations(op: Operation, { inode }: Found): string {
   });
 }
 
-function writeStriping(op: Operation, found: Found, value: string): undefined {
+function writeStriping(op: Operation, found: Found, value: string): void {
   if (!isDirectory(found.inode)) refuse('EPERM', 'xtreemfs.default_sp: only a directory has a striping policy');
   const isRoot = found.inode.ino === rootIno;
   if (value === '') {
     if (isRoot) refuse('EPERM', "xtreemfs.default_sp: the volume's own policy can't be removed");
     setDirectoryPolicy(op.tx, found.inode, 'sp', undefined);
-    return undefined;
+    return;
   }
   const { pattern, size, width } = parseJson('default_sp', value, stripingJson);
   if (!/^(STRIPING_POLICY_)?RAID0$/.test(pattern))
     refuse('EINVAL', `xtreemfs.default_sp: pattern ${pattern} is not RAID0`);
   const striping = { stripeSizeKb: size, width };
-  if (isRoot) return setVolume(op, found, { striping });
+  if (isRoot) {
+    setVolume(op, found, { striping });
+    return;
+  }
   setDirectoryPolicy(op.tx, found.inode, 'sp', striping);
-  return undefined;
 }
 
-function writeReplication(op: Operation, found: Found, value: string): undefined {
+function writeReplication(op: Operation, found: Found, value: string): void {
   if (!isDirectory(found.inode)) refuse('EPERM', 'xtreemfs.default_rp: only a directory has a replication policy');
   const isRoot = found.inode.ino === rootIno;
   if (value === '') {
-    if (isRoot) return setVolume(op, found, { replication: { policy: '', factor: 1, flags: 0 } });
+    if (isRoot) {
+      setVolume(op, found, { replication: { policy: '', factor: 1, flags: 0 } });
+      return;
+    }
     setDirectoryPolicy(op.tx, found.inode, 'rp', undefined);
-    return undefined;
+    return;
   }
   const wanted = parseJson('default_rp', value, replicationJson);
-  const policy = wanted['update-policy'] === 'WaRa' ? 'WaR1' : wanted['update-policy'];
-  if (policy !== '' && policy !== 'ronly' && policy !== 'WqRq' && policy !== 'WaR1') {
-    refuse('EINVAL', `xtreemfs.default_rp: there is no policy ${policy}`);
-  }
+  const policy = parsePolicy(wanted['update-policy']);
   const factor = wanted['replication-factor'];
   if (policy !== '' && factor === 1) refuse('EPERM', `xtreemfs.default_rp: ${policy} needs a factor of at least 2`);
   const striping = ownStriping(op.tx, found.inode) ?? found.volume.striping;
   if (policy.startsWith('W') && striping.width > 1) {
     refuse('EINVAL', `xtreemfs.default_rp: ${policy} needs stripes of width 1, not ${striping.width}`);
   }
-  const replication = { policy: policy as Volume['replication']['policy'], factor, flags: wanted['replication-flags'] };
-  if (isRoot) return setVolume(op, found, { replication });
+  const replication = { policy, factor, flags: wanted['replication-flags'] };
+  if (isRoot) {
+    setVolume(op, found, { replication });
+    return;
+  }
   setDirectoryPolicy(op.tx, found.inode, 'rp', replication);
-  return undefined;
 }
 
 function readReplication(op: Operation, { volume, inode }: Found): string | undefined {
@@ -214,7 +219,9 @@ const attributes: Readonly<Record<string, Attribute>> = {
   acl: {
     on: 'any',
     read: (op, { inode }) => readAcl(op.tx, inode),
-    write: (op, { inode }, value) => void changeAcl(op.tx, inode, value) as undefined,
+    write: (op, { inode }, value) => {
+      changeAcl(op.tx, inode, value);
+    },
   },
   read_only: {
     on: 'file',
@@ -232,18 +239,19 @@ const attributes: Readonly<Record<string, Attribute>> = {
         : inode.flags & ~inodeFlags.readOnly;
       inode.ctimeNs = op.tx.nowNs;
       op.tx.touch(inode);
-      return undefined;
     },
   },
   set_repl_update_policy: {
     on: 'file',
     isHidden: true,
-    write: (_op, { volume, inode }, policy) => ({ kind: 'setReplicaPolicy', volume, ino: inode.ino, policy }),
+    defer: (_op, { volume, inode }, policy) => ({ kind: 'setReplicaPolicy', volume, ino: inode.ino, policy }),
   },
   mark_replica_complete: {
     on: 'file',
     isHidden: true,
-    write: (op, { inode }, value) => void markComplete(op, inode, value) as undefined,
+    write: (op, { inode }, value) => {
+      markComplete(op, inode, value);
+    },
   },
   default_sp: {
     on: 'directory',
@@ -280,7 +288,7 @@ const attributes: Readonly<Record<string, Attribute>> = {
   snapshots: {
     on: 'directory',
     read: (op, { volume, inode }) => (inode.ino === rootIno ? op.env.listSnapshots(volume).join(',') : undefined),
-    write: writeSnapshots,
+    defer: writeSnapshots,
   },
   snapshots_enabled: {
     on: 'root',
@@ -330,9 +338,9 @@ const attributes: Readonly<Record<string, Attribute>> = {
   },
 };
 
-function setTracing(op: Operation, found: Found, change: Partial<NonNullable<Volume['tracing']>>): undefined {
+function setTracing(op: Operation, found: Found, change: Partial<NonNullable<Volume['tracing']>>): void {
   const held = found.volume.tracing ?? { enabled: false, policy: '', config: '' };
-  return setVolume(op, found, { tracing: { ...held, ...change } });
+  setVolume(op, found, { tracing: { ...held, ...change } });
 }
 
 /** Names with a variable part: pattern → attribute for the matched part. */
@@ -370,7 +378,6 @@ function quotaAttribute(kind: 'u' | 'g', name: string, field: 'quotaBytes' | 'us
       ? {
           write: (op, { volume }, value) => {
             op.tx.quota(volume.number, kind, name).quotaBytes = bytesOf(`quota of ${name}`, value);
-            return undefined;
           },
         }
       : {}),
@@ -378,7 +385,7 @@ function quotaAttribute(kind: 'u' | 'g', name: string, field: 'quotaBytes' | 'us
 }
 
 function withEntry(record: Readonly<Record<string, string>>, key: string, value: string): Record<string, string> {
-  const { [key]: _, ...rest } = record;
+  const rest = Object.fromEntries(Object.entries(record).filter(([name]) => name !== key));
   return value === '' ? rest : { ...rest, [key]: value };
 }
 
@@ -426,9 +433,11 @@ export function writeSystem(
 ): SystemWrite | undefined {
   const attribute = find(args.name);
   if (attribute === undefined || !has(attribute, found)) refuse('EINVAL', `${path} has no attribute ${args.name}`);
-  if (attribute.write === undefined) refuse('EPERM', `${args.name} can't be written`);
+  const { write, defer } = attribute;
+  if (write === undefined && defer === undefined) refuse('EPERM', `${args.name} can't be written`);
   if (!args.isAdmin && !isOwner(found.inode, op.caller)) {
     refuse('EPERM', `${args.name}: ${op.caller.user} neither owns ${path} nor sent the admin password`);
   }
-  return attribute.write(op, found, args.value);
+  write?.(op, found, args.value);
+  return defer?.(op, found, args.value);
 }

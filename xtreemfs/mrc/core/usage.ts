@@ -21,12 +21,10 @@ const voucherGraceMs = 120_000;
 function vouchersOf(tx: Tx, inode: Inode): Voucher[] {
   if ((inode.flags & inodeFlags.hasVouchers) === 0) return [];
   const prefix = vouchersPrefix(inode.volume, inode.ino);
-  return tx
-    .scan({ prefix, limit: Number.MAX_SAFE_INTEGER })
-    .map(({ key, value }) => ({
-      expireMs: readU48(key, prefix.length),
-      limitBytes: Buffer.from(value).readDoubleLE(),
-    }));
+  return tx.scan({ prefix, limit: Number.MAX_SAFE_INTEGER }).map(({ key, value }) => ({
+    expireMs: readU48(key, prefix.length),
+    limitBytes: Buffer.from(value).readDoubleLE(),
+  }));
 }
 
 function blockedBytes(vouchers: readonly Voucher[], sizeBytes: number): number {

@@ -6,9 +6,13 @@ export const accessPolicies = { null: 1, posix: 2, volume: 3 } as const;
 
 const striping = z.object({ stripeSizeKb: z.number().int().min(1), width: z.number().int().min(1) });
 
+/** Replica update policies: none, read-only replicas, quorum, write-all-read-one. */
+export const replicaPolicies = ['', 'ronly', 'WqRq', 'WaR1'] as const;
+export type ReplicaPolicy = (typeof replicaPolicies)[number];
+
 /** How many replicas of which kind new files get. `flags` are REPL_FLAG bits for `ronly`. */
 export const replicationSchema = z.object({
-  policy: z.enum(['', 'ronly', 'WqRq', 'WaR1']),
+  policy: z.enum(replicaPolicies),
   factor: z.number().int().min(1).max(64),
   flags: z.number().int().min(0),
 });

@@ -65,7 +65,7 @@ export function osdOfService(service: Service, address: string): Osd {
 export function parseCoordinates(text: string | undefined): VivaldiCoordinates | undefined {
   if (text === undefined || !/^[0-9a-fA-F]{48}$/.test(text)) return undefined;
   const [xCoordinate = 0, yCoordinate = 0, localError = 0] = [0, 16, 32].map((at) =>
-    Buffer.from([...text.slice(at, at + 16)].reverse().join(''), 'hex').readDoubleBE(),
+    Buffer.from(reversed(text.slice(at, at + 16)), 'hex').readDoubleBE(),
   );
   return { xCoordinate, yCoordinate, localError };
 }
@@ -76,7 +76,11 @@ export function formatCoordinates(coordinates: VivaldiCoordinates): string {
     .map((value) => {
       const bytes = Buffer.alloc(8);
       bytes.writeDoubleBE(value);
-      return [...bytes.toString('hex').toUpperCase()].reverse().join('');
+      return reversed(bytes.toString('hex').toUpperCase());
     })
     .join('');
+}
+
+function reversed(hex: string): string {
+  return Array.from(hex).reverse().join('');
 }

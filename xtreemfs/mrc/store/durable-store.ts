@@ -183,7 +183,10 @@ export class DurableStore implements KvStore {
 
   async view(): Promise<KvView> {
     return new Promise((resolve, reject) => {
-      if (this.failure !== undefined) return reject(this.failure);
+      if (this.failure !== undefined) {
+        reject(this.failure);
+        return;
+      }
       this.viewers.push(resolve);
       this.requestCheckpoint();
     });

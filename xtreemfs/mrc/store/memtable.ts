@@ -78,8 +78,7 @@ function settle(bucket: Bucket): void {
     }
     merged.push(key);
   }
-  for (; i < sorted.length; i++) merged.push(sorted[i] as Key);
-  bucket.sorted = merged;
+  bucket.sorted = i === 0 ? merged.concat(sorted) : merged.concat(sorted.slice(i));
   bucket.fresh = [];
 }
 
@@ -94,7 +93,8 @@ function lowerBound(keys: readonly Key[], key: Key): number {
   let high = keys.length;
   while (low < high) {
     const middle = (low + high) >>> 1;
-    if ((keys[middle] as Key) < key) low = middle + 1;
+    const at = keys[middle];
+    if (at !== undefined && at < key) low = middle + 1;
     else high = middle;
   }
   return low;

@@ -1,0 +1,203 @@
+import type { Clock, Timer } from '#common/clock.ts';
+import { describeError } from '#common/errors.ts';
+import type { Logger } from '#common/logger.ts';
+import { refuse } from '../core/errno.ts';
+import { metaKey, readU32 } from '../core/keys.ts';
+import { purgeOrphans } from '../core/removal.ts';
+import type { Volume } from '../core/volume.ts';
+import { volumePrefixes } from '../core/volumes.ts';
+import type { Engine } from '../engine.ts';
+import { systemCaller } from '../engine.ts';
+import { copyTree } from './snapshot.ts';
+import { dumpDatabase } from './dump.ts';
+import { restoreDatabase } from './restore.ts';
+
+/** What maintenance is made of. */
+export interface MaintenanceOptions {
+  readonly engine: Engine;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  /** Folder where dumps are written and read. */
+  readonly dumpFolder: string;
+  /** Pause between two looks for orphans, milliseconds. */
+  readonly orphanIntervalMs: number;
+}
+
+/** Records removed or copied in one transaction. */
+const batchRecords = 1000;
+/** Prefix of the marks of volumes whose records are being removed. */
+const purgePrefix = 'Mpurge:';
+
+/** Work on whole volumes and on the store, in small steps between requests. */
+export class Maintenance {
+  private readonly options: MaintenanceOptions;
+  private timer: Timer | undefined;
+  private isStopped = false;
+  private purging: Promise<void> = Promise.resolve();
+  private dumping: Promise<void> | undefined;
+
+  constructor(options: MaintenanceOptions) {
+    this.options = options;
+  }
+
+  /** Finishes what an earlier run began, and looks for orphans from now on. */
+  async start(): Promise<void> {
+    const { engine } = this.options;
+    for (const volume of engine.allVolumes()) {
+      const parent =
+        volume.snapshotOf === undefined
+          ? volume
+          : engine.allVolumes().find((held) => held.number === volume.snapshotOf?.volume);
+      if (volume.snapshotOf?.isComplete === false || parent === undefined) await this.drop(volume);
+    }
+    this.purging = this.purgeMarked();
+    this.schedule();
+  }
+
+  async stop(): Promise<void> {
+    this.isStopped = true;
+    this.timer?.cancel();
+    await this.purging;
+    await this.dumping?.catch(() => undefined);
+  }
+
+  /** Removes a volume and its snapshots; their records go in the background, also over a restart. */
+  async removeVolume(volume: Volume): Promise<void> {
+    for (const snapshot of this.options.engine.snapshotsOf(volume)) await this.drop(snapshot);
+    await this.drop(volume);
+    this.purging = this.purging.then(() => this.purgeMarked());
+  }
+
+  /** Freezes the tree of a directory as the volume `<volume>@<name>`; resolves when it can be mounted. */
+  async createSnapshot(volume: Volume, ino: number, name: string, isRecursive: boolean): Promise<void> {
+    const { engine, logger } = this.options;
+    const snapshot = await engine.run(systemCaller, (op) => {
+      if (engine.snapshotsOf(volume).some((held) => held.snapshotOf?.name === name))
+        refuse('EEXIST', `There is a snapshot ${name} already`);
+      const number = engine.nextVolumeNumber(op.tx);
+      const made: Volume = {
+        ...volume,
+        number,
+        snapshotOf: { volume: volume.number, name, timeMs: op.tx.nowMs, rootIno: ino, isComplete: false },
+      };
+      op.tx.putVolume(made);
+      return made;
+    });
+    const view = await engine.store.view();
+    try {
+      const copied = await copyTree(engine, view, { from: volume.number, to: snapshot.number, ino, isRecursive });
+      logger.info('Snapshot made', { Volume: volume.name, snapshot: name, records: copied });
+    } catch (error) {
+      await this.drop(snapshot);
+      this.purging = this.purging.then(() => this.purgeMarked());
+      throw error;
+    } finally {
+      view.close();
+    }
+    await engine.run(systemCaller, (op) => {
+      const { snapshotOf } = snapshot;
+      if (snapshotOf !== undefined) op.tx.putVolume({ ...snapshot, snapshotOf: { ...snapshotOf, isComplete: true } });
+    });
+  }
+
+  async deleteSnapshot(volume: Volume, name: string): Promise<void> {
+    const snapshot = this.options.engine.snapshotsOf(volume).find((held) => held.snapshotOf?.name === name);
+    if (snapshot === undefined) refuse('ENOENT', `${volume.name} has no snapshot ${name}`);
+    await this.drop(snapshot);
+    this.purging = this.purging.then(() => this.purgeMarked());
+  }
+
+  /** Moves the log's changes into the database (procedure 30). */
+  async checkpoint(): Promise<void> {
+    (await this.options.engine.store.view()).close();
+  }
+
+  /** Writes a consistent dump while the MRC goes on working (procedure 32). One at a time. */
+  async dump(file: string): Promise<void> {
+    if (this.dumping !== undefined) refuse('EAGAIN', 'Another dump or restore is being made');
+    this.dumping = dumpDatabase(this.options.engine, this.options.dumpFolder, file).finally(
+      () => (this.dumping = undefined),
+    );
+    await this.dumping;
+    this.options.logger.info('Database dumped', { file });
+  }
+
+  /** Reads a dump into an empty database (procedure 42). */
+  async restore(file: string): Promise<void> {
+    if (this.dumping !== undefined) refuse('EAGAIN', 'Another dump or restore is being made');
+    this.dumping = restoreDatabase(this.options.engine, this.options.dumpFolder, file).finally(
+      () => (this.dumping = undefined),
+    );
+    await this.dumping;
+    this.options.logger.info('Database restored', { file });
+  }
+
+  /** Resolves when nothing is being removed (tests). */
+  async settle(): Promise<void> {
+    await this.purging;
+  }
+
+  private async drop(volume: Volume): Promise<void> {
+    await this.options.engine.run(systemCaller, (op) => {
+      op.tx.removeVolume(volume.number);
+      op.tx.put(metaKey(`purge:${volume.number}`), Buffer.from(volume.name));
+    });
+  }
+
+  private async purgeMarked(): Promise<void> {
+    const { engine, logger } = this.options;
+    try {
+      for (;;) {
+        const marks = await engine.run(systemCaller, (op) => op.tx.scan({ prefix: purgePrefix, limit: 100 }));
+        if (marks.length === 0 || this.isStopped) return;
+        for (const { key } of marks) await this.purge(Number(key.slice(purgePrefix.length)), key);
+      }
+    } catch (error) {
+      logger.error('Records of a removed volume stay until the next start', { problem: describeError(error) });
+    }
+  }
+
+  private async purge(number: number, mark: string): Promise<void> {
+    const { engine } = this.options;
+    for (const prefix of volumePrefixes(number)) {
+      for (let isMore = true; isMore && !this.isStopped;) {
+        const view = await this.keysOf(prefix);
+        await engine.run(systemCaller, (op) => {
+          for (const key of view.keys) if (readU32(key, 1) === number) op.tx.remove(key);
+        });
+        isMore = view.isMore;
+      }
+    }
+    if (!this.isStopped) await engine.run(systemCaller, (op) => op.tx.remove(mark));
+  }
+
+  /** Keys of a whole table of a volume can't be scanned in memory (see `bucketOf`): they are taken from a frozen view. */
+  private async keysOf(prefix: string): Promise<{ keys: string[]; isMore: boolean }> {
+    const view = await this.options.engine.store.view();
+    try {
+      const limit = batchRecords * 20;
+      const keys = view.scan({ prefix, limit }).map((entry) => entry.key);
+      return { keys, isMore: keys.length === limit };
+    } finally {
+      view.close();
+    }
+  }
+
+  private schedule(): void {
+    const { clock, orphanIntervalMs, engine, logger } = this.options;
+    this.timer = clock.after(
+      orphanIntervalMs,
+      () => {
+        void (async (): Promise<void> => {
+          try {
+            while (!this.isStopped && (await engine.run(systemCaller, (op) => purgeOrphans(op, batchRecords))));
+          } catch (error) {
+            logger.error('Unlinked files not removed', { problem: describeError(error) });
+          }
+          if (!this.isStopped) this.schedule();
+        })();
+      },
+      { unref: true },
+    );
+  }
+}

@@ -1,0 +1,47 @@
+import type { FileCredentials } from '#proto/generated/xtreemfs/global-types.ts';
+import { osdProcedures } from '#proto/generated/xtreemfs/osd.ts';
+import type { AuthoritativeReplicaState, XlocSetInvalidateResponse } from '#proto/generated/xtreemfs/osd.ts';
+import type { RpcClient } from '../../rpc/client.ts';
+import type { AddressResolver } from '../../rpc/retry.ts';
+
+/** What the MRC asks of OSDs while it changes a file's replicas. Each call is one attempt. */
+export interface OsdCalls {
+  /** Ends the old view at an OSD (procedure 81). */
+  invalidate(osd: string, creds: FileCredentials): Promise<XlocSetInvalidateResponse>;
+  /** Gives an invalidated replica the state to fetch (82). @returns whether it has it. */
+  install(osd: string, creds: FileCredentials, state: AuthoritativeReplicaState): Promise<boolean>;
+  /** Whether a replica has fetched the state (83). */
+  isInstalled(osd: string, creds: FileCredentials, state: AuthoritativeReplicaState): Promise<boolean>;
+  /** Reads one byte of an object, so that a read-only replica begins to fill itself (10). */
+  touch(osd: string, creds: FileCredentials, objectNumber: number): Promise<void>;
+}
+
+/** `OsdCalls` over the network. */
+export function rpcOsdCalls(client: RpcClient, resolver: AddressResolver): OsdCalls {
+  const fileIdOf = (creds: FileCredentials): string => creds.xcap.fileId;
+  return {
+    invalidate: async (osd, creds) => {
+      const request = { fileCredentials: creds, fileId: fileIdOf(creds) };
+      return (await client.call(await resolver.resolve(osd), osdProcedures.xlocSetInvalidate, request)).response;
+    },
+    install: async (osd, creds, state) => {
+      const request = { fileCredentials: creds, fileId: fileIdOf(creds), state };
+      const address = await resolver.resolve(osd);
+      return (await client.call(address, osdProcedures.rwrAuthStateInvalidated, request)).response.complete;
+    },
+    isInstalled: async (osd, creds, state) => {
+      const request = { fileCredentials: creds, fileId: fileIdOf(creds), state };
+      return (await client.call(await resolver.resolve(osd), osdProcedures.rwrResetStatus, request)).response.complete;
+    },
+    touch: async (osd, creds, objectNumber) => {
+      await client.call(await resolver.resolve(osd), osdProcedures.read, {
+        fileCredentials: creds,
+        fileId: fileIdOf(creds),
+        objectNumber,
+        objectVersion: 0,
+        offset: 0,
+        length: 1,
+      });
+    },
+  };
+}
