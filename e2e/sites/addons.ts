@@ -54,7 +54,12 @@ export async function applyObjects(client: KubeClient, objects: readonly KubeObj
 }
 
 /** Waits until a Deployment's pods of its current generation are available. */
-export async function waitDeployment(client: KubeClient, namespace: string, name: string, limitMs = 120_000): Promise<void> {
+export async function waitDeployment(
+  client: KubeClient,
+  namespace: string,
+  name: string,
+  limitMs = 120_000,
+): Promise<void> {
   await waitFor(
     `Deployment ${namespace}/${name} is available`,
     async () => {
@@ -71,7 +76,9 @@ export async function waitDeployment(client: KubeClient, namespace: string, name
 export function dnsObjects(instance: InstancePlan, site: SitePlan): KubeObject[] {
   const labels = { 'k8s-app': 'kube-dns' };
   const metadata = { name: 'coredns', namespace: 'kube-system', labels };
-  const gateways = instance.sites.map((each) => `        ${each.nodes[0]?.address ?? ''} ${each.name}.sites.xtreemos.test`);
+  const gateways = instance.sites.map(
+    (each) => `        ${each.nodes[0]?.address ?? ''} ${each.name}.sites.xtreemos.test`,
+  );
   const corefile = `cluster.local:5353 in-addr.arpa:5353 {
     errors
     kubernetes cluster.local in-addr.arpa {
@@ -147,7 +154,12 @@ ${gateways.join('\n')}
             terminationGracePeriodSeconds: 2,
             // DNS is wanted back soon when its node is lost.
             tolerations: ['not-ready', 'unreachable'].map((key) => {
-              return { key: `node.kubernetes.io/${key}`, operator: 'Exists', effect: 'NoExecute', tolerationSeconds: 10 };
+              return {
+                key: `node.kubernetes.io/${key}`,
+                operator: 'Exists',
+                effect: 'NoExecute',
+                tolerationSeconds: 10,
+              };
             }),
             securityContext: { runAsNonRoot: true, seccompProfile: { type: 'RuntimeDefault' } },
             containers: [
@@ -158,7 +170,11 @@ ${gateways.join('\n')}
                 args: ['-conf', '/etc/coredns/Corefile'],
                 volumeMounts: [{ name: 'config', mountPath: '/etc/coredns', readOnly: true }],
                 readinessProbe: { httpGet: { path: '/ready', port: 8181 }, periodSeconds: 1 },
-                securityContext: { allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: { drop: ['ALL'] } },
+                securityContext: {
+                  allowPrivilegeEscalation: false,
+                  readOnlyRootFilesystem: true,
+                  capabilities: { drop: ['ALL'] },
+                },
               },
             ],
             volumes: [{ name: 'config', configMap: { name: 'coredns' } }],
@@ -181,7 +197,9 @@ export async function renderCertManager(tools: Tools): Promise<KubeObject[]> {
       return [`${prefix}image.repository=${repository ?? ''}`, `${prefix}image.tag=${tag ?? ''}`];
     }),
   ];
-  const key = createHash('sha256').update(JSON.stringify([sets, tools.path('cert-manager-chart')])).digest('hex');
+  const key = createHash('sha256')
+    .update(JSON.stringify([sets, tools.path('cert-manager-chart')]))
+    .digest('hex');
   const path = join(cacheRoot(), 'manifests', `cert-manager-${key.slice(0, 16)}.yaml`);
   if (!existsSync(path)) writeFileAtomic(path, await helmTemplate(tools, sets), 0o644);
   const namespace: KubeObject = { apiVersion: 'v1', kind: 'Namespace', metadata: { name: 'cert-manager' } };

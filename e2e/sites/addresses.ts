@@ -54,7 +54,10 @@ export interface InstancePlan {
 /** @throws {InvalidInputError} for a name or number that doesn't fit the plan. */
 export function planInstance(name: string, index: number, sites: number, nodes: number): InstancePlan {
   if (!/^[a-z]([a-z0-9-]{0,18}[a-z0-9])?$/.test(name)) {
-    throw new InvalidInputError('NAME', `must be 1 to 20 of a-z, 0-9 and "-", starting with a letter, not ${JSON.stringify(name)}`);
+    throw new InvalidInputError(
+      'NAME',
+      `must be 1 to 20 of a-z, 0-9 and "-", starting with a letter, not ${JSON.stringify(name)}`,
+    );
   }
   checkCount('SITES', sites, limits.sites);
   checkCount('NODES', nodes, limits.nodes);
@@ -135,5 +138,8 @@ function parseCidr(text: string): { address: number; bits: number } | undefined 
   const match = /^(\d+)\.(\d+)\.(\d+)\.(\d+)(?:\/(\d+))?$/.exec(text);
   if (match === null) return undefined;
   const [a = 0, b = 0, c = 0, d = 0] = match.slice(1, 5).map(Number);
-  return { address: ((a << 24) | (b << 16) | (c << 8) | d) >>> 0, bits: match[5] === undefined ? 32 : Number(match[5]) };
+  return {
+    address: ((a << 24) | (b << 16) | (c << 8) | d) >>> 0,
+    bits: match[5] === undefined ? 32 : Number(match[5]),
+  };
 }

@@ -59,12 +59,33 @@ export class Backbone {
 
   /** Lays a cable from a machine's `eth0` to its site's bridge, unless it lies already. */
   async plugIn(machine: Machine, site: SitePlan, port: string): Promise<void> {
-    const existing = await tryCommand(['nsenter', `--net=/proc/${machine.anchorPid()}/ns/net`, 'ip', 'link', 'show', 'eth0']);
+    const existing = await tryCommand([
+      'nsenter',
+      `--net=/proc/${machine.anchorPid()}/ns/net`,
+      'ip',
+      'link',
+      'show',
+      'eth0',
+    ]);
     if (existing.status !== 0) {
       const [inner, outer] = [String(machine.anchorPid()), String(this.machine.anchorPid())];
       // A cable that a dead machine left behind is gone with its namespace, but not always at once.
       await this.machine.script(`ip link del ${port} 2>/dev/null || true`);
-      await runCommand(['ip', 'link', 'add', 'eth0', 'netns', inner, 'type', 'veth', 'peer', 'name', port, 'netns', outer]);
+      await runCommand([
+        'ip',
+        'link',
+        'add',
+        'eth0',
+        'netns',
+        inner,
+        'type',
+        'veth',
+        'peer',
+        'name',
+        port,
+        'netns',
+        outer,
+      ]);
     }
     await this.machine.script(`ip link set ${port} master ${site.bridge}\nip link set ${port} up`);
   }

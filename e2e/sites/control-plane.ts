@@ -274,8 +274,14 @@ export class ControlPlane {
         usages: ['server'],
       }),
     );
-    this.writePair('apiserver-kubelet', await ca.issue({ commonName: 'kube-apiserver', organizations: ['system:masters'] }));
-    this.writePair('etcd', await etcd.issue({ commonName: 'etcd', dnsNames: ['localhost'], ipAddresses: ['127.0.0.1'] }));
+    this.writePair(
+      'apiserver-kubelet',
+      await ca.issue({ commonName: 'kube-apiserver', organizations: ['system:masters'] }),
+    );
+    this.writePair(
+      'etcd',
+      await etcd.issue({ commonName: 'etcd', dnsNames: ['localhost'], ipAddresses: ['127.0.0.1'] }),
+    );
     this.writePair('front-proxy', await frontProxy.issue({ commonName: 'front-proxy', usages: ['client'] }));
   }
 
@@ -312,7 +318,10 @@ export class ControlPlane {
 
   /** A pair that `prepare` wrote: `ca`, `admin`, `user-NAME`, … */
   readPair(name: string): KeyPair {
-    return { certificate: readFileSync(this.pki(`${name}.crt`), 'utf8'), key: readFileSync(this.pki(`${name}.key`), 'utf8') };
+    return {
+      certificate: readFileSync(this.pki(`${name}.crt`), 'utf8'),
+      key: readFileSync(this.pki(`${name}.key`), 'utf8'),
+    };
   }
 }
 

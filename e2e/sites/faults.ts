@@ -110,15 +110,16 @@ export class Faults {
 
   /** Writes until the disk under a folder is full. */
   async fillDisk(site: string, node: string, path: string): Promise<void> {
-    await this.node(site, node).machine.script(
-      `dd if=/dev/zero of='${path}/.filler' bs=1M 2>/dev/null || true; dd if=/dev/zero of='${path}/.filler2' bs=4k 2>/dev/null || true; sync -f '${path}'`,
-      { timeoutMs: 300_000 },
-    );
+    // Several rounds: a sync may set free what the file system had put by for its own records.
+    const round = (bytes: string, index: number): string =>
+      `dd if=/dev/zero of='${path}/.filler.${index}' bs=${bytes} 2>/dev/null || true; sync -f '${path}'`;
+    const rounds = ['1M', '4k', '4k', '1k', '1k'].map(round);
+    await this.node(site, node).machine.script(rounds.join('\n'), { timeoutMs: 300_000 });
   }
 
   /** Takes away what `fillDisk` wrote. */
   async freeDisk(site: string, node: string, path: string): Promise<void> {
-    await this.node(site, node).machine.script(`rm -f '${path}/.filler' '${path}/.filler2'`);
+    await this.node(site, node).machine.script(`rm -f '${path}'/.filler.*`);
   }
 
   /** Takes away the disk that `addDisk` put under a folder. */
@@ -166,7 +167,8 @@ function isSame(a: Cut, b: Cut): boolean {
 
 /** Name of the image file of a disk, below the node's root. */
 function diskFile(path: string): string {
-  if (!/^\/[\w./-]+$/.test(path)) throw new TerminalError(`path: must be absolute and of letters, digits, . _ - /, not ${path}`);
+  if (!/^\/[\w./-]+$/.test(path))
+    throw new TerminalError(`path: must be absolute and of letters, digits, . _ - /, not ${path}`);
   return `.disk${path.replaceAll('/', '-')}.img`;
 }
 
@@ -179,14 +181,19 @@ interface FaultCommand {
 const arg = (args: readonly string[], index: number): string => args[index] ?? '';
 const number = (text: string): number => {
   const value = Number(text);
-  if (text === '' || !Number.isFinite(value) || value < 0) throw new TerminalError(`must be a number of 0 or more, not ${text}`);
+  if (text === '' || !Number.isFinite(value) || value < 0)
+    throw new TerminalError(`must be a number of 0 or more, not ${text}`);
   return value;
 };
 
 const commands: Readonly<Record<string, FaultCommand>> = {
   'kill-node': { usage: 'SITE NODE', what: 'cut its power', run: (f, a) => f.killNode(arg(a, 0), arg(a, 1)) },
   'start-node': { usage: 'SITE NODE', what: 'switch it on again', run: (f, a) => f.startNode(arg(a, 0), arg(a, 1)) },
-  'freeze-node': { usage: 'SITE NODE', what: 'stop all its processes', run: (f, a) => f.freezeNode(arg(a, 0), arg(a, 1)) },
+  'freeze-node': {
+    usage: 'SITE NODE',
+    what: 'stop all its processes',
+    run: (f, a) => f.freezeNode(arg(a, 0), arg(a, 1)),
+  },
   'thaw-node': { usage: 'SITE NODE', what: 'let them go on', run: (f, a) => f.thawNode(arg(a, 0), arg(a, 1)) },
   'kill-process': {
     usage: 'SITE cp|NODE PROCESS',
@@ -200,7 +207,11 @@ const commands: Readonly<Record<string, FaultCommand>> = {
   },
   cut: { usage: 'SITE SITE', what: 'cut the network between two sites', run: (f, a) => f.cut(arg(a, 0), arg(a, 1)) },
   heal: { usage: 'SITE SITE', what: 'heal it', run: (f, a) => f.heal(arg(a, 0), arg(a, 1)) },
-  'cut-api': { usage: 'SITE NODE', what: 'cut a node off its API server', run: (f, a) => f.cutApi(arg(a, 0), arg(a, 1)) },
+  'cut-api': {
+    usage: 'SITE NODE',
+    what: 'cut a node off its API server',
+    run: (f, a) => f.cutApi(arg(a, 0), arg(a, 1)),
+  },
   'heal-api': { usage: 'SITE NODE', what: 'heal it', run: (f, a) => f.healApi(arg(a, 0), arg(a, 1)) },
   slow: {
     usage: 'FROM TO KBIT',
@@ -218,8 +229,16 @@ const commands: Readonly<Record<string, FaultCommand>> = {
     run: (f, a) => f.addDisk(arg(a, 0), arg(a, 1), arg(a, 2), number(arg(a, 3))),
   },
   'fill-disk': { usage: 'SITE NODE PATH', what: 'fill it', run: (f, a) => f.fillDisk(arg(a, 0), arg(a, 1), arg(a, 2)) },
-  'free-disk': { usage: 'SITE NODE PATH', what: 'empty it again', run: (f, a) => f.freeDisk(arg(a, 0), arg(a, 1), arg(a, 2)) },
-  'remove-disk': { usage: 'SITE NODE PATH', what: 'take it away', run: (f, a) => f.removeDisk(arg(a, 0), arg(a, 1), arg(a, 2)) },
+  'free-disk': {
+    usage: 'SITE NODE PATH',
+    what: 'empty it again',
+    run: (f, a) => f.freeDisk(arg(a, 0), arg(a, 1), arg(a, 2)),
+  },
+  'remove-disk': {
+    usage: 'SITE NODE PATH',
+    what: 'take it away',
+    run: (f, a) => f.removeDisk(arg(a, 0), arg(a, 1), arg(a, 2)),
+  },
 };
 
 /** The text of `fault --help`. */

@@ -95,7 +95,10 @@ export class Instance {
    * bound into the folder wouldn't show.
    */
   stagePrograms(): void {
-    for (const [folder, names] of [['bin', nodeTools], ['cni', cniTools]] as const) {
+    for (const [folder, names] of [
+      ['bin', nodeTools],
+      ['cni', cniTools],
+    ] as const) {
       mkdirSync(join(this.programsDir, folder), { recursive: true });
       for (const name of names) linkOrCopy(this.tools.path(name), join(this.programsDir, folder, name));
     }
@@ -158,7 +161,17 @@ export async function createRecord(name: string, sites: number, nodes: number): 
     const routes = JSON.parse(await runCommand(['ip', '-json', 'route', 'show', 'table', 'all'])) as { dst: string }[];
     const index = chooseIndex(taken, routes.map(({ dst }) => dst)); // prettier-ignore
     const createdAt = new Date().toISOString();
-    const record: InstanceRecord = { format: 1, name, index, sites, nodes, createdAt, cuts: [], apiCuts: [], slowLinks: [] };
+    const record: InstanceRecord = {
+      format: 1,
+      name,
+      index,
+      sites,
+      nodes,
+      createdAt,
+      cuts: [],
+      apiCuts: [],
+      slowLinks: [],
+    };
     mkdirSync(join(sitesRoot(), name), { recursive: true, mode: 0o755 });
     saveRecord(record);
     return record;

@@ -170,7 +170,9 @@ export class KubeClient {
         },
         resolve,
       );
-      call.once('timeout', () => call.destroy(new Error(`${method} ${server}${path} got no answer in ${timeoutMs} ms`)));
+      call.once('timeout', () =>
+        call.destroy(new Error(`${method} ${server}${path} got no answer in ${timeoutMs} ms`)),
+      );
       call.once('error', reject);
       call.end(options.body === undefined ? undefined : JSON.stringify(options.body));
     });

@@ -35,7 +35,9 @@ async function waitLock(path: string, options: LockOptions): Promise<() => Promi
   const waitMs = options.waitMs ?? 60 * 60 * 1000;
   const release = await tryLock(path, waitMs / 1000);
   if (release !== undefined) return release;
-  throw new Error(`${path} is held by process ${holder} for more than ${waitMs / 1000} s; end it or wait, then run this again`);
+  throw new Error(
+    `${path} is held by process ${holder} for more than ${waitMs / 1000} s; end it or wait, then run this again`,
+  );
 }
 
 function readHolder(path: string): string {
@@ -49,10 +51,14 @@ function readHolder(path: string): string {
 /** @returns a function that gives the lock back; undefined when somebody else kept it. */
 async function tryLock(path: string, waitSeconds: number): Promise<(() => Promise<void>) | undefined> {
   const wait = waitSeconds === 0 ? ['--nonblock'] : ['--timeout', String(waitSeconds)];
-  const child = spawn('flock', [...wait, '--conflict-exit-code', '75', path, '/bin/sh', '-c', 'echo locked; exec cat'], {
-    stdio: ['pipe', 'pipe', 'inherit'],
-    detached: true,
-  });
+  const child = spawn(
+    'flock',
+    [...wait, '--conflict-exit-code', '75', path, '/bin/sh', '-c', 'echo locked; exec cat'],
+    {
+      stdio: ['pipe', 'pipe', 'inherit'],
+      detached: true,
+    },
+  );
   const ended = new Promise<number | null>((resolve, reject) => {
     child.once('error', (cause) => {
       reject(new Error('flock could not be started: apt-get install -y util-linux', { cause }));

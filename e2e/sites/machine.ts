@@ -69,7 +69,10 @@ export class Machine {
       `${this.name} has namespaces of its own`,
       () => {
         this.processes.assertRunning('anchor');
-        return readFileSync(marker, 'utf8') === 'booted\n' && readlinkSync(`/proc/${this.anchorPid()}/ns/net`) !== hostNetwork();
+        return (
+          readFileSync(marker, 'utf8') === 'booted\n' &&
+          readlinkSync(`/proc/${this.anchorPid()}/ns/net`) !== hostNetwork()
+        );
       },
       { limitMs: 20_000, pauseMs: 5 },
     );

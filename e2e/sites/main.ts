@@ -116,7 +116,9 @@ function renderStatus(instance: InstanceStatus): string {
 try {
   await main();
 } catch (error) {
-  report(error instanceof TerminalError ? describeError(error) : (error instanceof Error && error.stack) || String(error));
+  report(
+    error instanceof TerminalError ? describeError(error) : (error instanceof Error && error.stack) || String(error),
+  );
   if (error instanceof Error && error.cause !== undefined) report(`caused by: ${describeError(error.cause)}`);
   process.exitCode = 1;
 }

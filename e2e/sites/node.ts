@@ -1,4 +1,4 @@
-import { existsSync } from 'node:fs';
+import { existsSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 
 import type { NodePlan, SitePlan } from './addresses.ts';
@@ -76,6 +76,15 @@ export class SiteNode {
     await this.machine.loadRules(masqueradeRules(this.site, this.plan));
   }
 
+  /** After a power cut no pod is left to give its address back: all are free. */
+  forgetPodAddresses(): void {
+    const cni = join(this.machine.root, 'var/lib/cni');
+    rmSync(join(cni, 'networks'), { recursive: true, force: true });
+    // The folder itself stays: the policy agent watches it.
+    const results = join(cni, 'results');
+    if (existsSync(results)) for (const file of readdirSync(results)) rmSync(join(results, file));
+  }
+
   /** Starts the container runtime and waits until it answers. */
   async startRuntime(): Promise<void> {
     const { processes } = this.machine;
@@ -111,7 +120,11 @@ export class SiteNode {
       ],
       env,
     );
-    await processes.start('kube-proxy', [`${nodePrograms}/kube-proxy`, '--config=/etc/kubernetes/kube-proxy.yaml'], env);
+    await processes.start(
+      'kube-proxy',
+      [`${nodePrograms}/kube-proxy`, '--config=/etc/kubernetes/kube-proxy.yaml'],
+      env,
+    );
   }
 
   /** Waits until the API server lists this node as Ready, on this boot of the machine. */
@@ -136,7 +149,10 @@ export class SiteNode {
     });
   }
 
-  private async ctr(args: readonly string[], options: { input?: { file: string }; timeoutMs: number }): Promise<string> {
+  private async ctr(
+    args: readonly string[],
+    options: { input?: { file: string }; timeoutMs: number },
+  ): Promise<string> {
     return this.machine.exec([`${nodePrograms}/ctr`, '-a', containerdSocket, ...args], options);
   }
 }

@@ -53,10 +53,17 @@ export async function checkBuildPrerequisites({ cacheDir, needsC, report }: Buil
 }
 
 /** @throws {TerminalError} listing everything that is missing for running sites. */
-export async function checkSitePrerequisites(stateDir: string, memoryGiB: number, report: (line: string) => void): Promise<void> {
-  if (process.platform !== 'linux') throwProblems([`Sites need Linux; this is ${process.platform}. Use a Linux machine or VM.`]);
+export async function checkSitePrerequisites(
+  stateDir: string,
+  memoryGiB: number,
+  report: (line: string) => void,
+): Promise<void> {
+  if (process.platform !== 'linux')
+    throwProblems([`Sites need Linux; this is ${process.platform}. Use a Linux machine or VM.`]);
   if (process.getuid?.() !== 0) {
-    throwProblems(['Sites make network namespaces, mounts and cgroups: run as root, for example `sudo -E make sites`.']);
+    throwProblems([
+      'Sites make network namespaces, mounts and cgroups: run as root, for example `sudo -E make sites`.',
+    ]);
   }
   throwProblems([
     await diskProblem(stateDir, 4, 'run sites'),
@@ -113,7 +120,9 @@ async function ensurePackages(needs: readonly Need[], report: (line: string) => 
     const still = await missingPackages(needs);
     return still.length === 0 ? undefined : `Still missing after installing: ${still.join(', ')}. Try: ${command}`;
   }
-  const how = isDebian ? `Run: sudo ${command}` : `Install what your distribution calls the Debian packages ${missing.join(', ')}.`;
+  const how = isDebian
+    ? `Run: sudo ${command}`
+    : `Install what your distribution calls the Debian packages ${missing.join(', ')}.`;
   return `Missing on this machine: ${missing.join(', ')}. ${how}`;
 }
 

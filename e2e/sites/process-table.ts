@@ -125,7 +125,11 @@ export class ProcessTable {
 
   private async launch(entry: Pick<ProcessEntry, 'name' | 'command' | 'logPath' | 'env'>): Promise<void> {
     const { name, command, logPath, env } = entry;
-    const process: ProcessRecord = await startProcess({ command: this.wrap(command, name), logPath, env: { ...baseEnv(), ...env } });
+    const process: ProcessRecord = await startProcess({
+      command: this.wrap(command, name),
+      logPath,
+      env: { ...baseEnv(), ...env },
+    });
     const record: ProcessEntry = { name, command, logPath, env, startedAt: new Date().toISOString(), process };
     writeFileAtomic(this.path(name), `${JSON.stringify(record, null, 2)}\n`);
   }

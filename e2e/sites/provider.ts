@@ -2,14 +2,16 @@ import { TerminalError } from '#common/errors.ts';
 
 import type { ControlGroup } from './cgroups.ts';
 import { kindObstacle, kindProvider } from './kind-provider.ts';
-import { down, statusOf, up, type UpOptions } from './lifecycle.ts';
+import { Faults } from './faults.ts';
+import type { Instance } from './instance.ts';
+import { down, openInstance, statusOf, up, type UpOptions } from './lifecycle.ts';
 
-/** What a provider brought up. */
+/** The clusters of a name. */
 export interface ProvidedSites {
   /** kubeconfig with a context per site, named like the site. */
   readonly kubeconfig: string;
-  /** Nothing had to be built or fetched. */
-  readonly isWarm: boolean;
+  /** Harm on purpose; absent where the provider can't do it. */
+  readonly faults?: Faults;
   /** Where memory can be measured; absent when the processes aren't this provider's to see. */
   readonly group?: ControlGroup;
   /** For `-o json`. */
@@ -30,7 +32,10 @@ export interface ProvidedSite {
 
 /** A way to have Kubernetes clusters. Suites are written once, against this. */
 export interface SitesProvider {
-  up(options: UpOptions): Promise<ProvidedSites>;
+  /** Brings clusters up, or what of them has ended, and waits until they are ready. */
+  up(options: UpOptions): Promise<ProvidedSites & { readonly isWarm: boolean }>;
+  /** Finds clusters that were brought up before. @throws when there are none of that name. */
+  open(name: string): Promise<ProvidedSites>;
   /** @returns whether there was anything. */
   down(name: string, report: (line: string) => void): Promise<boolean>;
 }
@@ -39,24 +44,31 @@ export interface SitesProvider {
 export const localProvider: SitesProvider = {
   up: async (options) => {
     const { instance, isWarm } = await up(options);
-    return {
-      kubeconfig: instance.kubeconfigPath,
-      isWarm,
-      group: instance.group,
-      status: statusOf(instance),
-      sites: instance.sites.map((site) => ({
-        name: site.plan.name,
-        kubeconfig: site.kubeconfigPath,
-        nodes: site.nodes.map((node) => node.plan.name),
-        gatewayAddress: site.plan.nodes[0]?.address ?? '',
-        loadImages: async (archive) => {
-          await Promise.all(site.nodes.map(async (node) => node.importImages(archive)));
-        },
-      })),
-    };
+    return { ...provide(instance), isWarm };
   },
+  open: async (name) => provide(await openInstance(name)),
   down,
 };
+
+function provide(instance: Instance): ProvidedSites {
+  return {
+    kubeconfig: instance.kubeconfigPath,
+    group: instance.group,
+    faults: new Faults(instance),
+    status: statusOf(instance),
+    sites: instance.sites.map((site) => ({
+      name: site.plan.name,
+      kubeconfig: site.kubeconfigPath,
+      nodes: site.nodes.map((node) => node.plan.name),
+      gatewayAddress: site.plan.nodes[0]?.address ?? '',
+      loadImages: async (archive) => {
+        await Promise.all(
+          site.nodes.filter((node) => node.machine.isUp()).map(async (node) => node.importImages(archive)),
+        );
+      },
+    })),
+  };
+}
 
 /**
  * The provider of a name.

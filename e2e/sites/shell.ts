@@ -62,7 +62,9 @@ export async function tryCommand(command: readonly string[], options: CommandOpt
       });
       child.once('close', (status, signal) => {
         if (signal === 'SIGKILL' && child.killed) {
-          reject(new Error(`${command.join(' ').slice(0, 300)} was ended after ${timeoutMs / 1000} s: ${output.stderr}`));
+          reject(
+            new Error(`${command.join(' ').slice(0, 300)} was ended after ${timeoutMs / 1000} s: ${output.stderr}`),
+          );
         } else resolve({ ...output, status: status ?? 128 });
       });
     });

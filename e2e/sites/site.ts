@@ -14,7 +14,12 @@ import { renderRules } from './policy/rules.ts';
 import type { SystemImages } from './system-images.ts';
 
 /** Users of every site besides `admin`. They may do nothing until RBAC says so. */
-export const siteUsers: readonly NamedUser[] = [{ name: 'alice' }, { name: 'bob' }, { name: 'carol' }, { name: 'mallory' }];
+export const siteUsers: readonly NamedUser[] = [
+  { name: 'alice' },
+  { name: 'bob' },
+  { name: 'carol' },
+  { name: 'mallory' },
+];
 
 const agentProgram = resolve(dirname(fileURLToPath(import.meta.url)), 'policy/main.ts');
 
@@ -51,7 +56,10 @@ export class Site {
       instance.tools,
       this.machine.processes,
     );
-    const programs = { [nodePrograms]: join(instance.programsDir, 'bin'), [cniPrograms]: join(instance.programsDir, 'cni') };
+    const programs = {
+      [nodePrograms]: join(instance.programsDir, 'bin'),
+      [cniPrograms]: join(instance.programsDir, 'cni'),
+    };
     this.nodes = plan.nodes.map((node) => {
       const machine = new Machine({
         name: node.name,
@@ -137,10 +145,12 @@ export class Site {
   async startNodeRuntime(node: SiteNode): Promise<void> {
     await node.prepare();
     const isFresh = await node.machine.up();
+    if (isFresh) node.forgetPodAddresses();
     await this.instance.backbone.plugIn(node.machine, this.plan, node.plan.port);
     await node.configureNetwork();
     // Closed until the agent knows the pods.
-    if (isFresh) await node.machine.loadRules(renderRules({ pods: [], namespaces: new Map(), policies: [] }, node.plan.podCidr));
+    if (isFresh)
+      await node.machine.loadRules(renderRules({ pods: [], namespaces: new Map(), policies: [] }, node.plan.podCidr));
     await node.startRuntime();
   }
 
@@ -157,7 +167,13 @@ export class Site {
   }
 
   private async startPolicyAgent(): Promise<void> {
-    const command = [process.execPath, '--max-old-space-size=128', agentProgram, this.instance.record.name, this.plan.letter];
+    const command = [
+      process.execPath,
+      '--max-old-space-size=128',
+      agentProgram,
+      this.instance.record.name,
+      this.plan.letter,
+    ];
     const env = Object.fromEntries(
       ['HOME', 'XDG_CACHE_HOME', 'XTREEMOS_TOOLS_DIR', 'XTREEMOS_SITES_DIR'].flatMap((name) => {
         const value = process.env[name];

@@ -12,7 +12,12 @@ import { cacheRoot, type Tools } from './tools.ts';
 import { certManagerVersion } from './tools-catalog.ts';
 
 /** Programs that run as pods in every site. */
-export const podTools = ['coredns', 'cert-manager-controller', 'cert-manager-webhook', 'cert-manager-cainjector'] as const;
+export const podTools = [
+  'coredns',
+  'cert-manager-controller',
+  'cert-manager-webhook',
+  'cert-manager-cainjector',
+] as const;
 
 /** Changes whenever the recipes below, or those they use, change what they make. */
 const recipeVersion = '1';
@@ -33,11 +38,21 @@ export interface SystemImages {
 export async function ensureSystemImages(tools: Tools, report: (line: string) => void): Promise<SystemImages> {
   const recipe = (program: (typeof podTools)[number]): ImageRecipe => {
     const path = `/usr/local/bin/${program}`;
-    return programRecipe(podImage(program), [...baseEntries(), ...programEntries({ [tools.path(program)]: path })], path);
+    return programRecipe(
+      podImage(program),
+      [...baseEntries(), ...programEntries({ [tools.path(program)]: path })],
+      path,
+    );
   };
   const { coredns, certManager } = { coredns: podTools.slice(0, 1), certManager: podTools.slice(1) };
   return {
-    base: await archive('base', tools, [...coredns], () => [pauseRecipe(), busyboxRecipe(), ...coredns.map(recipe)], report),
+    base: await archive(
+      'base',
+      tools,
+      [...coredns],
+      () => [pauseRecipe(), busyboxRecipe(), ...coredns.map(recipe)],
+      report,
+    ),
     certManager: await archive('cert-manager', tools, [...certManager], () => certManager.map(recipe), report),
   };
 }

@@ -64,7 +64,13 @@ export const toolGroups: readonly ToolGroup[] = [
     seconds: { containerd: 50, 'containerd-shim-runc-v2': 2, ctr: 4, loopback: 1, ptp: 1, 'host-local': 1, portmap: 1 },
   },
   // Without the tag every pod fails with «seccomp not supported».
-  { name: 'runc', programs: { runc: 'github.com/opencontainers/runc' }, seconds: { runc: 10 }, cgo: true, tags: 'seccomp' },
+  {
+    name: 'runc',
+    programs: { runc: 'github.com/opencontainers/runc' },
+    seconds: { runc: 10 },
+    cgo: true,
+    tags: 'seccomp',
+  },
   { name: 'coredns', programs: { coredns: 'github.com/coredns/coredns' }, seconds: { coredns: 70 } },
   { name: 'helm', programs: { helm: 'helm.sh/helm/v4/cmd/helm' }, seconds: { helm: 60 } },
   {

@@ -105,7 +105,9 @@ export function packageEntries(root: string, names: readonly string[], path: str
   }
   const missing = names.filter((name) => !seen.has(name));
   if (missing.length > 0) throw new TerminalError(`not installed: ${missing.join(', ')}; run npm ci`);
-  return [...seen].sort().flatMap((name) => folderEntries(join(root, 'node_modules', name), `${path}/node_modules/${name}`));
+  return [...seen]
+    .sort()
+    .flatMap((name) => folderEntries(join(root, 'node_modules', name), `${path}/node_modules/${name}`));
 }
 
 /** The program bundles of `make bundle`: `dist/NAME.mjs`. */

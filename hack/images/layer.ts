@@ -7,7 +7,12 @@ import { pipeline } from 'node:stream/promises';
 import { pack, type Pack } from 'tar-stream';
 
 /** One path of a layer. `path` is absolute, as the container sees it; owners are numbers and default to root. */
-export type LayerEntry = { readonly path: string; readonly mode?: number; readonly uid?: number; readonly gid?: number } & (
+export type LayerEntry = {
+  readonly path: string;
+  readonly mode?: number;
+  readonly uid?: number;
+  readonly gid?: number;
+} & (
   | { readonly type: 'directory' }
   | { readonly type: 'link'; readonly target: string }
   | { readonly type: 'content'; readonly content: string | Buffer }
@@ -93,7 +98,9 @@ async function addEntry(tar: Pack, entry: LayerEntry): Promise<void> {
       case 'file': {
         const { size } = statSync(entry.source);
         const sink = tar.entry({ ...base, size, mode: entry.mode ?? 0o755 }, done);
-        createReadStream(entry.source, { highWaterMark: 1 << 20 }).once('error', reject).pipe(sink);
+        createReadStream(entry.source, { highWaterMark: 1 << 20 })
+          .once('error', reject)
+          .pipe(sink);
         break;
       }
     }

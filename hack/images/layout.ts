@@ -1,6 +1,15 @@
 /** OCI image layouts (image-spec v1.1): images as files, made without a daemon. */
 import { createHash } from 'node:crypto';
-import { createReadStream, createWriteStream, mkdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  createReadStream,
+  createWriteStream,
+  mkdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 
@@ -145,7 +154,11 @@ export async function writeArchive(dir: string, path: string): Promise<void> {
     const { config, layers } = JSON.parse(readFileSync(blobPath(dir, manifest.digest), 'utf8')) as Manifest;
     for (const blob of [config, ...layers]) digests.add(blob.digest);
   }
-  const files = ['oci-layout', 'index.json', ...[...digests].sort().map((digest) => `blobs/${digest.replace(':', '/')}`)];
+  const files = [
+    'oci-layout',
+    'index.json',
+    ...[...digests].sort().map((digest) => `blobs/${digest.replace(':', '/')}`),
+  ];
   const tar = pack();
   const temporary = `${path}.${process.pid}.part`;
   const written = pipeline(tar, createWriteStream(temporary));
@@ -156,7 +169,9 @@ export async function writeArchive(dir: string, path: string): Promise<void> {
         if (error) reject(error);
         else resolve();
       });
-      createReadStream(source, { highWaterMark: 1 << 20 }).once('error', reject).pipe(sink);
+      createReadStream(source, { highWaterMark: 1 << 20 })
+        .once('error', reject)
+        .pipe(sink);
     });
   }
   tar.finalize();

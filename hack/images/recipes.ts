@@ -4,7 +4,15 @@ import { fileURLToPath } from 'node:url';
 
 import { TerminalError } from '#common/errors.ts';
 
-import { baseEntries, bundleNames, busyboxEntries, folderEntries, nonRoot, packageEntries, programEntries } from './contents.ts';
+import {
+  baseEntries,
+  bundleNames,
+  busyboxEntries,
+  folderEntries,
+  nonRoot,
+  packageEntries,
+  programEntries,
+} from './contents.ts';
 import type { LayerEntry } from './layer.ts';
 import type { ImageRecipe } from './layout.ts';
 

@@ -1,8 +1,9 @@
-import { type FSWatcher, mkdirSync, readdirSync, readFileSync, watch } from 'node:fs';
+import { type FSWatcher, mkdirSync, readdirSync, readFileSync, statSync, watch } from 'node:fs';
 import { join } from 'node:path';
 
-import { describeError, systemErrorCode } from '#common/errors.ts';
+import { describeError } from '#common/errors.ts';
 
+import { errorCode } from '../files.ts';
 import type { KubeClient, KubeObject, WatchEvent } from '../kube-client.ts';
 import { type Policy, type PolicyPod, type PolicyWorld, renderRules } from './rules.ts';
 
@@ -134,7 +135,9 @@ export class PolicyAgent {
     for (const node of this.nodes) for (const [pod, ip] of readResults(node.resultsDir)) addresses.set(pod, ip);
     return {
       pods: [...this.pods.objects.values()].flatMap((pod) => podOf(pod, addresses) ?? []),
-      namespaces: new Map([...this.namespaces.objects.values()].map((each) => [keyOf(each), each.metadata?.labels ?? {}])),
+      namespaces: new Map(
+        [...this.namespaces.objects.values()].map((each) => [keyOf(each), each.metadata?.labels ?? {}]),
+      ),
       policies: [...this.policies.objects.values()].map((each) => {
         return { ...each.spec, namespace: each.metadata?.namespace ?? '' } as Policy;
       }),
@@ -184,28 +187,35 @@ interface CniResult {
   readonly result?: { readonly ips?: readonly { readonly address: string }[] };
 }
 
-/** Pod (`NAMESPACE/NAME`) → address, as the CNI library wrote down on a node. Files being written are passed over. */
+/**
+ * Pod (`NAMESPACE/NAME`) → address, as the CNI library wrote down on a node; of two results of one pod, the younger.
+ * Files being written are passed over.
+ */
 export function readResults(dir: string): Map<string, string> {
-  const found = new Map<string, string>();
+  const found = new Map<string, { readonly address: string; readonly writtenAt: number }>();
   for (const file of listFiles(dir)) {
     try {
-      const { cniArgs = [], result } = JSON.parse(readFileSync(join(dir, file), 'utf8')) as CniResult;
+      const path = join(dir, file);
+      const { cniArgs = [], result } = JSON.parse(readFileSync(path, 'utf8')) as CniResult;
       const args = new Map(cniArgs);
       const address = result?.ips?.[0]?.address.split('/')[0];
-      if (address === undefined) continue;
-      found.set(`${args.get('K8S_POD_NAMESPACE') ?? ''}/${args.get('K8S_POD_NAME') ?? ''}`, address);
+      // The loopback plug-in leaves results too, without the pod's address.
+      if (address === undefined || address.startsWith('127.') || address.includes(':')) continue;
+      const pod = `${args.get('K8S_POD_NAMESPACE') ?? ''}/${args.get('K8S_POD_NAME') ?? ''}`;
+      const writtenAt = statSync(path).mtimeMs;
+      if (writtenAt >= (found.get(pod)?.writtenAt ?? 0)) found.set(pod, { address, writtenAt });
     } catch {
       // Half-written or just deleted: the folder's next event, or the poll, comes back to it.
     }
   }
-  return found;
+  return new Map([...found].map(([pod, { address }]) => [pod, address]));
 }
 
 function listFiles(dir: string): string[] {
   try {
     return readdirSync(dir);
   } catch (error) {
-    if (systemErrorCode(error) === 'ENOENT') return [];
+    if (errorCode(error) === 'ENOENT') return [];
     throw error;
   }
 }

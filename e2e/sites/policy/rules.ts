@@ -22,7 +22,11 @@ export interface PolicyPod {
 
 interface LabelSelector {
   readonly matchLabels?: Labels;
-  readonly matchExpressions?: readonly { readonly key: string; readonly operator: string; readonly values?: readonly string[] }[];
+  readonly matchExpressions?: readonly {
+    readonly key: string;
+    readonly operator: string;
+    readonly values?: readonly string[];
+  }[];
 }
 
 interface PolicyPeer {
@@ -93,7 +97,11 @@ export function renderRules(world: PolicyWorld, podCidr: string): string {
     'delete table ip xtreemos-policy',
     'table ip xtreemos-policy {',
     namedSet('known', 'ipv4_addr', known),
-    namedSet('itself', 'ipv4_addr . ipv4_addr', known.map((ip) => `${ip} . ${ip}`)),
+    namedSet(
+      'itself',
+      'ipv4_addr . ipv4_addr',
+      known.map((ip) => `${ip} . ${ip}`),
+    ),
     ...chains,
     base('forward', [
       `ip saddr ${podCidr} ip saddr != @known drop`,
@@ -125,7 +133,8 @@ function allowances(world: PolicyWorld, policy: Policy, pod: PolicyPod, directio
       ? (policy.ingress ?? []).map(({ from, ports }) => ({ peers: from ?? [], ports: ports ?? [] }))
       : (policy.egress ?? []).map(({ to, ports }) => ({ peers: to ?? [], ports: ports ?? [] }));
   return rules.flatMap(({ peers, ports }) => {
-    const addresses = peers.length === 0 ? [''] : peers.flatMap((peer) => addressMatches(world, policy, peer, direction));
+    const addresses =
+      peers.length === 0 ? [''] : peers.flatMap((peer) => addressMatches(world, policy, peer, direction));
     const anywhere = addresses.flatMap((address) => {
       const matchers = ports.length === 0 ? [''] : ports.flatMap((port) => portMatch(port, pod, direction));
       return matchers.map((port) => [address, port, 'return'].filter((part) => part !== '').join(' '));
