@@ -42,13 +42,16 @@ export function refuse(code: ErrnoName, message?: string): never {
 
 /**
  * The number that anything thrown becomes for the kernel: that of a {@link FuseError}, of any error with a positive
- * whole `errno` of its own, or of a Node.js system error; EINTR for an abort; EIO for the rest.
+ * whole `errno` or `posixErrno` (a server's answer) of its own, or of a Node.js system error; EINTR for an abort; EIO for the rest.
  */
 export function errnoFrom(thrown: unknown): number {
   if (thrown instanceof FuseError) return thrown.errno;
   if (thrown instanceof Error) {
     if ('errno' in thrown && typeof thrown.errno === 'number' && Number.isInteger(thrown.errno) && thrown.errno !== 0) {
       return Math.abs(thrown.errno) < 4096 ? Math.abs(thrown.errno) : constants.errno.EIO;
+    }
+    if ('posixErrno' in thrown && typeof thrown.posixErrno === 'number' && thrown.posixErrno < 4096) {
+      return thrown.posixErrno;
     }
     if (thrown.name === 'AbortError') return constants.errno.EINTR;
     const code = systemErrorCode(thrown);

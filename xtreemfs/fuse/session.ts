@@ -1,4 +1,5 @@
 import { constants } from 'node:os';
+import { type Clock, systemClock } from '#common/clock.ts';
 import { describeError } from '#common/errors.ts';
 import type { Logger } from '#common/logger.ts';
 import { textToBytes } from '#proto/wire.ts';
@@ -18,6 +19,7 @@ export interface FuseSessionInit {
   readonly device: FuseDevice;
   readonly fileSystem: FuseFileSystem;
   readonly logger: Logger;
+  readonly clock?: Clock;
   readonly negotiation?: Partial<NegotiationOptions>;
   /** What an earlier process of the same connection agreed on: INIT is not sent again. */
   readonly agreement?: Agreement;
@@ -27,6 +29,8 @@ export interface FuseSessionInit {
   readonly readers?: number;
   /** Requests under way (lock waits not counted); above it none is read. */
   readonly inFlightMax?: number;
+  /** How long a request that was interrupted may still take before it is given up. Lock waits end at once. */
+  readonly interruptDelayMs?: number;
   /** Lock waits under way; further ones get ENOLCK. */
   readonly waitsMax?: number;
 }
@@ -354,7 +358,17 @@ export class FuseSession {
   private interrupt(request: Request, low: number, high: number): void {
     const interrupted = this.inFlight.get(requestKey(low, high));
     if (interrupted === undefined) this.fail(request, new FuseError('EAGAIN'));
-    else interrupted.abort(new FuseError('EINTR', 'the caller was interrupted'));
+    else this.abortSoon(interrupted);
+  }
+
+  /**
+   * Any signal to the caller makes an interrupt, also one that it handles; so short requests are let finish. Lock waits
+   * end at once, others when they have taken longer than a moment.
+   */
+  private abortSoon(request: Request): void {
+    const reason = new FuseError('EINTR', 'the caller was interrupted');
+    if (request.opcode === Opcode.SETLKW) request.abort(reason);
+    else (this.init.clock ?? systemClock).after(this.init.interruptDelayMs ?? 2000, () => request.abort(reason), { unref: true });
   }
 
   private initialize(request: Request, args: ArgumentReader): void {

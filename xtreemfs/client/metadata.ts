@@ -1,0 +1,243 @@
+import type {
+  FileCredentials,
+  OsdFinalizeVouchersResponse,
+  OsdWriteResponse,
+  XCap,
+  XLocSet,
+} from '#proto/generated/xtreemfs/global-types.ts';
+import { SystemVFcntl } from '#proto/generated/xtreemfs/global-types.ts';
+import type { DirectoryEntry, Stat, StatVfs, XAttr } from '#proto/generated/xtreemfs/mrc.ts';
+import { mrcProcedures } from '#proto/generated/xtreemfs/mrc.ts';
+import { PosixErrno, type UserCredentials } from '#proto/generated/xtreemfs/rpc.ts';
+import type { Procedure } from '#proto/wire.ts';
+import { isErrno } from '../rpc/errors.ts';
+import type { ServerList } from '../rpc/retry.ts';
+import type { ServiceCall, Services } from './services.ts';
+
+/** On whose behalf a call is made. */
+export interface Caller {
+  readonly user: UserCredentials;
+  readonly signal?: AbortSignal | undefined;
+  /**
+   * The change may have been made before (a predecessor of this process asked for it and died): finding it done is
+   * success.
+   */
+  readonly isRepeated?: boolean;
+}
+
+/** What OSDs and capability-authorised calls are told: nobody in particular (protocol reference, 2.5). */
+export const serviceUser: UserCredentials = { username: 'xtreemfs', groups: [] };
+
+const emptyStat: Stat = {
+  dev: 0,
+  ino: 0,
+  mode: 0,
+  nlink: 0,
+  userId: '',
+  groupId: '',
+  size: 0,
+  atimeNs: 0n,
+  mtimeNs: 0n,
+  ctimeNs: 0n,
+  blksize: 0,
+  truncateEpoch: 0,
+};
+
+/**
+ * The MRC's procedures for one volume, by path. Paths have no leading slash; the empty path is the volume's root.
+ * Nothing is cached here. Changes that were repeated after a broken connection, or whose caller says that they may have
+ * been made before, succeed when they are found done.
+ * Every method throws `RpcError`.
+ */
+export class MetadataClient {
+  readonly services: Services;
+  readonly volumeName: string;
+  readonly mrcs: ServerList;
+
+  constructor(services: Services, volumeName: string, mrcs: ServerList) {
+    this.services = services;
+    this.volumeName = volumeName;
+    this.mrcs = mrcs;
+  }
+
+  async getattr(caller: Caller, path: string): Promise<Stat> {
+    const { response } = await this.call(caller, mrcProcedures.getattr, { ...this.at(path), knownEtag: 0 });
+    return response.stbuf ?? emptyStat;
+  }
+
+  /** @param change - fields named by `toSet` (Setattrs bits) count. */
+  async setattr(caller: Caller, path: string, change: Partial<Stat>, toSet: number): Promise<void> {
+    await this.call(caller, mrcProcedures.setattr, { ...this.at(path), stbuf: { ...emptyStat, ...change }, toSet });
+  }
+
+  /**
+   * Opens a file; with CREAT makes it.
+   * @param flags - System V numbers (`SystemVFcntl`).
+   */
+  async open(caller: Caller, path: string, flags: number, mode: number, attributes = 0): Promise<FileCredentials> {
+    const request = { ...this.at(path), flags, mode, attributes };
+    const isExclusive = (flags & SystemVFcntl.O_EXCL) !== 0;
+    const reopen = async (error: unknown): Promise<FileCredentials> => {
+      if (!isErrno(error, PosixErrno.EEXIST)) throw error;
+      return await this.open({ ...caller, isRepeated: false }, path, flags & ~SystemVFcntl.O_EXCL, mode, attributes);
+    };
+    if (!isExclusive) return (await this.call(caller, mrcProcedures.open, request)).response.creds;
+    const { creds } = await this.change(caller, mrcProcedures.open, request, async (error) => ({
+      creds: await reopen(error),
+      timestampS: 0,
+    }));
+    return creds;
+  }
+
+  /**
+   * Entries of a directory, in the MRC's order: `..` and `.` first.
+   * @param seen - how many entries to skip. @param limit - entries at most; fewer mean the end.
+   */
+  async readdir(caller: Caller, path: string, seen: number, limit: number, namesOnly: boolean): Promise<DirectoryEntry[]> {
+    const { response } = await this.call(caller, mrcProcedures.readdir, {
+      ...this.at(path),
+      knownEtag: 0,
+      limitDirectoryEntriesCount: limit,
+      namesOnly,
+      seenDirectoryEntriesCount: seen,
+    });
+    return response.entries;
+  }
+
+  async mkdir(caller: Caller, path: string, mode: number): Promise<void> {
+    await this.change(caller, mrcProcedures.mkdir, { ...this.at(path), mode }, done(PosixErrno.EEXIST, noTime));
+  }
+
+  async rmdir(caller: Caller, path: string): Promise<void> {
+    await this.change(caller, mrcProcedures.rmdir, this.at(path), done(PosixErrno.ENOENT, noTime));
+  }
+
+  /** @returns what the caller needs to delete the file's objects, when its last link is gone. */
+  async unlink(caller: Caller, path: string): Promise<FileCredentials | undefined> {
+    const gone = done(PosixErrno.ENOENT, { ...noTime, creds: undefined });
+    return (await this.change(caller, mrcProcedures.unlink, this.at(path), gone)).creds;
+  }
+
+  /** @returns as `unlink`, for a file that was overwritten. */
+  async rename(caller: Caller, path: string, newPath: string): Promise<FileCredentials | undefined> {
+    const request = { volumeName: this.volumeName, sourcePath: path, targetPath: newPath };
+    const response = await this.change(caller, mrcProcedures.rename, request, async (error) => {
+      if (!isErrno(error, PosixErrno.ENOENT)) throw error;
+      await this.getattr(caller, newPath);
+      return { ...noTime, creds: undefined };
+    });
+    return response.creds;
+  }
+
+  async link(caller: Caller, path: string, newPath: string): Promise<void> {
+    const request = { volumeName: this.volumeName, targetPath: path, linkPath: newPath };
+    await this.change(caller, mrcProcedures.link, request, done(PosixErrno.EEXIST, noTime));
+  }
+
+  async symlink(caller: Caller, target: string, path: string): Promise<void> {
+    const request = { volumeName: this.volumeName, targetPath: target, linkPath: path };
+    await this.change(caller, mrcProcedures.symlink, request, done(PosixErrno.EEXIST, noTime));
+  }
+
+  async readlink(caller: Caller, path: string): Promise<string> {
+    const { response } = await this.call(caller, mrcProcedures.readlink, this.at(path));
+    return response.linkTargetPath[0] ?? '';
+  }
+
+  async statvfs(caller: Caller): Promise<StatVfs> {
+    const request = { volumeName: this.volumeName, knownEtag: 0 };
+    return (await this.call(caller, mrcProcedures.statvfs, request)).response;
+  }
+
+  async access(caller: Caller, path: string, flags: number): Promise<void> {
+    await this.call(caller, mrcProcedures.access, { ...this.at(path), flags });
+  }
+
+  async getxattr(caller: Caller, path: string, name: string): Promise<Buffer> {
+    const { response } = await this.call(caller, mrcProcedures.getxattr, { ...this.at(path), name });
+    return Buffer.from(response.valueBytesString ?? response.value);
+  }
+
+  async setxattr(caller: Caller, path: string, name: string, value: Buffer, flags: number): Promise<void> {
+    const request = { ...this.at(path), name, value, valueBytesString: value, flags };
+    await this.call(caller, mrcProcedures.setxattr, request);
+  }
+
+  async listxattr(caller: Caller, path: string, namesOnly: boolean): Promise<XAttr[]> {
+    return (await this.call(caller, mrcProcedures.listxattr, { ...this.at(path), namesOnly })).response.xattrs;
+  }
+
+  async removexattr(caller: Caller, path: string, name: string): Promise<void> {
+    await this.call(caller, mrcProcedures.removexattr, { ...this.at(path), name });
+  }
+
+  /** A capability that allows the next truncation. */
+  async ftruncate(cap: XCap, signal?: AbortSignal): Promise<XCap> {
+    return (await this.call({ user: serviceUser, signal }, mrcProcedures.ftruncate, cap)).response;
+  }
+
+  async renew(cap: XCap, increaseVoucher: boolean, signal?: AbortSignal): Promise<XCap> {
+    const request = { xcap: cap, increaseVoucher };
+    const caller = { user: serviceUser, signal };
+    return (await this.call(caller, mrcProcedures.renewCapabilityAndVoucher, request)).response;
+  }
+
+  async updateFileSize(cap: XCap, size: OsdWriteResponse, closeFile: boolean, signal?: AbortSignal): Promise<void> {
+    const request = { xcap: cap, osdWriteResponse: size, closeFile };
+    await this.call({ user: serviceUser, signal }, mrcProcedures.updateFileSize, request);
+  }
+
+  /** The file's current replicas. */
+  async getXlocSet(cap: XCap, signal?: AbortSignal): Promise<XLocSet> {
+    return (await this.call({ user: serviceUser, signal }, mrcProcedures.getXlocset, { xcap: cap })).response;
+  }
+
+  async clearVouchers(
+    creds: FileCredentials,
+    answers: OsdFinalizeVouchersResponse[],
+    expireTimeMs: number[],
+  ): Promise<void> {
+    const request = { creds, osdFinalizeVouchersResponse: answers, expireTimeMs };
+    await this.call({ user: serviceUser }, mrcProcedures.clearVouchers, request);
+  }
+
+  private at(path: string): { volumeName: string; path: string } {
+    return { volumeName: this.volumeName, path };
+  }
+
+  private async call<Request, Response>(
+    caller: Caller,
+    procedure: Procedure<Request, Response>,
+    request: Request,
+  ): Promise<{ readonly response: Response }> {
+    return await this.services.call(this.mrcs, procedure, request, callOf(caller));
+  }
+
+  private async change<Request, Response>(
+    caller: Caller,
+    procedure: Procedure<Request, Response>,
+    request: Request,
+    accept: (error: unknown) => Promise<Response> | Response,
+  ): Promise<Response> {
+    if (caller.isRepeated !== true) {
+      return await this.services.callOnce(this.mrcs, procedure, request, callOf(caller), accept);
+    }
+    try {
+      return (await this.services.call(this.mrcs, procedure, request, callOf(caller))).response;
+    } catch (error) {
+      return await accept(error);
+    }
+  }
+}
+
+const callOf = (caller: Caller): ServiceCall => ({ user: caller.user, signal: caller.signal });
+
+const noTime = { timestampS: 0 };
+
+/** Takes one errno for the sign that the change was made before. */
+function done<T>(errno: PosixErrno, response: T): (error: unknown) => T {
+  return (error) => {
+    if (isErrno(error, errno)) return response;
+    throw error;
+  };
+}

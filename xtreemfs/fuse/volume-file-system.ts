@@ -1,0 +1,444 @@
+import type { Stat } from '#proto/generated/xtreemfs/mrc.ts';
+import { Setattrs } from '#proto/generated/xtreemfs/mrc.ts';
+import { SystemVFcntl } from '#proto/generated/xtreemfs/global-types.ts';
+import { PosixErrno } from '#proto/generated/xtreemfs/rpc.ts';
+import type { Caller } from '../client/metadata.ts';
+import { isErrno } from '../rpc/errors.ts';
+import { Mode, nameBytesMax, OpenReplyFlag, RenameFlag } from './abi.ts';
+import { refuse } from './errno.ts';
+import type {
+  AttributeChange,
+  Attributes,
+  AttributesReply,
+  DirectorySink,
+  Entry,
+  FuseFileSystem,
+  OpenReply,
+  RequestContext,
+  StatfsReply,
+  Timestamp,
+} from './file-system.ts';
+import type { Node } from './inode-table.ts';
+import type { JournalRecord } from './journal.ts';
+import { VolumeFiles, withoutSuidgid } from './volume-files.ts';
+import { fromTimestamp, isDevice } from './volume-state.ts';
+
+interface Listed {
+  readonly name: string;
+  readonly stat: Stat | undefined;
+}
+
+interface DirectoryHandle {
+  readonly node: Node;
+  readonly caller: Caller;
+  entries: Listed[];
+  /** Entries fetched from the MRC, dots counted. */
+  seen: number;
+  isComplete: boolean;
+}
+
+/** A directory up to this size is fetched whole before the first name is shown: deleting while listing skips nothing then. */
+const listWholeMax = 65_536;
+const dots = 2;
+
+/**
+ * An XtreemFS volume as a FUSE file system. Node numbers are file numbers. What the wire has no call for is done here:
+ * attributes of files that were deleted while open, locks among processes of this machine.
+ */
+export class VolumeFileSystem extends VolumeFiles implements FuseFileSystem {
+  private readonly directories = new Map<number, DirectoryHandle>();
+  private nextDirectory = 1;
+
+  async lookup(context: RequestContext, parentId: number, name: string): Promise<Entry> {
+    const parent = this.table.node(parentId);
+    const { listing } = parent;
+    if (listing !== undefined) {
+      if (listing.until < this.clock.monotonic()) parent.listing = undefined;
+      else if (!listing.names.has(name)) return this.noEntry();
+    }
+    let stat: Stat;
+    try {
+      stat = await this.metadata.getattr(this.caller(context), this.table.childPath(parent, name));
+    } catch (error) {
+      if (!isErrno(error, PosixErrno.ENOENT)) throw error;
+      const gone = this.table.unlink(parent, name);
+      if (gone?.links.length === 0) this.expire(gone);
+      return this.noEntry();
+    }
+    return this.enter(parent, name, stat);
+  }
+
+  forget(nodeId: number, count: number): void {
+    this.table.forget(nodeId, count);
+  }
+
+  async getattr(context: RequestContext, nodeId: number): Promise<AttributesReply> {
+    const node = this.table.node(nodeId);
+    const fresh = this.freshAttributes(node);
+    return this.replyOf(node, fresh ?? (await this.askAttributes(this.caller(context), node)));
+  }
+
+  async setattr(context: RequestContext, nodeId: number, change: AttributeChange): Promise<AttributesReply> {
+    const node = this.table.node(nodeId);
+    const caller = this.caller(context);
+    const before = await this.attributesOf(caller, node);
+    if (change.size !== undefined) await this.truncateNode(caller, node, change.size, change.handle);
+    const after = this.changed(node.attributes ?? before, change);
+    if (!node.isGone) await this.tellChange(caller, node, before, after, change);
+    node.attributes = after;
+    if (node.isGone) {
+      this.note(['gone', node.id, after]);
+      return { attributes: after, validMs: this.ttlMs };
+    }
+    if (change.size !== undefined) {
+      this.expire(node);
+      return { attributes: after, validMs: 0 };
+    }
+    return this.replyOf(node, this.keep(node, after));
+  }
+
+  async readlink(context: RequestContext, nodeId: number): Promise<string> {
+    return await this.metadata.readlink(this.caller(context), this.table.pathOf(this.table.node(nodeId)));
+  }
+
+  async mknod(context: RequestContext, parentId: number, name: string, mode: number, rdev: number): Promise<Entry> {
+    const parent = this.table.node(parentId);
+    const caller = this.caller(context);
+    const path = this.table.childPath(parent, name);
+    const flags = SystemVFcntl.O_CREAT | SystemVFcntl.O_EXCL;
+    const type = mode & Mode.TYPE;
+    const wireMode = type === Mode.REGULAR ? mode & Mode.PERMISSIONS : mode & (Mode.TYPE | Mode.PERMISSIONS);
+    await this.metadata.open(caller, path, flags, wireMode, isDevice(mode) ? rdev : 0);
+    return await this.made(caller, parent, name, path);
+  }
+
+  async mkdir(context: RequestContext, parentId: number, name: string, mode: number): Promise<Entry> {
+    const parent = this.table.node(parentId);
+    const caller = this.caller(context);
+    const path = this.table.childPath(parent, name);
+    await this.metadata.mkdir(caller, path, mode & Mode.PERMISSIONS);
+    const entry = await this.made(caller, parent, name, path);
+    const until = this.clock.monotonic() + this.ttlMs;
+    if (this.ttlMs > 0) this.table.node(entry.nodeId).listing = { names: new Set(), until };
+    return entry;
+  }
+
+  async symlink(context: RequestContext, parentId: number, name: string, target: string): Promise<Entry> {
+    const parent = this.table.node(parentId);
+    const caller = this.caller(context);
+    const path = this.table.childPath(parent, name);
+    await this.metadata.symlink(caller, target, path);
+    return await this.made(caller, parent, name, path);
+  }
+
+  async link(context: RequestContext, nodeId: number, newParentId: number, newName: string): Promise<Entry> {
+    const node = this.table.node(nodeId);
+    const parent = this.table.node(newParentId);
+    const caller = this.caller(context);
+    const path = this.table.childPath(parent, newName);
+    await this.metadata.link(caller, this.table.pathOf(node), path);
+    return await this.made(caller, parent, newName, path);
+  }
+
+  async unlink(context: RequestContext, parentId: number, name: string): Promise<void> {
+    const parent = this.table.node(parentId);
+    const credentials = await this.metadata.unlink(this.caller(context), this.table.childPath(parent, name));
+    const node = this.table.unlink(parent, name);
+    this.touchDirectory(parent);
+    this.dropped(node, credentials);
+  }
+
+  async rmdir(context: RequestContext, parentId: number, name: string): Promise<void> {
+    const parent = this.table.node(parentId);
+    await this.metadata.rmdir(this.caller(context), this.table.childPath(parent, name));
+    const node = this.table.unlink(parent, name);
+    this.touchDirectory(parent);
+    if (node?.attributes === undefined) return;
+    node.attributes = { ...node.attributes, nlink: 0, ctime: this.now() };
+    node.isGone = true;
+  }
+
+  async rename(
+    context: RequestContext,
+    parentId: number,
+    name: string,
+    newParentId: number,
+    newName: string,
+    flags: number,
+  ): Promise<void> {
+    if ((flags & ~RenameFlag.NOREPLACE) !== 0) refuse('EINVAL', 'only plain renames and RENAME_NOREPLACE are there');
+    const [from, to] = [this.table.node(parentId), this.table.node(newParentId)];
+    const caller = this.caller(context);
+    const [path, newPath] = [this.table.childPath(from, name), this.table.childPath(to, newName)];
+    if ((flags & RenameFlag.NOREPLACE) !== 0 && (await this.exists(caller, newPath))) refuse('EEXIST');
+    const [moving, target] = [from.children.get(name), to.children.get(newName)];
+    const credentials = await this.metadata.rename(caller, path, newPath);
+    this.touchDirectory(from);
+    this.touchDirectory(to);
+    if (moving !== undefined && moving === target) {
+      this.expire(moving);
+      return;
+    }
+    const replaced = this.table.unlink(to, newName);
+    this.table.rename(from, name, to, newName);
+    if (moving !== undefined) this.expire(moving);
+    this.dropped(replaced, credentials);
+  }
+
+  opendir(context: RequestContext, nodeId: number): OpenReply {
+    const handle = this.nextDirectory++;
+    const node = this.table.node(nodeId);
+    this.directories.set(handle, { node, caller: this.caller(context), entries: [], seen: 0, isComplete: false });
+    this.note(['opendir', handle, nodeId]);
+    return { handle, flags: this.init.consistency === 'exclusive' ? OpenReplyFlag.KEEP_CACHE | OpenReplyFlag.CACHE_DIR : 0 };
+  }
+
+  async readdir(
+    context: RequestContext,
+    nodeId: number,
+    handleId: number,
+    offset: number,
+    sink: DirectorySink,
+  ): Promise<void> {
+    const directory = this.directories.get(handleId) ?? refuse('EBADF');
+    if (offset === 0) {
+      directory.entries = [];
+      directory.seen = 0;
+      directory.isComplete = false;
+    }
+    const caller = this.caller(context);
+    if (offset === 0 && !sink.add('.', nodeId, Mode.DIRECTORY, 1)) return;
+    if (offset <= 1 && !sink.add('..', this.parentOf(directory.node).id, Mode.DIRECTORY, 2)) return;
+    for (let index = Math.max(offset, dots) - dots; ; index++) {
+      const entry = directory.entries[index] ?? (await this.fetchUpTo(caller, directory, index));
+      if (entry === undefined) return;
+      if (!this.show(directory.node, entry, index + dots + 1, sink)) return;
+    }
+  }
+
+  releasedir(_context: RequestContext, _nodeId: number, handle: number): void {
+    this.directories.delete(handle);
+    this.note(['closedir', handle]);
+  }
+
+  fsyncdir(): void {
+    // The MRC has made every change durable before it answered.
+  }
+
+  async statfs(context: RequestContext): Promise<StatfsReply> {
+    const stat = await this.metadata.statvfs(this.caller(context));
+    return {
+      blocks: stat.blocks,
+      bfree: stat.bfree ?? stat.bavail,
+      bavail: stat.bavail,
+      files: 1_000_000_000,
+      ffree: 1_000_000_000,
+      bsize: stat.bsize,
+      frsize: stat.bsize,
+      nameMax: nameBytesMax,
+    };
+  }
+
+  async getxattr(context: RequestContext, nodeId: number, name: string): Promise<Buffer> {
+    if (!isStored(name)) refuse(name.startsWith('system.') ? 'EOPNOTSUPP' : 'ENODATA');
+    const node = this.table.node(nodeId);
+    try {
+      return await this.metadata.getxattr(this.caller(context), this.table.pathOf(node), name);
+    } catch (error) {
+      if (isErrno(error, PosixErrno.ENODATA)) refuse('ENODATA');
+      throw error;
+    }
+  }
+
+  async setxattr(context: RequestContext, nodeId: number, name: string, value: Buffer, flags: number): Promise<void> {
+    if (!isStored(name)) refuse('EOPNOTSUPP');
+    const node = this.table.node(nodeId);
+    await this.metadata.setxattr(this.caller(context), this.table.pathOf(node), name, value, flags);
+    this.expire(node);
+  }
+
+  /** Names that a user set: the `xtreemfs.*` ones can be read by name, but copying a file must not try to set them. */
+  async listxattr(context: RequestContext, nodeId: number): Promise<string[]> {
+    const path = this.table.pathOf(this.table.node(nodeId));
+    const list = await this.metadata.listxattr(this.caller(context), path, true);
+    return list.map((attribute) => attribute.name).filter((name) => isStored(name) && !name.startsWith('xtreemfs.'));
+  }
+
+  async removexattr(context: RequestContext, nodeId: number, name: string): Promise<void> {
+    if (!isStored(name)) refuse('ENODATA');
+    const node = this.table.node(nodeId);
+    await this.metadata.removexattr(this.caller(context), this.table.pathOf(node), name);
+    this.expire(node);
+  }
+
+  async access(context: RequestContext, nodeId: number, mask: number): Promise<void> {
+    await this.metadata.access(this.caller(context), this.table.pathOf(this.table.node(nodeId)), mask);
+  }
+
+  /** Everything that a successor of this process needs, as it is now. */
+  *journalRecords(): Generator<JournalRecord> {
+    yield* this.table.records();
+    yield* this.handleRecords();
+    for (const [handle, directory] of this.directories) yield ['opendir', handle, directory.node.id];
+  }
+
+  /** Takes over from a predecessor that died. Call it before the first request, with all its records in order. */
+  async resume(records: Iterable<JournalRecord>): Promise<void> {
+    const dirty = new Set<number>();
+    const open = new Map<number, number>();
+    for (const record of records) {
+      if (this.table.replay(record) || this.replayHandle(record, dirty)) continue;
+      if (record[0] === 'opendir') open.set(Number(record[1]), Number(record[2]));
+      else if (record[0] === 'closedir') open.delete(Number(record[1]));
+    }
+    for (const [handle, nodeId] of open) this.resumeDirectory(handle, nodeId);
+    this.table.settle();
+    await this.recoverSizes(dirty);
+  }
+
+  private resumeDirectory(handle: number, nodeId: number): void {
+    this.nextDirectory = Math.max(this.nextDirectory, handle + 1);
+    const node = this.table.find(nodeId);
+    if (node === undefined) return;
+    const caller = { user: this.init.users.caller(0, 0, 0) };
+    this.directories.set(handle, { node, caller, entries: [], seen: 0, isComplete: false });
+  }
+
+  /** The kernel is told that `name` is this inode. */
+  private enter(parent: Node, name: string, stat: Stat): Entry {
+    const node = this.table.link(parent, name, stat.ino);
+    node.isGone = false;
+    return this.entryOf(node, this.takeStat(node, stat));
+  }
+
+  /** Something was made under a name that was free before. */
+  private async made(caller: Caller, parent: Node, name: string, path: string): Promise<Entry> {
+    this.touchDirectory(parent);
+    parent.listing?.names.add(name);
+    return this.enter(parent, name, await this.metadata.getattr(caller, path));
+  }
+
+  /** A name is gone from a node; with the last one, the file's objects go when it is closed. */
+  private dropped(node: Node | undefined, credentials: Awaited<ReturnType<typeof this.metadata.unlink>>): void {
+    const nlink = node?.attributes === undefined ? 0 : node.attributes.nlink - 1;
+    const isOpen = node !== undefined && node.openCount > 0;
+    if (node?.attributes !== undefined) {
+      const isDirectory = (node.attributes.mode & Mode.TYPE) === Mode.DIRECTORY;
+      node.attributes = { ...node.attributes, nlink: isDirectory ? 0 : nlink, ctime: this.now() };
+      node.isGone = credentials !== undefined || nlink <= 0 || isDirectory;
+      if (!node.isGone) this.expire(node);
+      else if (isOpen) this.note(['gone', node.id, node.attributes]);
+    }
+    if (credentials === undefined) return;
+    if (isOpen) node.deletion = credentials;
+    else this.deleteObjects(credentials);
+  }
+
+  private async exists(caller: Caller, path: string): Promise<boolean> {
+    try {
+      await this.metadata.getattr(caller, path);
+      return true;
+    } catch (error) {
+      if (isErrno(error, PosixErrno.ENOENT)) return false;
+      throw error;
+    }
+  }
+
+  private parentOf(node: Node): Node {
+    return node.links[0]?.parent ?? node;
+  }
+
+  private show(parent: Node, { name, stat }: Listed, nextOffset: number, sink: DirectorySink): boolean {
+    if (stat === undefined) return sink.add(name, unknownIno, 0, nextOffset);
+    if (!sink.wantsAttributes) return sink.add(name, stat.ino, stat.mode, nextOffset);
+    const known = this.table.find(stat.ino);
+    const attributes = known === undefined ? this.toAttributes(stat) : this.takeStat(known, stat);
+    const entry: Entry = {
+      nodeId: stat.ino,
+      generation: 0,
+      attributes,
+      entryValidMs: this.ttlMs,
+      attributesValidMs: this.ttlMs,
+    };
+    if (!sink.addWithEntry(name, entry, nextOffset)) return false;
+    const node = this.table.link(parent, name, stat.ino);
+    if (known === undefined) this.takeStat(node, stat);
+    return true;
+  }
+
+  /** Fetches entries until there is one at `index`; small directories whole. */
+  private async fetchUpTo(caller: Caller, directory: DirectoryHandle, index: number): Promise<Listed | undefined> {
+    const chunk = this.init.readdirChunk ?? 1024;
+    const path = this.table.pathOf(directory.node);
+    while (!directory.isComplete && (directory.entries.length <= index || directory.seen < listWholeMax)) {
+      const entries = await this.metadata.readdir(caller, path, directory.seen, chunk, false);
+      directory.seen += entries.length;
+      for (const { name, stbuf } of entries) {
+        if (name !== '.' && name !== '..') directory.entries.push({ name, stat: stbuf });
+      }
+      directory.isComplete = entries.length < chunk;
+    }
+    if (directory.isComplete && this.ttlMs > 0 && directory.entries.length <= listWholeMax) this.remember(directory);
+    return directory.entries[index];
+  }
+
+  private remember({ node, entries }: DirectoryHandle): void {
+    if (node.listing !== undefined) return;
+    const until = this.clock.monotonic() + this.ttlMs;
+    node.listing = { names: new Set(entries.map((entry) => entry.name)), until };
+  }
+
+  /** Attributes after a change, as the MRC will have them. */
+  private changed(before: Attributes, change: AttributeChange): Attributes {
+    const now = this.now();
+    const resolved = (time: Timestamp | 'now' | undefined, old: Timestamp): Timestamp =>
+      time === undefined ? old : time === 'now' ? now : time;
+    let mode = change.mode === undefined ? before.mode : (before.mode & Mode.TYPE) | change.mode;
+    const isOwnerChange = change.uid !== undefined || change.gid !== undefined;
+    if (isOwnerChange || change.killSuidgid === true) mode = withoutSuidgid(mode);
+    return {
+      ...before,
+      mode,
+      uid: change.uid ?? before.uid,
+      gid: change.gid ?? before.gid,
+      atime: resolved(change.atime, before.atime),
+      mtime: resolved(change.mtime, before.mtime),
+      ctime: change.ctime ?? now,
+    };
+  }
+
+  private async tellChange(
+    caller: Caller,
+    node: Node,
+    before: Attributes,
+    after: Attributes,
+    change: AttributeChange,
+  ): Promise<void> {
+    const { users } = this.init;
+    let toSet = 0;
+    if (change.mode !== undefined) toSet |= Setattrs.MODE;
+    if (change.uid !== undefined) toSet |= Setattrs.UID;
+    if (change.gid !== undefined) toSet |= Setattrs.GID;
+    if (change.atime !== undefined) toSet |= Setattrs.ATIME;
+    if (change.mtime !== undefined) toSet |= Setattrs.MTIME;
+    if (change.killSuidgid === true && change.mode === undefined) await this.killSuidgid(node);
+    if (toSet === 0) return;
+    if (change.mtime !== undefined) await node.writes?.drain();
+    const wire = {
+      mode: (change.mode === undefined ? before.mode : after.mode) & Mode.PERMISSIONS,
+      userId: users.userName(after.uid),
+      groupId: users.groupName(after.gid),
+      atimeNs: fromTimestamp(after.atime),
+      mtimeNs: fromTimestamp(after.mtime),
+    };
+    await this.metadata.setattr(caller, this.table.pathOf(node), wire, toSet);
+  }
+}
+
+/** Number shown for an entry whose attributes the caller may not see; the C library drops entries with number 0. */
+const unknownIno = 0xffff_ffff;
+
+/** Attributes that the MRC keeps. Security labels and ACLs in the kernel's form are not among them. */
+function isStored(name: string): boolean {
+  return name.startsWith('user.') || name.startsWith('trusted.') || name.startsWith('xtreemfs.');
+}
