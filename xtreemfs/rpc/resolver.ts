@@ -128,11 +128,10 @@ export function chooseMapping(
 }
 
 function isInNetwork(network: string, addresses: readonly string[]): boolean {
-  const [base = '', bits = ''] = network.split('/');
+  const [, base = '', bits = ''] = /^([0-9a-fA-F.:]+)\/(\d{1,3})$/.exec(network) ?? [];
   const prefix = Number(bits);
   const family = isIPv4(base) ? 'ipv4' : isIPv6(base) ? 'ipv6' : undefined;
-  if (family === undefined || bits === '' || !Number.isInteger(prefix)) return false;
-  if (prefix < 1 || prefix > (family === 'ipv4' ? 32 : 128)) return false;
+  if (family === undefined || prefix < 1 || prefix > (family === 'ipv4' ? 32 : 128)) return false;
   const list = new BlockList();
   list.addSubnet(base, prefix, family);
   return addresses.some((address) => (isIPv4(address) ? 'ipv4' : 'ipv6') === family && list.check(address, family));

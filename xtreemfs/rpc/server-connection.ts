@@ -26,6 +26,7 @@ export class ServerConnection {
   private readonly onClose: () => void;
   private running = 0;
   private isPaused = false;
+  private isWaiting = false;
   private isDraining = false;
   private isClosed = false;
   private lastActive: number;
@@ -196,12 +197,22 @@ export class ServerConnection {
     }
     const { unsentBytesMax, clientQueueMax } = this.server.settings;
     if (this.frames.pendingBytes > unsentBytesMax) {
-      if (!this.isPaused) this.frames.pause();
       this.isPaused = true;
-      this.frames.onDrain(() => this.resumeReading());
+      this.frames.pause();
+      this.waitForReader();
     } else if (this.isPaused && this.running < clientQueueMax / 2) {
       this.resumeReading();
     }
+  }
+
+  /** Goes on when the peer has read what waits for it. */
+  private waitForReader(): void {
+    if (this.isWaiting) return;
+    this.isWaiting = true;
+    this.frames.onDrain(() => {
+      this.isWaiting = false;
+      this.resumeReading();
+    });
   }
 
   private resumeReading(): void {

@@ -25,8 +25,8 @@ export interface Dialer {
 /** A listening server. */
 export interface Listening {
   readonly port: number;
-  /** Takes no new connections. */
-  close(): Promise<void>;
+  /** Takes no new connections and drops those whose handshake is not done; the server closes the others. */
+  close(): void;
 }
 
 /**
@@ -111,12 +111,16 @@ export interface ListenOptions {
  * @throws when the port is taken or may not be used.
  */
 export async function listen(server: RpcServer, options: ListenOptions): Promise<Listening> {
-  const acceptor = createAcceptor(server, options);
-  const handshakes = new Set<Socket>();
-  acceptor.on('connection', (socket: Socket) => {
-    handshakes.add(socket);
-    socket.once('close', () => handshakes.delete(socket));
-    if (handshakes.size > server.settings.connectionsMax * 2) socket.destroy();
+  const handshakes = new Map<string, Socket>();
+  const acceptor = createAcceptor(server, options, (socket) => handshakes.delete(peerKey(socket)));
+  acceptor.prependListener('connection', (socket: Socket) => {
+    if (handshakes.size >= server.settings.connectionsMax) {
+      socket.destroy();
+      return;
+    }
+    const key = peerKey(socket);
+    handshakes.set(key, socket);
+    socket.once('close', () => handshakes.delete(key));
   });
   await new Promise<void>((resolve, reject) => {
     acceptor.once('error', reject);
@@ -129,25 +133,38 @@ export async function listen(server: RpcServer, options: ListenOptions): Promise
   const bound = acceptor.address();
   return {
     port: bound !== null && typeof bound === 'object' ? bound.port : options.port,
-    close: async () => new Promise((resolve) => acceptor.close(() => resolve())),
+    close: () => {
+      acceptor.close();
+      for (const socket of handshakes.values()) socket.destroy();
+    },
   };
 }
 
-function createAcceptor(server: RpcServer, options: ListenOptions): Server {
+/** Tells connections of one listener apart. */
+function peerKey(socket: Socket): string {
+  return `${socket.remoteAddress ?? ''} ${socket.remotePort ?? 0}`;
+}
+
+function createAcceptor(server: RpcServer, options: ListenOptions, onReady: (socket: Socket) => void): Server {
   const { scheme, tls, logger, handshakeTimeoutMs = 10_000 } = options;
   if (scheme === 'pbrpc') {
     return createServer({ noDelay: true }, (socket) => {
       socket.on('error', () => undefined);
+      onReady(socket);
       server.accept(socket, identifyPeer(socket));
     });
   }
   if (tls === undefined) throw new TypeError(`${scheme} needs a certificate and trust anchors`);
-  const refused = (error: Error, socket: Socket): void =>
+  const refused = (error: Error, socket: Socket): void => {
     logger.warn('Refused a handshake', { peer: socket.remoteAddress ?? '', problem: error.message });
+    socket.on('error', () => undefined);
+    socket.destroy();
+  };
   if (scheme === 'pbrpcs') {
     const acceptor = createTlsServer({ ...tls.serverOptions('pbrpcs'), handshakeTimeout: handshakeTimeoutMs });
     acceptor.on('secureConnection', (socket) => {
       socket.on('error', () => undefined);
+      onReady(socket);
       server.accept(socket, identifyPeer(socket));
     });
     acceptor.on('tlsClientError', refused);
@@ -157,7 +174,10 @@ function createAcceptor(server: RpcServer, options: ListenOptions): Server {
   return createServer({ noDelay: true }, (socket) => {
     const signal = AbortSignal.timeout(handshakeTimeoutMs);
     gridHandshake(socket, { isServer: true, options: tls.serverOptions('pbrpcg'), signal }).then(
-      ({ peer, early }) => server.accept(socket, peer, early),
+      ({ peer, early }) => {
+        onReady(socket);
+        server.accept(socket, peer, early);
+      },
       (error: unknown) => refused(error as Error, socket),
     );
   });

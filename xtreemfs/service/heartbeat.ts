@@ -58,7 +58,7 @@ export class Heartbeat {
     return this.lastBeat;
   }
 
-  private get isStopped(): boolean {
+  private isStopped(): boolean {
     return this.abort.signal.aborted;
   }
 
@@ -103,12 +103,12 @@ export class Heartbeat {
 
   private async run(): Promise<void> {
     const { clock, logger, intervalMs = 60_000 } = this.options;
-    while (!this.isStopped) {
+    while (!this.isStopped()) {
       try {
         await clock.sleep(intervalMs, this.abort.signal);
         await this.beat();
       } catch (error) {
-        if (!this.isStopped) logger.warn('Heartbeat failed', { problem: describeError(error) });
+        if (!this.isStopped()) logger.warn('Heartbeat failed', { problem: describeError(error) });
       }
     }
   }

@@ -130,9 +130,8 @@ export class ServiceHost {
     if (this.isStopping) return;
     this.isStopping = true;
     await this.heartbeat?.stop();
-    const closed = this.listening?.close();
+    this.listening?.close();
     await this.rpc.stop(graceMs);
-    await closed;
     this.time.stop();
     await this.status?.stop();
     this.client.close();
