@@ -83,6 +83,8 @@ export class Machine {
   async down(): Promise<void> {
     this.abortFuse();
     await this.group.kill();
+    // Pods' groups that outlive their pods would keep the next kubelet busy for seconds each.
+    await this.group.remove();
   }
 
   /** Pid of the process that holds the namespaces. @throws when the machine is off. */

@@ -92,7 +92,6 @@ export function kubeletConfig(site: SitePlan, node: NodePlan, cgroupRoot: string
     failCgroupV1: false,
     failSwapOn: false,
     enforceNodeAllocatable: [],
-    localStorageCapacityIsolation: false,
     makeIPTablesUtilChains: false,
     serializeImagePulls: false,
     seccompDefault: true,

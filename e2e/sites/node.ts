@@ -24,6 +24,12 @@ export const cniTools = ['loopback', 'ptp', 'host-local', 'portmap'] as const;
 
 const nodePath = `${nodePrograms}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin`;
 
+interface NodeCondition {
+  readonly type: string;
+  readonly status: string;
+  readonly lastHeartbeatTime: string;
+}
+
 /** A Kubernetes node: container runtime, kubelet and kube-proxy on a machine of its own. */
 export class SiteNode {
   readonly plan: NodePlan;
@@ -127,15 +133,20 @@ export class SiteNode {
     );
   }
 
-  /** Waits until the API server lists this node as Ready, on this boot of the machine. */
-  async waitReady(client: KubeClient, limitMs = 60_000): Promise<void> {
+  /** Waits until the kubelet that runs now has told the API server that the node is Ready. */
+  async waitReady(client: KubeClient, limitMs = 90_000): Promise<void> {
+    const startedAt = Date.parse(this.machine.processes.find('kubelet')?.startedAt ?? '');
     await waitFor(
       `node ${this.plan.name} is Ready`,
       async () => {
         for (const name of ['containerd', 'kubelet', 'kube-proxy']) this.machine.processes.assertRunning(name);
         const node = await client.find(`/api/v1/nodes/${this.plan.name}`);
-        const conditions = (node?.status?.conditions ?? []) as { type: string; status: string }[];
-        return conditions.some(({ type, status }) => type === 'Ready' && status === 'True');
+        const conditions = (node?.status?.conditions ?? []) as NodeCondition[];
+        // Heartbeats are told in whole seconds.
+        return conditions.some(
+          ({ type, status, lastHeartbeatTime }) =>
+            type === 'Ready' && status === 'True' && Date.parse(lastHeartbeatTime) + 1000 >= startedAt,
+        );
       },
       { limitMs, pauseMs: 200 },
     );
