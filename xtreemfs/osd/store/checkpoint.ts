@@ -74,7 +74,8 @@ function encodeBody(checkpoint: Checkpoint): Buffer {
   out.u32(checkpoint.nextNumber);
   out.u32(checkpoint.reclaimed.length);
   for (const number of checkpoint.reclaimed) out.u32(number);
-  out.u32(state.modifiedS);
+  out.f64(state.modifiedMs);
+  out.f64(state.beganMs);
   encodeAttributeMap(out, state.attributes);
   const entries = collectEntries(state);
   encodeEntries(out, entries);
@@ -82,7 +83,8 @@ function encodeBody(checkpoint: Checkpoint): Buffer {
   out.u32(state.versions.length);
   for (const version of state.versions) {
     out.f64(version.number);
-    encodeAttributeMap(out, version.attributes);
+    out.f64(version.beganMs);
+    out.f64(version.modifiedMs);
     encodeObjects(out, version.objects, entries);
   }
   return out.done();
@@ -158,7 +160,8 @@ function decodeBody<S extends SegmentUse>(body: Buffer, makeSegment: (number: nu
   const nextNumber = input.u32();
   const reclaimed = Array.from({ length: input.count(4) }, () => input.u32());
   const state = new FileState();
-  state.modifiedS = input.u32();
+  state.modifiedMs = input.f64();
+  state.beganMs = input.f64();
   for (const [key, value] of decodeAttributeMap(input)) state.attributes.set(key, value);
   const entries = decodeEntries(input, new Map(segments.map((segment) => [segment.number, segment])));
   for (const [number, entry] of decodeObjects(input, entries)) {
@@ -168,8 +171,8 @@ function decodeBody<S extends SegmentUse>(body: Buffer, makeSegment: (number: nu
   const versions = input.count(8);
   for (let i = 0; i < versions; i++) {
     const number = input.f64();
-    const attributes = decodeAttributeMap(input);
-    state.versions.push({ number, attributes, objects: decodeObjects(input, entries) });
+    const [beganMs, modifiedMs] = [input.f64(), input.f64()];
+    state.versions.push({ number, beganMs, modifiedMs, objects: decodeObjects(input, entries) });
   }
   state.recountLive(segments);
   return { state, seq, link, segments, tailNumber, tailPosition, nextNumber, reclaimed, isDamaged };

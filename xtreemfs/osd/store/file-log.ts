@@ -2,6 +2,7 @@ import type { Clock } from '#common/clock.ts';
 import { describeError } from '#common/errors.ts';
 import { encodeCheckpoint } from './checkpoint.ts';
 import { CorruptionError, DiskFailure, diskFailure, isMissing, type Disk } from './disk.ts';
+import type { ObjectEntry } from './extents.ts';
 import type { FileState } from './file-state.ts';
 import { checkpointPath, seedOf, segmentPath, type LogPaths } from './log-paths.ts';
 import { readObject, type ObjectBytes } from './log-reader.ts';
@@ -165,7 +166,7 @@ export class FileLog {
     object: number,
     offset: number,
     length: number,
-    from = this.state.objects,
+    from: ReadonlyMap<number, ObjectEntry> = this.state.objects,
   ): Promise<ObjectBytes | undefined> {
     if (this.isDamaged) {
       throw new CorruptionError(`The log of ${this.fileId} is damaged beyond repair: restore the file from a replica`);
@@ -325,14 +326,14 @@ export class FileLog {
   private async writeRecords(jobs: readonly { body: RecordBody; payload: Buffer }[]): Promise<void> {
     const segment = await this.segmentForWrite(jobs);
     const seed = seedOf(this.fileId, segment.number);
-    const timeS = Math.floor(this.env.clock.now() / 1000);
+    const timeMs = this.env.clock.now();
     let { seq, link } = this;
     let position = segment.size;
     const buffers: Uint8Array[] = [];
     const placed: { position: number; crcs: Uint32Array }[] = [];
     for (const { body, payload } of jobs) {
       const crcs = chunkChecksums(payload);
-      const header = encodeHeader(body, ++seq, this.durableSeq, timeS, payload.length, crcs, link, seed);
+      const header = encodeHeader(body, ++seq, this.durableSeq, timeMs, payload.length, crcs, link, seed);
       const isData = body.type === recordType.write;
       link = {
         crc: header.crc,
@@ -356,7 +357,7 @@ export class FileLog {
     jobs.forEach(({ body, payload }, i) => {
       const place = placed[i] as { position: number; crcs: Uint32Array };
       const isData = body.type === recordType.write;
-      this.state.apply(body, { segment, ...place, length: payload.length }, isData ? undefined : payload, timeS);
+      this.state.apply(body, { segment, ...place, length: payload.length }, isData ? undefined : payload, timeMs);
       if (body.type !== recordType.mark) this.contentSeq = seq;
     });
     if (this.isDirty && !segment.isDirty) {

@@ -5,7 +5,9 @@ import { decodeAttributes, flagOwned, flagRewrite, flagWhole, recordType, type R
 export interface FileVersion {
   /** Rises by one per version of the file. */
   readonly number: number;
-  readonly attributes: ReadonlyMap<string, Buffer>;
+  /** When its data was first and last changed, milliseconds since the Unix epoch. */
+  readonly beganMs: number;
+  readonly modifiedMs: number;
   readonly objects: ReadonlyMap<number, ObjectEntry>;
 }
 
@@ -32,16 +34,18 @@ export class FileState {
   lastObject = -1;
   /** Set when versions share extents with present objects: live counts must be computed afresh then. */
   isLiveStale = false;
-  /** When data was last changed, seconds since the Unix epoch; 0 when never. */
-  modifiedS = 0;
+  /** When data was last changed, milliseconds since the Unix epoch; 0 when never. */
+  modifiedMs = 0;
+  /** When data was first changed since the last file version was frozen; 0 when it was not. */
+  beganMs = 0;
 
   /**
    * Applies a record.
    * @param payload - the bytes of records that carry attributes; ignored for data.
    */
-  apply(body: RecordBody, placement: Placement, payload: Buffer | undefined, timeS: number): void {
+  apply(body: RecordBody, placement: Placement, payload: Buffer | undefined, timeMs: number): void {
     const isChange = body.type === recordType.write && (body.flags & flagRewrite) === 0;
-    if (isChange || body.type === recordType.truncate) this.modifiedS = timeS;
+    if (isChange || body.type === recordType.truncate) this.noteChange(timeMs);
     switch (body.type) {
       case recordType.write:
         this.write(body, placement);
@@ -57,7 +61,7 @@ export class FileState {
         this.remove(body.object);
         return;
       case recordType.freeze:
-        this.freeze(body.object, payload);
+        this.freeze(body.object);
         return;
       case recordType.drop: {
         const index = this.versions.findIndex((version) => version.number === body.object);
@@ -137,11 +141,17 @@ export class FileState {
     if (object === this.lastObject) this.findLast();
   }
 
-  private freeze(number: number, payload: Buffer | undefined): void {
+  private freeze(number: number): void {
     for (const entry of this.objects.values()) entry.isFrozen = true;
-    const attributes = payload === undefined ? new Map<string, Buffer>() : decodeAttributes(payload);
-    this.versions.push({ number, attributes, objects: new Map(this.objects) });
+    const { beganMs, modifiedMs } = this;
+    this.versions.push({ number, beganMs, modifiedMs, objects: new Map(this.objects) });
+    this.beganMs = 0;
     this.isLiveStale = true;
+  }
+
+  private noteChange(timeMs: number): void {
+    if (this.beganMs === 0) this.beganMs = timeMs;
+    this.modifiedMs = timeMs;
   }
 
   private setAttributes(payload: Buffer | undefined): void {

@@ -19,9 +19,9 @@ import { crc32 } from 'node:zlib';
  * | 52 | 4 | CRC-32 of the previous record's header: links the chain |
  * | 56 | 8 | object number of the previous record, so that a broken header can be told what it covered |
  * | 64 | 4+4 | offset and payload length of the previous record |
- * | 72 | 4 | time of writing, seconds since the Unix epoch |
- * | 76 | 4×n | CRC-32 of each 16 KiB of payload |
- * | 76+4n | 4 | CRC-32 of everything above, seeded with the file and segment |
+ * | 72 | 8 | time of writing, milliseconds since the Unix epoch |
+ * | 80 | 4×n | CRC-32 of each 16 KiB of payload |
+ * | 80+4n | 4 | CRC-32 of everything above, seeded with the file and segment |
  *
  * Header and payload are each padded to 64 bytes.
  */
@@ -30,7 +30,7 @@ export const recordMagic = 0x314c4f58; // "XOL1"
 export const chunkBytes = 16 * 1024;
 /** Records and payloads start at multiples of this, so that a scan finds the next one after damage. */
 export const recordAlign = 64;
-const fixedBytes = 76;
+const fixedBytes = 80;
 
 /** What a record does to the file's state. */
 export const recordType = {
@@ -42,7 +42,7 @@ export const recordType = {
   attributes: 3,
   /** The object goes. */
   remove: 4,
-  /** The present objects become a file version; payload: attributes of the version. */
+  /** The present objects become the file version with number `object`. */
   freeze: 5,
   /** The file version with number `object` goes. */
   drop: 6,
@@ -83,7 +83,7 @@ export const firstLink: RecordLink = { crc: 0, object: -1, offset: 0, length: 0 
 export interface RecordHeader extends RecordBody {
   readonly seq: number;
   readonly durableSeq: number;
-  readonly timeS: number;
+  readonly timeMs: number;
   readonly length: number;
   readonly previous: RecordLink;
   readonly crcs: Uint32Array;
@@ -120,7 +120,7 @@ export function encodeHeader(
   body: RecordBody,
   seq: number,
   durableSeq: number,
-  timeS: number,
+  timeMs: number,
   length: number,
   crcs: Uint32Array,
   previous: RecordLink,
@@ -142,7 +142,7 @@ export function encodeHeader(
   bytes.writeDoubleLE(previous.object, 56);
   bytes.writeUInt32LE(previous.offset, 64);
   bytes.writeUInt32LE(previous.length, 68);
-  bytes.writeUInt32LE(timeS, 72);
+  bytes.writeDoubleLE(timeMs, 72);
   let at = fixedBytes;
   for (const crc of crcs) at = bytes.writeUInt32LE(crc, at);
   const crc = crc32(bytes.subarray(0, at), seed);
@@ -174,7 +174,7 @@ export function decodeHeader(bytes: Buffer, at: number, seed: number): RecordHea
     object: bytes.readDoubleLE(at + 16),
     version: bytes.readDoubleLE(at + 24),
     durableSeq: bytes.readDoubleLE(at + 32),
-    timeS: bytes.readUInt32LE(at + 72),
+    timeMs: bytes.readDoubleLE(at + 72),
     offset: bytes.readUInt32LE(at + 40),
     length,
     objectLength: bytes.readUInt32LE(at + 48),

@@ -164,7 +164,7 @@ function noteLoss(state: FileState, record: FoundRecord): boolean {
     { type: recordType.write, flags: 0, object: previous.object, version: 0, offset: previous.offset, objectLength: 0 },
     { segment: undefined, position: 0, length: previous.length, crcs: new Uint32Array(0) },
     undefined,
-    record.header.timeS,
+    record.header.timeMs,
   );
   return false;
 }
@@ -176,6 +176,6 @@ async function applyFound(state: FileState, scanner: LogScanner, record: FoundRe
   if (!isData && !(await scanner.isPayloadWhole(record))) return false;
   const payload = isData ? undefined : await scanner.payload(record);
   const position = record.position + header.headerBytes;
-  state.apply(header, { segment, position, length: header.length, crcs: header.crcs }, payload, header.timeS);
+  state.apply(header, { segment, position, length: header.length, crcs: header.crcs }, payload, header.timeMs);
   return true;
 }

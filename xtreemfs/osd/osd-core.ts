@@ -1,0 +1,195 @@
+import type { Clock, Timer } from '#common/clock.ts';
+import { describeError } from '#common/errors.ts';
+import type { Logger } from '#common/logger.ts';
+import type { Random } from '#common/random.ts';
+import type { RpcServer } from '#xtreemfs/rpc/server.ts';
+import type { CapabilityKeys } from '#xtreemfs/service/capability.ts';
+import { AccessControl } from './access.ts';
+import { registerAdminHandlers } from './admin-handlers.ts';
+import { Cleanup } from './cleanup.ts';
+import { volumeOf, type VolumeService } from './cluster.ts';
+import { registerFileHandlers } from './file-handlers.ts';
+import { FileOperations } from './file-operations.ts';
+import { dropUnusedVersions } from './file-versions.ts';
+import { registerLockHandlers } from './lock-handlers.ts';
+import { OpenFiles } from './open-files.ts';
+import type { PeerOsds } from './peer-osds.ts';
+import { ReadOnlyReplication } from './read-only-replication.ts';
+import { registerReplicaHandlers } from './replica-handlers.ts';
+import type { ReplicatedFiles } from './replicated-files.ts';
+import { Scrubber } from './scrubber.ts';
+import type { Disk } from './store/disk.ts';
+import { ObjectStore, type StoreOptions } from './store/object-store.ts';
+
+/** Everything an OSD needs from outside; no ports, no DIR. */
+export interface OsdCoreOptions {
+  readonly osdUuid: string;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly random: Random;
+  readonly disk: Disk;
+  readonly keys: CapabilityKeys;
+  /** Global time, milliseconds. */
+  readonly globalTimeMs: () => number;
+  readonly peers: PeerOsds;
+  readonly volumes: VolumeService;
+  readonly store?: StoreOptions;
+  readonly adminPassword?: string;
+  readonly ignoreCapabilities?: boolean;
+  readonly syncWrites?: boolean;
+  readonly syncOnClose?: boolean;
+  /** How often acknowledged data is made durable without being asked; 0 leaves it to the kernel. */
+  readonly flushIntervalMs?: number;
+  readonly scrubBytesPerSecond?: number;
+  readonly scrubIntervalMs?: number;
+  /** Serves read/write replicated files; made with the parts of this core. */
+  readonly readWriteFiles: (core: CoreParts) => ReplicatedFiles;
+  /** Ends the process, gracefully. */
+  readonly shutdown: () => void;
+}
+
+/** Parts of an OSD that replication builds on. */
+export interface CoreParts {
+  readonly access: AccessControl;
+  readonly store: ObjectStore;
+  readonly files: FileOperations;
+  readonly openFiles: OpenFiles;
+}
+
+const sweepMs = 60_000;
+
+/** An OSD without its network: the object store, the rules of the protocol, and what goes on in the background. */
+export class OsdCore implements CoreParts {
+  readonly store: ObjectStore;
+  readonly access: AccessControl;
+  readonly files: FileOperations;
+  readonly openFiles: OpenFiles;
+  readonly readOnlyFiles: ReadOnlyReplication;
+  readonly readWriteFiles: ReplicatedFiles;
+  readonly cleanup: Cleanup;
+  readonly scrubber: Scrubber;
+  private readonly options: OsdCoreOptions;
+  private readonly timers: Timer[] = [];
+  private readonly background = new Set<Promise<void>>();
+  private isStopping = false;
+  private flushFailure: string | undefined;
+
+  private constructor(options: OsdCoreOptions, store: ObjectStore) {
+    const { osdUuid, clock, logger, random, keys, globalTimeMs, peers, volumes } = options;
+    const { adminPassword, ignoreCapabilities = false, syncWrites = false } = options;
+    this.options = options;
+    this.store = store;
+    this.openFiles = new OpenFiles(clock);
+    this.access = new AccessControl({
+      osdUuid,
+      keys,
+      globalTimeMs,
+      store,
+      ignoreCapabilities,
+      ...(adminPassword === undefined ? {} : { adminPassword }),
+    });
+    this.files = new FileOperations({ store, openFiles: this.openFiles, peers, clock, syncWrites });
+    const markComplete = (fileId: string): Promise<void> => volumes.markComplete(fileId);
+    this.readOnlyFiles = new ReadOnlyReplication({ osdUuid, store, peers, random, logger, markComplete });
+    this.readWriteFiles = options.readWriteFiles(this);
+    this.cleanup = new Cleanup({ store, volumes, clock, remove: (fileId) => this.files.remove(fileId) });
+    this.scrubber = new Scrubber({
+      store,
+      clock,
+      logger,
+      bytesPerSecond: options.scrubBytesPerSecond ?? 10 * 1024 * 1024,
+      intervalMs: options.scrubIntervalMs ?? 7 * 24 * 3_600_000,
+    });
+    store.onBackgroundFailure = (fileId, error) => {
+      logger.warn('Tidying a file failed', { fileId, problem: describeError(error) });
+    };
+  }
+
+  /** Opens the store. @throws {DiskFailure} when the disk can't be used. */
+  static async open(options: OsdCoreOptions): Promise<OsdCore> {
+    const store = await ObjectStore.open(options.disk, { clock: options.clock, ...options.store });
+    return new OsdCore(options, store);
+  }
+
+  /** Registers all procedures that work without a lease. */
+  register(server: RpcServer): void {
+    const { osdUuid, keys, globalTimeMs, syncOnClose = false } = this.options;
+    const { access, files, store, openFiles, readOnlyFiles, readWriteFiles } = this;
+    const shared = { osdUuid, access, files, store, openFiles, keys, globalTimeMs, readOnlyFiles };
+    registerFileHandlers(server, { ...shared, readWriteFiles, syncOnClose });
+    registerLockHandlers(server, shared);
+    registerReplicaHandlers(server, shared);
+    registerAdminHandlers(server, {
+      access,
+      cleanup: this.cleanup,
+      startVersionCleanup: () => this.keep(this.cleanVersions()),
+      shutdown: this.options.shutdown,
+    });
+  }
+
+  /** Begins what goes on in the background. */
+  start(): void {
+    const { flushIntervalMs = 5_000 } = this.options;
+    this.repeat(sweepMs, async () => this.openFiles.sweep());
+    if (flushIntervalMs > 0) this.repeat(flushIntervalMs, () => this.flush());
+    if (this.options.scrubIntervalMs !== 0) this.scrubber.start();
+  }
+
+  /** Why the OSD can't be relied on; undefined when it can. */
+  get problem(): string | undefined {
+    return this.flushFailure;
+  }
+
+  /** Ends the background work and makes everything durable. Requests must have ended. */
+  async stop(): Promise<void> {
+    this.isStopping = true;
+    for (const timer of this.timers) timer.cancel();
+    await this.cleanup.stop();
+    await this.scrubber.stop();
+    await this.readOnlyFiles.settle();
+    for (const task of [...this.background]) await task;
+    await this.store.close();
+  }
+
+  private async flush(): Promise<void> {
+    try {
+      await this.store.syncAll();
+      this.flushFailure = undefined;
+    } catch (error) {
+      this.flushFailure = describeError(error);
+      this.options.logger.error('Making data durable failed', { problem: this.flushFailure });
+    }
+  }
+
+  /** Drops versions of files in volumes without snapshots now; the MRC knows the times of those that have some. */
+  private async cleanVersions(): Promise<void> {
+    for await (const fileId of this.store.fileIds()) {
+      if (this.isStopping) return;
+      try {
+        const times = await this.options.volumes.snapshotTimes(volumeOf(fileId));
+        if (times === undefined) continue;
+        await this.store.use(fileId, (log) => dropUnusedVersions(log, times));
+      } catch (error) {
+        this.options.logger.warn('Cleaning file versions failed', { fileId, problem: describeError(error) });
+      }
+    }
+  }
+
+  private repeat(intervalMs: number, task: () => Promise<void>): void {
+    const slot = this.timers.length;
+    const next = (): void => {
+      if (this.isStopping) return;
+      this.timers[slot] = this.options.clock.after(intervalMs, () => this.keep(task().finally(next)), { unref: true });
+    };
+    next();
+  }
+
+  private keep(task: Promise<void>): void {
+    const kept: Promise<void> = task
+      .catch((error: unknown) => {
+        this.options.logger.error('Background work failed', { problem: describeError(error) });
+      })
+      .finally(() => this.background.delete(kept));
+    this.background.add(kept);
+  }
+}
