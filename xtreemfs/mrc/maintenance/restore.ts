@@ -1,6 +1,5 @@
 import { createReadStream } from 'node:fs';
 import { bytesToText } from '#proto/wire.ts';
-import { systemErrorCode } from '#common/errors.ts';
 import { refuse } from '../core/errno.ts';
 import { aclKey, attributeKey, checkName, entryKey, inodeKey, metaKey, quotaKey } from '../core/keys.ts';
 import type { AclEntry, Counters, Inode, ReplicaRecord } from '../core/records.ts';
@@ -44,7 +43,8 @@ export async function restoreDatabase(engine: Engine, folder: string, file: stri
       if (reader.isFull) await reader.flush();
     }
   } catch (error) {
-    if (systemErrorCode(error) === 'ENOENT') refuse('ENOENT', `dump_file: ${file} does not exist in ${folder}`);
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT')
+      refuse('ENOENT', `dump_file: ${file} does not exist in ${folder}`);
     throw error;
   }
   await reader.finish();

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { realpath } from 'node:fs/promises';
 import { createServer } from 'node:net';
-import { systemErrorCode, TerminalError } from '#common/errors.ts';
+import { TerminalError } from '#common/errors.ts';
 
 /**
  * Makes sure that one process at a time has `folder`: an abstract socket named after it, which the kernel frees when the process
@@ -16,8 +16,8 @@ export async function lockFolder(folder: string): Promise<() => Promise<void>> {
     .slice(0, 32);
   const server = createServer((socket) => socket.destroy());
   await new Promise<void>((resolve, reject) => {
-    server.once('error', (error) => {
-      const isTaken = systemErrorCode(error) === 'EADDRINUSE';
+    server.once('error', (error: NodeJS.ErrnoException) => {
+      const isTaken = error.code === 'EADDRINUSE';
       reject(isTaken ? new TerminalError(`Open ${folder}: another process has it open; stop that one first`) : error);
     });
     server.listen(`\0xtreemfs-store-${name}`, resolve);
