@@ -26,7 +26,7 @@ export function serverOptionSpecs(ports: { readonly rpc: number; readonly http: 
     }),
     httpPort: option({
       schema: z.coerce.number().int('use a whole number').min(-1).max(65_535),
-      about: 'Port of the status page; 0 takes any, -1 switches it off',
+      about: 'Port of the status page; 0 takes any, --http-port=-1 switches it off',
       default: String(ports.http),
       value: 'PORT',
     }),

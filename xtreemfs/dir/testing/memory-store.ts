@@ -1,4 +1,4 @@
-import { dirTables, type DirRecord, type DirStore, type DirTable } from './store.ts';
+import { dirTables, type DirRecord, type DirStore, type DirTable } from '../store.ts';
 
 /** Keeps records in memory: for tests and for trying things out. Nothing survives the process. */
 export class MemoryDirStore implements DirStore {

@@ -1,0 +1,113 @@
+/** The etcd store against a real etcd: the compliance suite, and DIRs of which any may die. */
+import { spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { ensureTools } from '#sites/tools.ts';
+import { systemClock } from '#common/clock.ts';
+import { silentLogger } from '#common/logger.ts';
+import { RpcClient } from '../rpc/client.ts';
+import { ServerList } from '../rpc/retry.ts';
+import { createDialer } from '../rpc/transport.ts';
+import { DirClient } from '../service/dir-client.ts';
+import { EtcdDirStore } from './etcd-store.ts';
+import { spawnDir } from './testing/spawn-dir.ts';
+import { aService, describeStore } from './testing/store-compliance.ts';
+
+const folder = mkdtempSync(path.join(tmpdir(), 'dir-etcd-'));
+let etcd: ChildProcess;
+let url: string;
+
+beforeAll(async () => {
+  const tools = await ensureTools(['etcd']);
+  const [client, peer] = [await freePort(), await freePort()];
+  url = `http://127.0.0.1:${client}`;
+  const flags = ['--data-dir', folder, '--listen-client-urls', url, '--advertise-client-urls', url];
+  const peers = [
+    `--listen-peer-urls=http://127.0.0.1:${peer}`,
+    `--initial-advertise-peer-urls=http://127.0.0.1:${peer}`,
+  ];
+  etcd = spawn(
+    tools.path('etcd'),
+    [...flags, ...peers, `--initial-cluster=default=http://127.0.0.1:${peer}`, '--log-level=error'],
+    {
+      stdio: 'ignore',
+    },
+  );
+  for (let tries = 0; ; tries++) {
+    const isUp = await fetch(`${url}/health`).then(
+      (response) => response.ok,
+      () => false,
+    );
+    if (isUp) return;
+    if (tries > 100) throw new Error('etcd did not start within 20 s');
+    await systemClock.sleep(200);
+  }
+}, 600_000);
+
+afterAll(async () => {
+  const ended = once(etcd, 'exit');
+  etcd.kill('SIGKILL');
+  await ended;
+  rmSync(folder, { recursive: true });
+});
+
+async function freePort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const bound = server.address();
+  await new Promise((resolve) => server.close(resolve));
+  if (bound === null || typeof bound === 'string') throw new Error('no port');
+  return bound.port;
+}
+
+describeStore('etcd', async () => new EtcdDirStore({ endpoints: [url], prefix: '/compliance' }), true);
+
+describe('three DIRs over one etcd', () => {
+  test('show each other what was written, and go on when any of them dies', async () => {
+    const dirs = await Promise.all([1, 2, 3].map(async () => spawnDir(['--etcd', url, '--etcd-prefix', '/three'])));
+    const clock = systemClock;
+    const client = new RpcClient({ clock, logger: silentLogger, dialer: createDialer('pbrpc') });
+    const clientOf = (list: readonly number[]): DirClient =>
+      new DirClient({
+        client,
+        clock,
+        dirs: new ServerList(list.map((index) => `127.0.0.1:${dirs[index]!.port}`)),
+        retry: { triesMax: 10, retryDelayMs: 50 },
+      });
+    const all = clientOf([0, 1, 2]);
+    let version = await clientOf([0]).registerService(aService());
+    for (const index of [1, 2]) expect(await clientOf([index]).service('osd-1')).toMatchObject({ version });
+    for (const [index, dir] of dirs.entries()) {
+      if (index === 2) break;
+      await dir.kill();
+      version = await all.registerService(aService({ version }));
+      expect(await all.service('osd-1')).toMatchObject({ version });
+    }
+    expect(version).toBe(3);
+    await dirs[2]!.kill();
+    client.close();
+  }, 60_000);
+
+  test('of writers at different DIRs exactly one wins a version', async () => {
+    const dirs = await Promise.all([1, 2].map(async () => spawnDir(['--etcd', url, '--etcd-prefix', '/race'])));
+    const clock = systemClock;
+    const client = new RpcClient({ clock, logger: silentLogger, dialer: createDialer('pbrpc') });
+    const clients = dirs.map(
+      ({ port }) => new DirClient({ client, clock, dirs: new ServerList([`127.0.0.1:${port}`]) }),
+    );
+    for (let version = 0; version < 10; version++) {
+      const writes = await Promise.allSettled(
+        Array.from({ length: 8 }, async (_, index) =>
+          clients[index % 2]!.registerService(aService({ version, name: `w${index}` })),
+        ),
+      );
+      expect(writes.filter(({ status }) => status === 'fulfilled')).toHaveLength(1);
+    }
+    await Promise.all(dirs.map(async (dir) => dir.kill()));
+    client.close();
+  }, 60_000);
+});
