@@ -9,6 +9,8 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -81,6 +83,8 @@ type reconciler struct {
 	client client.Client
 	mu     sync.Mutex
 	report report
+	seen   map[string]struct{}
+	expect map[int]struct{}
 }
 
 func (r *reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
@@ -99,12 +103,20 @@ func (r *reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	key := fmt.Sprintf("%s/%d", widget.Name, widget.Generation)
+	if _, known := r.seen[key]; known {
+		return ctrl.Result{}, nil
+	}
+	r.seen[key] = struct{}{}
 	if r.report.Reconciles == 0 {
 		r.report.FirstMs = float64(started.UnixMicro()) / 1000
 	}
 	r.report.Reconciles++
 	r.report.LastMs = float64(time.Now().UnixMicro()) / 1000
 	r.report.LatenciesMs = append(r.report.LatenciesMs, latency)
+	if _, awaited := r.expect[r.report.Reconciles]; awaited {
+		fmt.Printf("reached %d %f\n", r.report.Reconciles, r.report.LastMs)
+	}
 	return ctrl.Result{}, nil
 }
 
@@ -114,6 +126,7 @@ func run() error {
 	caFile := flag.String("ca-file", "", "file with the API server's authority")
 	namespace := flag.String("namespace", "", "the one namespace to watch")
 	concurrency := flag.Int("concurrency", 16, "reconciles at the same time")
+	expect := flag.String("expect", "", "counts of reconciles to tell about, with commas between")
 	flag.Parse()
 
 	ctrl.SetLogger(logr.Discard())
@@ -137,7 +150,14 @@ func run() error {
 	if err != nil {
 		return err
 	}
-	r := &reconciler{client: manager.GetClient()}
+	r := &reconciler{client: manager.GetClient(), seen: map[string]struct{}{}, expect: map[int]struct{}{}}
+	for _, text := range strings.Split(*expect, ",") {
+		count, err := strconv.Atoi(text)
+		if err != nil {
+			return fmt.Errorf("-expect %q: %w", *expect, err)
+		}
+		r.expect[count] = struct{}{}
+	}
 	err = ctrl.NewControllerManagedBy(manager).
 		For(&Widget{}).
 		WithOptions(controller.Options{MaxConcurrentReconciles: *concurrency}).
