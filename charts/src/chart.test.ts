@@ -148,6 +148,8 @@ test('the pods of the operator meet Pod Security "restricted" and mount nothing 
   const { spec } = (object as { spec: { template: { spec: Record<string, unknown> } } }).spec.template;
   expect(spec).toMatchObject({
     automountServiceAccountToken: false,
+    // Variables of services would be taken for options (XTREEMOS_METRICS_PORT).
+    enableServiceLinks: false,
     securityContext: { runAsNonRoot: true, seccompProfile: { type: 'RuntimeDefault' } },
     containers: [
       {

@@ -150,6 +150,8 @@ function addWorkload(add: Add): void {
         metadata: { labels: selector, annotations: block('.Values.operator.podAnnotations') },
         spec: {
           serviceAccountName: fullname,
+          // Otherwise a Service called xtreemos-metrics sets XTREEMOS_METRICS_PORT to an address.
+          enableServiceLinks: false,
           automountServiceAccountToken: false,
           priorityClassName: text('include "xtreemos.priorityClassName" .'),
           imagePullSecrets: block('.Values.imagePullSecrets'),
