@@ -93,7 +93,13 @@ export class MetadataClient {
    * Entries of a directory, in the MRC's order: `..` and `.` first.
    * @param seen - how many entries to skip. @param limit - entries at most; fewer mean the end.
    */
-  async readdir(caller: Caller, path: string, seen: number, limit: number, namesOnly: boolean): Promise<DirectoryEntry[]> {
+  async readdir(
+    caller: Caller,
+    path: string,
+    seen: number,
+    limit: number,
+    namesOnly: boolean,
+  ): Promise<DirectoryEntry[]> {
     const { response } = await this.call(caller, mrcProcedures.readdir, {
       ...this.at(path),
       knownEtag: 0,

@@ -211,14 +211,21 @@ export class OpenFile {
   }
 
   private async readPiece(handle: FileHandle, piece: ObjectPiece, signal?: AbortSignal): Promise<Buffer[]> {
-    const { response, data } = await this.atOsd(handle, piece.objectNumber, osdProcedures.read, undefined, signal, () => ({
-      fileCredentials: this.credentials(handle),
-      fileId: this.fileId,
-      objectNumber: piece.objectNumber,
-      objectVersion: 0,
-      offset: piece.offset,
-      length: piece.length,
-    }));
+    const { response, data } = await this.atOsd(
+      handle,
+      piece.objectNumber,
+      osdProcedures.read,
+      undefined,
+      signal,
+      () => ({
+        fileCredentials: this.credentials(handle),
+        fileId: this.fileId,
+        objectNumber: piece.objectNumber,
+        objectVersion: 0,
+        offset: piece.offset,
+        length: piece.length,
+      }),
+    );
     const bytes = data.length > piece.length ? data.subarray(0, piece.length) : data;
     const padding = Math.min(response.zeroPadding >>> 0, piece.length - bytes.length);
     if (padding === 0) return bytes.length === 0 ? [] : [bytes];

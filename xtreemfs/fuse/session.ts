@@ -368,7 +368,10 @@ export class FuseSession {
   private abortSoon(request: Request): void {
     const reason = new FuseError('EINTR', 'the caller was interrupted');
     if (request.opcode === Opcode.SETLKW) request.abort(reason);
-    else (this.init.clock ?? systemClock).after(this.init.interruptDelayMs ?? 2000, () => request.abort(reason), { unref: true });
+    else
+      (this.init.clock ?? systemClock).after(this.init.interruptDelayMs ?? 2000, () => request.abort(reason), {
+        unref: true,
+      });
   }
 
   private initialize(request: Request, args: ArgumentReader): void {

@@ -190,7 +190,10 @@ export class VolumeFileSystem extends VolumeFiles implements FuseFileSystem {
     const node = this.table.node(nodeId);
     this.directories.set(handle, { node, caller: this.caller(context), entries: [], seen: 0, isComplete: false });
     this.note(['opendir', handle, nodeId]);
-    return { handle, flags: this.init.consistency === 'exclusive' ? OpenReplyFlag.KEEP_CACHE | OpenReplyFlag.CACHE_DIR : 0 };
+    return {
+      handle,
+      flags: this.init.consistency === 'exclusive' ? OpenReplyFlag.KEEP_CACHE | OpenReplyFlag.CACHE_DIR : 0,
+    };
   }
 
   async readdir(

@@ -132,7 +132,13 @@ export class VolumeFiles extends VolumeState {
     return { entry: this.entryOf(node, attributes), open: { handle: open.id, flags: OpenReplyFlag.KEEP_CACHE } };
   }
 
-  async read(context: RequestContext, _nodeId: number, handleId: number, offset: number, size: number): Promise<Buffer[]> {
+  async read(
+    context: RequestContext,
+    _nodeId: number,
+    handleId: number,
+    offset: number,
+    size: number,
+  ): Promise<Buffer[]> {
     const open = this.handle(handleId);
     if (open.node.writes?.isDirty === true) await open.node.writes.drain();
     return await open.handle.file.read(open.handle, offset, size, context.signal);
@@ -202,7 +208,13 @@ export class VolumeFiles extends VolumeState {
     if (end > attributes.size) await this.truncateHandle(open, end, context.signal);
   }
 
-  async lseek(context: RequestContext, nodeId: number, _handle: number, offset: number, whence: number): Promise<number> {
+  async lseek(
+    context: RequestContext,
+    nodeId: number,
+    _handle: number,
+    offset: number,
+    whence: number,
+  ): Promise<number> {
     const { size } = await this.attributesOf(this.caller(context), this.table.node(nodeId));
     if (offset >= size) refuse('ENXIO');
     return whence === Whence.DATA ? offset : size;
@@ -598,4 +610,3 @@ export function withoutSuidgid(mode: number): number {
   const withoutUser = mode & ~Mode.SETUID;
   return (mode & 0o010) === 0 ? withoutUser : withoutUser & ~Mode.SETGID;
 }
-

@@ -128,7 +128,9 @@ export class WriteBehind {
     } else {
       this.push();
       const room = this.pieceBytes - (offset % this.pieceBytes);
-      const buffer = Buffer.allocUnsafe(data.length > room ? data.length : Math.min(room, Math.max(data.length * 8, 32_768)));
+      const buffer = Buffer.allocUnsafe(
+        data.length > room ? data.length : Math.min(room, Math.max(data.length * 8, 32_768)),
+      );
       this.tail = { offset, buffer, length: data.copy(buffer), send };
     }
     if (this.tail !== undefined && this.tail.length === this.tail.buffer.length) this.push();
@@ -144,7 +146,9 @@ export class WriteBehind {
   private send(start: number, data: Buffer, send: Send): void {
     const end = start + data.length;
     const before = this.sending.filter((one) => one.start < end && start < one.end).map((one) => one.done);
-    const done = (before.length === 0 ? send(start, data) : Promise.all(before).then(async () => await send(start, data)))
+    const done = (
+      before.length === 0 ? send(start, data) : Promise.all(before).then(async () => await send(start, data))
+    )
       .catch((error: unknown) => this.fail(error instanceof Error ? error : new Error(String(error))))
       .then(() => {
         this.sending = this.sending.filter((one) => one !== entry);

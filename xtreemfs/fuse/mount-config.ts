@@ -1,0 +1,37 @@
+import type { Address, Scheme } from '../rpc/address.ts';
+import type { TlsFiles } from '../rpc/tls.ts';
+import type { ConsistencyMode } from './negotiation.ts';
+
+/** Everything that a mount's process is told; plain data, since it crosses processes. */
+export interface MountConfig {
+  readonly dirs: readonly Address[];
+  readonly scheme: Scheme;
+  readonly tls?: TlsFiles;
+  /** `name`, or `name@snapshot`. */
+  readonly volumeName: string;
+  readonly mountPoint: string;
+  readonly consistency: ConsistencyMode;
+  readonly metadataTtlMs: number;
+  readonly readdirChunk: number;
+  readonly asyncWrites: boolean;
+  readonly dirtyBytesMax: number;
+  /** Tries per call; 0: until it works. */
+  readonly triesMax: number;
+  readonly retryDelayMs: number;
+  readonly connectTimeoutMs: number;
+  readonly requestTimeoutMs: number;
+  readonly lingerMs: number;
+  readonly readAheadBytes: number;
+  readonly transferBytes: number;
+  readonly readers: number;
+  /** UUID that names this mount among all that lock files. */
+  readonly lockClient: string;
+  readonly logLevel: 'error' | 'warn' | 'info' | 'debug';
+}
+
+/** Descriptors that a worker inherits from its keeper. */
+export const workerDescriptors = { fuse: 3, journalA: 4, journalB: 5, ipc: 6 } as const;
+
+/** What keeper and worker say to each other. */
+export type KeeperMessage = { readonly kind: 'config'; readonly config: MountConfig };
+export type WorkerMessage = { readonly kind: 'serving'; readonly isResumed: boolean };
