@@ -142,6 +142,8 @@ function openStore(values: DirOptionValues): DirStore {
 
 const typeNames = new Map<number, string>(Object.entries(ServiceType).map(([name, value]) => [value, name]));
 const hiddenKeys: readonly string[] = ['osd_health_check_output'];
+/** Upstream's servers upload their secrets with the rest of their configuration. */
+const secretKeys = /secret|passw|passphrase|\.pw$/i;
 
 async function statusSections(directory: Directory): Promise<StatusSection[]> {
   const [services, { mappings }, configurations] = await Promise.all([
@@ -176,7 +178,7 @@ async function statusSections(directory: Directory): Promise<StatusSection[]> {
       rows: configurations.map(({ uuid, version, parameter }) => [
         uuid,
         version,
-        parameter.map((pair) => `${pair.key}=${pair.value}`).join(', '),
+        parameter.map(({ key, value }) => `${key}=${secretKeys.test(key) ? '(hidden)' : value}`).join(', '),
       ]),
     },
     {
