@@ -1,0 +1,193 @@
+import type { AttributeValue, Constraint } from './attributes.ts';
+import type { Borders } from './borders.ts';
+import type { Descriptor } from './descriptor.ts';
+import type { AverageState } from './distribution.ts';
+
+/** Which edition of borders a node follows: enough to see who is behind. */
+export interface BordersMark {
+  readonly id: string;
+  readonly mintedAt: number;
+}
+
+/** What a job needs from one node. CPU in millicores, memory and disk in bytes, the rest in units. */
+export type Resources = Readonly<Record<string, number>>;
+
+/** A request for nodes. The same for every node that it reaches. */
+export interface Query {
+  /** Random; ties the log lines of one query together. */
+  readonly id: string;
+  /** Ranges and sets over static attributes; they steer the query. */
+  readonly constraints: readonly Constraint[];
+  /** CEL over live values, evaluated at each candidate; all must be true. */
+  readonly predicates: readonly string[];
+  /** What the candidate's ledger must have free now. */
+  readonly demand: Resources;
+  /** The virtual organization that asks; the candidate's site rules on it. */
+  readonly virtualOrganization: string;
+}
+
+/** One node's answer that it would take the work now. A promise only once held. */
+export interface Offer {
+  readonly id: string;
+  readonly site: string;
+  readonly address: string;
+  readonly incarnation: number;
+  readonly attributes: Readonly<Record<string, AttributeValue>>;
+  /** Live values at the moment of the offer, for ranking. */
+  readonly live: Readonly<Record<string, number>>;
+}
+
+/** Why candidates that match the static requirements said no: sentence → how many said it. */
+export type Refusals = Readonly<Record<string, number>>;
+
+/** What a branch of a query brings back. */
+export interface QueryOutcome {
+  readonly offers: readonly Offer[];
+  readonly refusals: Refusals;
+  /** False when it stopped because its budget was met and more might be found. */
+  readonly isExhausted: boolean;
+  /** Cells all of whose links stayed silent, also after neighbours were asked. 0 means that the answer is whole. */
+  readonly unreached: number;
+  /** Nodes visited, and those of them that do not match the static requirements. */
+  readonly visited: number;
+  readonly falseVisits: number;
+  /** Longest chain of messages. */
+  readonly hops: number;
+}
+
+interface Gossip {
+  /** Chosen by the asking side; an answer repeats it. */
+  readonly token: number;
+  readonly from: Descriptor;
+  readonly mark: BordersMark;
+}
+
+/** A message of two layers of gossip, liveness or look-up, with descriptors. */
+export interface GossipMessage extends Gossip {
+  readonly type: 'exchange' | 'exchanged' | 'found' | 'ping' | 'pong';
+  readonly items: readonly Descriptor[];
+}
+
+/** CYCLON's swap and its answer, with a state of distribution averaging riding along. */
+export interface ShuffleMessage extends Gossip {
+  readonly type: 'shuffle' | 'shuffled';
+  readonly items: readonly Descriptor[];
+  readonly average: AverageState | undefined;
+}
+
+/** Asks for the nodes nearest to a key of the given edition. */
+export interface FindMessage extends Gossip {
+  readonly type: 'find';
+  readonly bordersId: string;
+  readonly key: Uint32Array;
+}
+
+/** Asks for the sender's newer borders, or gives them. */
+export interface BordersMessage {
+  readonly type: 'borders';
+  /** Undefined: please send yours to `replyTo`. */
+  readonly borders: Borders | undefined;
+  /** The edition that still serves queries while `borders` settles. */
+  readonly former: Borders | undefined;
+  readonly replyTo: string;
+}
+
+/** Hands a query over: explore what shares at least `depth` bits with you. */
+export interface QueryMessage {
+  readonly type: 'query';
+  readonly token: number;
+  readonly replyTo: string;
+  readonly query: Query;
+  readonly bordersId: string;
+  readonly depth: number;
+  /** Offers wanted from here. */
+  readonly budget: number;
+  /** Matches to expect of a cell before it is entered through a node that does not match itself; see QueryRun. */
+  readonly floor: number;
+  readonly remainingMs: number;
+}
+
+/** «Working on it»: sent at once and again while branches are out. */
+export interface AckMessage {
+  readonly type: 'ack';
+  readonly token: number;
+}
+
+/** The end of a branch; `refused` when it was not begun (too busy, unknown borders). */
+export interface DoneMessage {
+  readonly type: 'done';
+  readonly token: number;
+  readonly refused: boolean;
+  readonly outcome: QueryOutcome;
+}
+
+/** All that nodes send each other. */
+export type Message =
+  | GossipMessage
+  | ShuffleMessage
+  | FindMessage
+  | BordersMessage
+  | QueryMessage
+  | AckMessage
+  | DoneMessage;
+
+/** Limits of one message; a codec refuses what exceeds them. */
+export const messageLimits = {
+  descriptors: 32,
+  offers: 4_096,
+  refusals: 16,
+  predicates: 4,
+  predicateLength: 1_024,
+  bytes: 4 * 1024 * 1024,
+} as const;
+
+/** Carries messages. May lose, delay, repeat and reorder them; never throws. */
+export interface Transport {
+  send(to: string, message: Message): void;
+}
+
+/** Bytes of a message on the wire (protobuf, without framing); used where messages are not serialized. */
+export function wireBytes(message: Message): number {
+  switch (message.type) {
+    case 'ack':
+      return 10;
+    case 'done':
+      return 40 + message.outcome.offers.reduce((sum, offer) => sum + offerBytes(offer), 0);
+    case 'query':
+      return 90 + queryBytes(message.query);
+    case 'borders':
+      return 30 + (message.borders?.wireBytes ?? 0) + (message.former?.wireBytes ?? 0);
+    case 'find':
+      return 40 + message.from.profile.wireBytes + 4 * message.key.length;
+    default: {
+      let bytes = 36 + message.from.profile.wireBytes;
+      for (const item of message.items) bytes += item.profile.wireBytes;
+      if ('average' in message && message.average !== undefined) bytes += averageBytes(message.average);
+      return bytes;
+    }
+  }
+}
+
+function averageBytes(state: AverageState): number {
+  let bytes = 40 + 4 * state.values.length;
+  for (const curve of state.instance.curves) bytes += curve.attribute.length + 6 + 8 * curve.thresholds.length;
+  return bytes;
+}
+
+function offerBytes(offer: Offer): number {
+  let bytes = 20 + offer.id.length + offer.site.length + offer.address.length;
+  for (const [name, value] of Object.entries(offer.attributes)) {
+    bytes += name.length + 6 + (typeof value === 'number' ? 9 : value.length + 2);
+  }
+  return bytes + Object.keys(offer.live).reduce((sum, name) => sum + name.length + 13, 0);
+}
+
+function queryBytes(query: Query): number {
+  let bytes = query.id.length + query.virtualOrganization.length;
+  for (const constraint of query.constraints) {
+    bytes += constraint.attribute.length + 22;
+    for (const word of [...(constraint.in ?? []), ...(constraint.notIn ?? [])]) bytes += word.length + 2;
+  }
+  for (const predicate of query.predicates) bytes += predicate.length + 3;
+  return bytes + Object.keys(query.demand).reduce((sum, name) => sum + name.length + 13, 0);
+}
