@@ -8,6 +8,7 @@ import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 
+import { apiServerFlags, auditLogPath, auditPolicy } from './api-server-flags.ts';
 import { writeFileAtomic } from './files.ts';
 import { type Credentials, KubeClient, waitFor } from './kube-client.ts';
 import { renderKubeconfig, type KubeconfigUser } from './kubeconfig.ts';
@@ -74,7 +75,7 @@ export class ControlPlane {
 
   /** Where the API server writes what was asked of it, one JSON event a line. */
   get auditLogPath(): string {
-    return join(this.config.dir, 'audit.log');
+    return auditLogPath(this.config.dir);
   }
 
   /** Makes keys, certificates and configuration, unless that is done. */
@@ -147,7 +148,7 @@ export class ControlPlane {
 
   /** Starts the API server and waits until `/readyz` answers. */
   async startApiServer(): Promise<void> {
-    await this.processes.start('kube-apiserver', [this.tools.path('kube-apiserver'), ...this.apiServerFlags()]);
+    await this.processes.start('kube-apiserver', [this.tools.path('kube-apiserver'), ...apiServerFlags(this.config)]);
     const client = new KubeClient(this.credentials());
     try {
       await waitFor(
@@ -214,51 +215,6 @@ export class ControlPlane {
     ]);
     const { stdout } = await run(command[0], command.slice(1), { timeout: 30_000 });
     return stdout;
-  }
-
-  private apiServerFlags(): string[] {
-    const { config } = this;
-    const pki = (file: string): string => this.pki(file);
-    return [
-      `--bind-address=${config.address}`,
-      `--advertise-address=${config.address}`,
-      `--secure-port=${config.port}`,
-      ...(config.publishesAddress ? [] : ['--endpoint-reconciler-type=none']),
-      `--etcd-servers=https://127.0.0.1:${config.etcdPort}`,
-      `--etcd-cafile=${pki('etcd-ca.crt')}`,
-      `--etcd-certfile=${pki('etcd.crt')}`,
-      `--etcd-keyfile=${pki('etcd.key')}`,
-      `--client-ca-file=${pki('ca.crt')}`,
-      `--tls-cert-file=${pki('apiserver.crt')}`,
-      `--tls-private-key-file=${pki('apiserver.key')}`,
-      `--kubelet-client-certificate=${pki('apiserver-kubelet.crt')}`,
-      `--kubelet-client-key=${pki('apiserver-kubelet.key')}`,
-      `--kubelet-certificate-authority=${pki('ca.crt')}`,
-      '--kubelet-preferred-address-types=InternalIP',
-      `--requestheader-client-ca-file=${pki('front-proxy-ca.crt')}`,
-      '--requestheader-allowed-names=front-proxy',
-      '--requestheader-username-headers=X-Remote-User',
-      '--requestheader-group-headers=X-Remote-Group',
-      '--requestheader-extra-headers-prefix=X-Remote-Extra-',
-      `--proxy-client-cert-file=${pki('front-proxy.crt')}`,
-      `--proxy-client-key-file=${pki('front-proxy.key')}`,
-      // The control plane has no kube-proxy: webhooks and extension servers are called at their pods' addresses.
-      '--enable-aggregator-routing=true',
-      `--service-account-issuer=https://${config.name}.sites.xtreemos.test`,
-      '--api-audiences=https://kubernetes.default.svc',
-      `--service-account-key-file=${pki('service-account.crt')}`,
-      `--service-account-signing-key-file=${pki('service-account.key')}`,
-      `--service-cluster-ip-range=${config.serviceCidr}`,
-      '--authorization-mode=Node,RBAC',
-      '--enable-admission-plugins=NodeRestriction',
-      '--allow-privileged=true',
-      `--audit-policy-file=${join(config.dir, 'audit-policy.yaml')}`,
-      `--audit-log-path=${this.auditLogPath}`,
-      '--audit-log-maxsize=100',
-      '--audit-log-maxbackup=2',
-      '--profiling=false',
-      ...config.apiServerArgs,
-    ];
   }
 
   private async issueServerCertificates(ca: Authority, etcd: Authority, frontProxy: Authority): Promise<void> {
@@ -432,26 +388,3 @@ async function freePorts(): Promise<[number, number, number]> {
   await Promise.all(servers.map(async (server) => new Promise((resolve) => server.close(resolve))));
   return taken as [number, number, number];
 }
-
-/** Who did what to which object; bodies only for our own kinds and what guards them. Reads of leases and events stay out. */
-const auditPolicy = `apiVersion: audit.k8s.io/v1
-kind: Policy
-omitStages: [RequestReceived]
-rules:
-  - level: None
-    resources:
-      - group: coordination.k8s.io
-        resources: [leases]
-      - group: ''
-        resources: [events]
-      - group: events.k8s.io
-        resources: [events]
-  - level: None
-    nonResourceURLs: ['/healthz*', '/readyz*', '/livez*', '/openapi*', '/version', '/metrics']
-  - level: Request
-    verbs: [create, update, patch, delete, deletecollection]
-    resources:
-      - group: xtreemos.io
-      - group: rbac.authorization.k8s.io
-  - level: Metadata
-`;

@@ -116,9 +116,8 @@ function renderStatus(instance: InstanceStatus): string {
 try {
   await main();
 } catch (error) {
-  report(
-    error instanceof TerminalError ? describeError(error) : (error instanceof Error && error.stack) || String(error),
-  );
-  if (error instanceof Error && error.cause !== undefined) report(`caused by: ${describeError(error.cause)}`);
+  // Where it happened helps with our own faults; with the user's and the machine's it only distracts.
+  const place = error instanceof Error && !(error instanceof TerminalError) ? `\n${error.stack ?? ''}` : '';
+  report(`${describeError(error)}${place}`);
   process.exitCode = 1;
 }

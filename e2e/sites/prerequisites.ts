@@ -70,6 +70,27 @@ export async function checkSitePrerequisites(
     memoryProblem(memoryGiB, 'run sites of this size'),
     await ensurePackages(siteNeeds, report),
   ]);
+  throwProblems([await namespaceProblem()]);
+}
+
+async function namespaceProblem(): Promise<string | undefined> {
+  try {
+    await run('unshare', [
+      '--net',
+      '--mount',
+      '--uts',
+      '--propagation',
+      'private',
+      'mount',
+      '-t',
+      'tmpfs',
+      'tmpfs',
+      '/mnt',
+    ]);
+    return undefined;
+  } catch {
+    return 'This root may not make namespaces or mounts (a container?). Run on the machine itself, or in a container started with --privileged.';
+  }
 }
 
 function throwProblems(problems: readonly (string | undefined)[]): void {
@@ -82,7 +103,7 @@ async function goProblem(): Promise<string | undefined> {
     `Install Go ${goMinimum.join('.')} or newer (https://go.dev/doc/install), or set XTREEMOS_TOOLS_DIR to a folder ` +
     'that holds the ready programs.';
   try {
-    const { stdout } = await run('go', ['env', 'GOVERSION']);
+    const { stdout } = await run('go', ['env', 'GOVERSION'], { env: process.env });
     const [, major, minor] = /^go(\d+)\.(\d+)/.exec(stdout) ?? [];
     const found = Number(major) * 1000 + Number(minor);
     if (found >= goMinimum[0] * 1000 + goMinimum[1]) return undefined;

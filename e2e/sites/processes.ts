@@ -62,7 +62,7 @@ export function recordProcess(pid: number): ProcessRecord {
 export function isAlive(record: ProcessRecord): boolean {
   if (record.bootId !== currentBootId()) return false;
   const fields = statFields(record.pid);
-  return fields !== undefined && fields[19] === record.startTicks && fields[0] !== 'Z';
+  return fields?.[19] === record.startTicks && fields[0] !== 'Z';
 }
 
 /**

@@ -74,7 +74,8 @@ export class PolicyAgent {
           version = last;
         }
       } catch (error) {
-        if (signal.aborted) return;
+        // Stopping breaks the watch: no trouble.
+        if (hasAborted(signal)) return;
         console.error(`Following ${collected.path} failed, trying again: ${describeError(error)}`);
       }
       await new Promise((resolve) => setTimeout(resolve, retryMs));
@@ -138,11 +139,15 @@ export class PolicyAgent {
       namespaces: new Map(
         [...this.namespaces.objects.values()].map((each) => [keyOf(each), each.metadata?.labels ?? {}]),
       ),
-      policies: [...this.policies.objects.values()].map((each) => {
-        return { ...each.spec, namespace: each.metadata?.namespace ?? '' } as Policy;
+      policies: [...this.policies.objects.values()].map((each): Policy => {
+        return { ...each.spec, namespace: each.metadata?.namespace ?? '' };
       }),
     };
   }
+}
+
+function hasAborted(signal: AbortSignal): boolean {
+  return signal.aborted;
 }
 
 function collection(path: string): Collection {
