@@ -8,7 +8,12 @@ const linuxOnly = { ENODATA: 61, EREMOTEIO: 121, ENOTSUPP: 524 } as const;
 export type ErrnoName = keyof typeof constants.errno | keyof typeof linuxOnly;
 
 const numbers: Readonly<Record<string, number>> = { ...constants.errno, ...linuxOnly };
-const names: ReadonlyMap<number, string> = new Map(Object.entries(numbers).map(([name, number]) => [number, name]));
+/** Of two names for one number (EAGAIN and EWOULDBLOCK) the better known one, which comes first. */
+const names: ReadonlyMap<number, string> = new Map(
+  Object.entries(numbers)
+    .reverse()
+    .map(([name, number]) => [number, name]),
+);
 
 /** Number of a Linux error. */
 export function errnoOf(name: ErrnoName): number {

@@ -215,7 +215,9 @@ export class InodeTable {
         return true;
       case 'forget': {
         const node = this.nodes.get(id);
-        if (node !== undefined) node.lookups -= Number(second);
+        if (node === undefined) return true;
+        node.lookups -= Number(second);
+        this.reap(node);
         return true;
       }
       default:

@@ -33,5 +33,11 @@ export interface MountConfig {
 export const workerDescriptors = { fuse: 3, journalA: 4, journalB: 5, ipc: 6 } as const;
 
 /** What keeper and worker say to each other. */
-export type KeeperMessage = { readonly kind: 'config'; readonly config: MountConfig };
-export type WorkerMessage = { readonly kind: 'serving'; readonly isResumed: boolean };
+export interface KeeperMessage {
+  readonly kind: 'config';
+  readonly config: MountConfig;
+}
+export interface WorkerMessage {
+  readonly kind: 'serving';
+  readonly isResumed: boolean;
+}

@@ -76,6 +76,14 @@ class Request implements RequestContext {
   }
 }
 
+/** Requests that have no reply. */
+const unanswered: ReadonlySet<number> = new Set([
+  Opcode.FORGET,
+  Opcode.BATCH_FORGET,
+  Opcode.INTERRUPT,
+  Opcode.NOTIFY_REPLY,
+]);
+
 const requestKey = (low: number, high: number): number => low + (high & 0x1f_ffff) * 0x1_0000_0000;
 
 /**
@@ -227,7 +235,15 @@ export class FuseSession {
     const args = new ArgumentReader(buffer, bytes);
     const operation = operations.get(request.opcode);
     if (operation === undefined) {
-      this.receiveSpecial(request, args);
+      try {
+        this.receiveSpecial(request, args);
+      } catch (error) {
+        this.init.logger.error('Dropped a malformed FUSE request', {
+          opcode: request.opcode,
+          reason: describeError(error),
+        });
+        if (!unanswered.has(request.opcode)) this.fail(request, error);
+      }
       return false;
     }
     if (operation.waits === true && this.waits >= this.waitsMax) {
