@@ -8,41 +8,18 @@ import { fileIdOf } from './operation.ts';
 import { ownReplication, ownStriping, setDirectoryPolicy } from './policies.ts';
 import { decodeQuota, inodeFlags, isDirectory, isRegular, isSymlink } from './records.ts';
 import { markComplete, parsePolicy } from './replicas.ts';
+import type { Attribute, SystemWrite } from './system-attribute.ts';
+import { booleanOf, bytesOf, parseJson, policyIds, setVolume, systemPrefix, withEntry } from './system-attribute.ts';
 import { formatCoordinates } from '../placement/osd-catalogue.ts';
-import { policyById } from '../placement/policies.ts';
 import type { Volume } from './volume.ts';
 import { rootIno } from './volume.ts';
 import { spaceOf } from './volumes.ts';
 
 /** Attributes of the file system itself, `xtreemfs.*` (protocol reference, section 9.2). */
-const prefix = 'xtreemfs.';
+const prefix = systemPrefix;
 
 export function isSystemName(name: string): boolean {
   return name.startsWith(prefix);
-}
-
-/** A write that needs more than one transaction; the service carries it out after this one. */
-export type SystemWrite =
-  | {
-      readonly kind: 'createSnapshot';
-      readonly volume: Volume;
-      readonly ino: number;
-      readonly name: string;
-      readonly isRecursive: boolean;
-    }
-  | { readonly kind: 'deleteSnapshot'; readonly volume: Volume; readonly name: string }
-  | { readonly kind: 'setReplicaPolicy'; readonly volume: Volume; readonly ino: number; readonly policy: string };
-
-interface Attribute {
-  /** Which objects have it. */
-  readonly on: 'any' | 'file' | 'directory' | 'root';
-  /** Value, or undefined when the object has none. */
-  readonly read?: (op: Operation, found: Found, path: string) => string | undefined;
-  readonly write?: (op: Operation, found: Found, value: string) => void;
-  /** A write that is only checked here and carried out after the transaction. */
-  readonly defer?: (op: Operation, found: Found, value: string) => SystemWrite;
-  /** Left out of listings: an action, or a copy of what another name lists. */
-  readonly isHidden?: true;
 }
 
 const stripingJson = z.object({
@@ -59,46 +36,6 @@ const replicationJson = z.object({
   'replication-factor': z.coerce.number().int().min(1).max(64).default(1),
   'replication-flags': z.coerce.number().int().min(0).default(0),
 });
-
-function parseJson<T>(name: string, text: string, schema: z.ZodType<T>): T {
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch (error) {
-    refuse('EINVAL', `${prefix}${name}: ${JSON.stringify(text)} is not JSON`);
-  }
-  const parsed = schema.safeParse(value);
-  if (!parsed.success)
-    refuse('EINVAL', `${prefix}${name}: ${parsed.error.issues.map((issue) => issue.message).join('; ')}`);
-  return parsed.data;
-}
-
-function setVolume(op: Operation, found: Found, change: Partial<Volume>): void {
-  op.tx.putVolume({ ...found.volume, ...change });
-}
-
-function bytesOf(name: string, text: string): number {
-  const value = text.trim() === '' ? 0 : Number(text);
-  if (!Number.isSafeInteger(value) || value < 0)
-    refuse('EINVAL', `${prefix}${name}: "${text}" is not a number of bytes`);
-  return value;
-}
-
-function booleanOf(name: string, text: string): boolean {
-  if (text === 'true' || text === 'false') return text === 'true';
-  return text === '' ? false : refuse('EINVAL', `${prefix}${name}: write true or false, not "${text}"`);
-}
-
-function policyIds(name: string, text: string): number[] {
-  const ids = text
-    .split(',')
-    .map((part) => part.trim())
-    .filter((part) => part !== '')
-    .map(Number);
-  const unknown = ids.find((id) => !policyById.has(id));
-  if (unknown !== undefined) refuse('EINVAL', `${prefix}${name}: there is no policy ${unknown}`);
-  return ids;
-}
 
 function showStriping(striping: { stripeSizeKb: number; width: number }): string {
   return JSON.stringify({ pattern: 'STRIPING_POLICY_RAID0', size: striping.stripeSizeKb, width: striping.width });
@@ -183,7 +120,7 @@ function readReplication(op: Operation, { volume, inode }: Found): string | unde
 }
 
 function writeSnapshots(op: Operation, found: Found, value: string): SystemWrite {
-  const match = /^(c|cr|d) ?([^/@\0]{1,128})$/.exec(value.trim());
+  const match = /^(cr|c|d) +([^/@\0]{1,128})$/.exec(value.trim());
   const [, verb, name = ''] = match ?? refuse('EINVAL', 'xtreemfs.snapshots: write "c NAME", "cr NAME" or "d NAME"');
   const { volume, inode } = found;
   if (verb === 'd') return { kind: 'deleteSnapshot', volume, name };
@@ -384,11 +321,6 @@ function quotaAttribute(kind: 'u' | 'g', name: string, field: 'quotaBytes' | 'us
   };
 }
 
-function withEntry(record: Readonly<Record<string, string>>, key: string, value: string): Record<string, string> {
-  const rest = Object.fromEntries(Object.entries(record).filter(([name]) => name !== key));
-  return value === '' ? rest : { ...rest, [key]: value };
-}
-
 function find(name: string): Attribute | undefined {
   const short = name.slice(prefix.length);
   if (Object.hasOwn(attributes, short)) return attributes[short];
@@ -432,7 +364,8 @@ export function writeSystem(
   args: { name: string; value: string; isAdmin: boolean },
 ): SystemWrite | undefined {
   const attribute = find(args.name);
-  if (attribute === undefined || !has(attribute, found)) refuse('EINVAL', `${path} has no attribute ${args.name}`);
+  if (attribute === undefined) refuse('EINVAL', `There is no attribute ${args.name}`);
+  if (!has(attribute, found)) refuse('EPERM', `${path} can't have the attribute ${args.name}`);
   const { write, defer } = attribute;
   if (write === undefined && defer === undefined) refuse('EPERM', `${args.name} can't be written`);
   if (!args.isAdmin && !isOwner(found.inode, op.caller)) {

@@ -6,7 +6,7 @@ import type { Found, Operation } from './operation.ts';
 import { resolveExisting } from './operation.ts';
 import { inodeFlags } from './records.ts';
 import { isSystemName, listSystem, readSystem, writeSystem } from './system-xattrs.ts';
-import type { SystemWrite } from './system-xattrs.ts';
+import type { SystemWrite } from './system-attribute.ts';
 
 /** Largest value of an attribute, bytes (XATTR_SIZE_MAX of Linux). */
 const valueBytesMax = 65_536;

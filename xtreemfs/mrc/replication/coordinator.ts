@@ -154,10 +154,11 @@ export class Coordinator {
     const first = inode?.xlocs?.replicas[0];
     if (inode?.xlocs === undefined || first === undefined || inode.xlocs.policy !== '') return undefined;
     const parent = op.tx.findInode(file.volume.number, inode.parent) ?? op.tx.inode(file.volume.number, 1);
-    const wanted = replicationOf(op.tx, file.volume, parent);
+    const volume = op.tx.volume(file.volume.number) ?? file.volume;
+    const wanted = replicationOf(op.tx, volume, parent);
     if (wanted.policy !== 'ronly' || wanted.factor < 2) return undefined;
     const { striping } = first;
-    const chosen = suitableOsds(op, file.volume, inode, striping.width * (wanted.factor - 1));
+    const chosen = suitableOsds(op, volume, inode, striping.width * (wanted.factor - 1));
     const strategies = replicaFlags.random | replicaFlags.rarestFirst | replicaFlags.sequential | replicaFlags.prefetch;
     const strategy = (wanted.flags & strategies) === 0 ? replicaFlags.rarestFirst : wanted.flags & strategies;
     const replicas: ReplicaRecord[] = [{ ...first, flags: replicaFlags.full | replicaFlags.complete | strategy }];

@@ -1,4 +1,4 @@
-import type { SystemWrite } from '../core/system-xattrs.ts';
+import type { SystemWrite } from '../core/system-attribute.ts';
 import { systemCaller } from '../engine.ts';
 import type { Mrc } from './context.ts';
 

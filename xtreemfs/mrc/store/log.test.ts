@@ -8,7 +8,7 @@ function memoryDisk(): LogDisk & { files: Map<string, Buffer> } {
   const fileOf = (name: string): LogFile => ({
     sizeBytes: files.get(name)?.length ?? 0,
     read: async () => Buffer.from(files.get(name) ?? ''),
-    write: async (data, offset) => void files.get(name)?.set(data, offset),
+    write: async (data, offset) => files.get(name)?.set(data, offset),
     close: async () => undefined,
   });
   return {
@@ -92,7 +92,7 @@ describe('WriteAheadLog', () => {
     const disk = memoryDisk();
     const { log } = await openLog(disk);
     await fill(log, 1, 3);
-    const file = disk.files.get('0000.log') as Buffer;
+    const file = disk.files.get('0000.log')!;
     const last = file.lastIndexOf(Buffer.from('XRM1'));
     for (let cut = last; cut < last + 24 + 10; cut++) {
       const torn = memoryDisk();
@@ -107,12 +107,12 @@ describe('WriteAheadLog', () => {
     const disk = memoryDisk();
     const { log } = await openLog(disk);
     await fill(log, 1, 30);
-    const file = disk.files.get('0000.log') as Buffer;
+    const file = disk.files.get('0000.log')!;
     const second = file.indexOf(Buffer.from('XRM1'), 8);
     for (const offset of [second, second + 5, second + 9, second + 17, second + 26]) {
       const bad = memoryDisk();
       for (const [name, content] of disk.files) bad.files.set(name, Buffer.from(content));
-      const copy = bad.files.get('0000.log') as Buffer;
+      const copy = bad.files.get('0000.log')!;
       copy.writeUInt8(copy.readUInt8(offset) ^ 0x10, offset);
       await expect(openLog(bad)).rejects.toThrow(LogDamageError);
     }

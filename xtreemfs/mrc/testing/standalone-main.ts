@@ -3,10 +3,10 @@ import { startStandalone } from './standalone.ts';
 
 const folder = process.argv[2];
 if (folder === undefined) throw new Error('Usage: standalone-main.ts FOLDER');
-const { port, stop, mrc } = await startStandalone(folder);
+const { port, mrc, ...standalone } = await startStandalone(folder);
 process.on('message', (message) => {
   if (message === 'memory')
     process.send?.({ rssMb: Math.round(process.memoryUsage().rss / 2 ** 20), store: mrc.status().store });
-  if (message === 'stop') void stop().then(() => process.exit(0));
+  if (message === 'stop') void standalone.stop().then(() => process.exit(0));
 });
 process.send?.({ port });

@@ -62,7 +62,7 @@ export async function startStandalone(
     mrc,
     port: listening.port,
     stop: async () => {
-      await listening.close();
+      listening.close();
       client.close();
       await mrc.stop();
     },
