@@ -1,4 +1,3 @@
-import type { z } from 'zod';
 import { choice, generation, listMap, object, text, timestamp } from './vocabulary.ts';
 
 /** A condition type of a kind, with each reason it may carry and when that reason surfaces. Source of code and of the reference. */
@@ -44,9 +43,6 @@ const condition = object('One observation about the object.', {
   }),
   message: text('Why, as a sentence for people.', { maxLength: 32768 }),
 });
-
-/** One condition as the API has it. */
-export type Condition = z.infer<typeof condition>;
 
 /** The `status.conditions` of a kind. */
 export const conditions = listMap('The latest observations, one per type.', condition, {
