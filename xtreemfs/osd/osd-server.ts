@@ -89,6 +89,7 @@ export interface RunningOsd {
   readonly port: number;
   readonly httpPort: number;
   readonly core: OsdCore;
+  /** Ends running calls, makes everything durable and tells the DIR. Calling it again waits for the same. */
   stop(): Promise<void>;
 }
 
@@ -132,7 +133,8 @@ export async function startOsd(values: OsdOptionValues, deps: OsdDependencies): 
     await host.stop();
     await core.stop();
   };
-  return { port: host.port, httpPort: host.httpPort, core, stop };
+  let stopping: Promise<void> | undefined;
+  return { port: host.port, httpPort: host.httpPort, core, stop: () => (stopping ??= stop()) };
 }
 
 function makeHost(values: OsdOptionValues, deps: OsdDependencies): ServiceHost {

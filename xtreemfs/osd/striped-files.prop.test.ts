@@ -90,7 +90,7 @@ test.each([1, 2, 3, 5])(
   async (width) => {
     await fc.assert(
       fc.asyncProperty(fc.array(step, { maxLength: 30 }), (steps) => runSteps(steps, width)),
-      { numRuns: 12 * effort },
+      { numRuns: 12 * effort, interruptAfterTimeLimit: 60_000 * effort },
     );
   },
 );

@@ -6,7 +6,10 @@ import type { ObjectEntry } from './extents.ts';
 import type { FileState } from './file-state.ts';
 import { checkpointPath, seedOf, segmentPath, type LogPaths } from './log-paths.ts';
 import { readObject, type ObjectBytes } from './log-reader.ts';
-import { aligned, chunkChecksums, encodeHeader, recordType, type RecordBody, type RecordLink } from './record.ts';
+import { LogQueue, type Append } from './log-queue.ts';
+import { createFresh, replaceFile } from './disk-files.ts';
+import { layOutRecords } from './record-layout.ts';
+import { recordType, type RecordBody, type RecordLink } from './record.ts';
 import { recoverLog, type RecoveredLog } from './recovery.ts';
 import { SegmentFile, type SegmentFiles } from './segment-files.ts';
 
@@ -22,24 +25,8 @@ export interface LogEnvironment {
   readonly checkpointRecords: number;
 }
 
-/** Most payload written by one call to the disk. */
-const batchBytesMax = 4 * 1024 * 1024;
-const batchRecordsMax = 64;
 const noPayload = Buffer.alloc(0);
-const zeros = Buffer.alloc(64);
-
-interface AppendJob {
-  readonly body: RecordBody;
-  readonly payload: Buffer;
-  readonly resolve: () => void;
-  readonly reject: (error: Error) => void;
-}
-
-interface ExclusiveJob {
-  readonly run: () => Promise<void>;
-}
-
-type Job = AppendJob | ExclusiveJob;
+const noChecksums = new Uint32Array(0);
 
 /**
  * The log of one file on this OSD: every change is a record appended to the newest segment, and the state in memory is
@@ -69,8 +56,7 @@ export class FileLog {
   private isDirectoryDirty = false;
   private recordsSinceCheckpoint: number;
   private failure: DiskFailure | undefined;
-  private readonly queue: Job[] = [];
-  private isPumping = false;
+  private readonly queue: LogQueue;
   private syncing: Promise<void> | undefined;
 
   private constructor(env: LogEnvironment, paths: LogPaths, from: RecoveredLog) {
@@ -88,6 +74,10 @@ export class FileLog {
     this.link = from.link;
     this.isDamaged = from.isDamaged;
     this.recordsSinceCheckpoint = from.replayed;
+    this.queue = new LogQueue(
+      (batch) => this.writeRecords(batch),
+      () => this.failure === undefined,
+    );
     for (const segment of from.segments) {
       if (segment.isDirty) void env.files.acquire(segment).catch(() => undefined);
     }
@@ -110,7 +100,7 @@ export class FileLog {
 
   /** Jobs waiting or running. */
   get isBusy(): boolean {
-    return this.isPumping || this.syncing !== undefined;
+    return this.queue.isBusy || this.syncing !== undefined;
   }
 
   /** Bytes in segments and bytes of them in use. */
@@ -136,24 +126,16 @@ export class FileLog {
 
   /** Appends a record and applies it. It survives a kill of this process once this resolves. */
   append(body: RecordBody, payload: Buffer = noPayload): Promise<void> {
-    return new Promise<void>((resolve, reject) => {
-      this.queue.push({ body, payload, resolve, reject });
-      this.pump();
-    });
+    return this.queue.append(body, payload);
   }
 
   /** Runs `task` while no append runs. It must append through `appendNow`. */
   exclusive<T>(task: () => Promise<T>): Promise<T> {
-    return new Promise<T>((resolve, reject) => {
-      const run = (): Promise<void> => task().then(resolve, reject);
-      this.queue.push({ run });
-      this.pump();
-    });
+    return this.queue.exclusive(task);
   }
 
   /** Appends from inside an exclusive task. */
   async appendNow(body: RecordBody, payload: Buffer): Promise<void> {
-    this.checkUsable();
     await this.writeRecords([{ body, payload }]);
   }
 
@@ -222,7 +204,7 @@ export class FileLog {
       seedOf(this.fileId, 0),
     );
     try {
-      await this.replaceCheckpoint(buffers);
+      await replaceFile(this.env.disk, this.paths.directory, checkpointPath(this.paths), buffers);
     } catch (error) {
       throw diskFailure(error, `writing the checkpoint of ${this.fileId}`);
     }
@@ -278,87 +260,25 @@ export class FileLog {
     }
   }
 
-  private pump(): void {
-    if (this.isPumping) return;
-    this.isPumping = true;
-    void this.run();
-  }
-
-  private async run(): Promise<void> {
-    for (let job = this.queue[0]; job !== undefined; job = this.queue[0]) {
-      if ('run' in job) {
-        this.queue.shift();
-        await job.run();
-      } else {
-        await this.writeBatch(this.takeBatch());
-      }
-    }
-    this.isPumping = false;
-  }
-
-  private takeBatch(): AppendJob[] {
-    let bytes = 0;
-    let count = 0;
-    for (; count < this.queue.length && count < batchRecordsMax; count++) {
-      const job = this.queue[count];
-      if (job === undefined || 'run' in job) break;
-      bytes += job.payload.length;
-      if (count > 0 && bytes > batchBytesMax) break;
-    }
-    return this.queue.splice(0, count) as AppendJob[];
-  }
-
-  private async writeBatch(jobs: readonly AppendJob[]): Promise<void> {
-    try {
-      this.checkUsable();
-      await this.writeRecords(jobs);
-      for (const job of jobs) job.resolve();
-    } catch (error) {
-      // One large write on a nearly full disk must not fail the small ones beside it.
-      if (jobs.length > 1 && this.failure === undefined) {
-        for (const job of jobs) await this.writeBatch([job]);
-      } else {
-        for (const job of jobs) job.reject(error as Error);
-      }
-    }
-  }
-
-  private async writeRecords(jobs: readonly { body: RecordBody; payload: Buffer }[]): Promise<void> {
-    const segment = await this.segmentForWrite(jobs);
-    const seed = seedOf(this.fileId, segment.number);
+  private async writeRecords(batch: readonly Append[]): Promise<void> {
+    this.checkUsable();
+    const segment = await this.segmentForWrite(batch);
     const timeMs = this.env.clock.now();
-    let { seq, link } = this;
-    let position = segment.size;
-    const buffers: Uint8Array[] = [];
-    const placed: { position: number; crcs: Uint32Array }[] = [];
-    for (const { body, payload } of jobs) {
-      const crcs = chunkChecksums(payload);
-      const header = encodeHeader(body, ++seq, this.durableSeq, timeMs, payload.length, crcs, link, seed);
+    const { seq, link, durableSeq } = this;
+    const seed = seedOf(this.fileId, segment.number);
+    const laid = layOutRecords(batch, { position: segment.size, seq, link, durableSeq, timeMs, seed });
+    await this.writeOrUndo(segment, laid.buffers);
+    segment.size = laid.end;
+    this.seq += batch.length;
+    this.link = laid.link;
+    this.confirmedSeq = durableSeq;
+    this.recordsSinceCheckpoint += batch.length;
+    batch.forEach(({ body, payload }, i) => {
+      const { position = 0, crcs = noChecksums } = laid.placed[i] ?? {};
       const isData = body.type === recordType.write;
-      link = {
-        crc: header.crc,
-        object: isData ? body.object : -1,
-        offset: body.offset,
-        length: isData ? payload.length : 0,
-      };
-      placed.push({ position: position + header.bytes.length, crcs });
-      const padding = aligned(payload.length) - payload.length;
-      buffers.push(header.bytes);
-      if (payload.length > 0) buffers.push(payload);
-      if (padding > 0) buffers.push(zeros.subarray(0, padding));
-      position += header.bytes.length + payload.length + padding;
-    }
-    await this.writeOrUndo(segment, buffers);
-    segment.size = position;
-    this.seq = seq;
-    this.link = link;
-    this.confirmedSeq = this.durableSeq;
-    this.recordsSinceCheckpoint += jobs.length;
-    jobs.forEach(({ body, payload }, i) => {
-      const place = placed[i] as { position: number; crcs: Uint32Array };
-      const isData = body.type === recordType.write;
-      this.state.apply(body, { segment, ...place, length: payload.length }, isData ? undefined : payload, timeMs);
-      if (body.type !== recordType.mark) this.contentSeq = seq;
+      const placement = { segment, position, crcs, length: payload.length };
+      this.state.apply(body, placement, isData ? undefined : payload, timeMs);
+      if (body.type !== recordType.mark) this.contentSeq = this.seq;
     });
     if (this.isDirty && !segment.isDirty) {
       segment.isDirty = true;
@@ -386,15 +306,15 @@ export class FileLog {
     }
   }
 
-  private async segmentForWrite(jobs: readonly { payload: Buffer }[]): Promise<SegmentFile> {
+  private async segmentForWrite(batch: readonly Append[]): Promise<SegmentFile> {
     const tail = this.tail;
     let bytes = 0;
-    for (const { payload } of jobs) bytes += payload.length;
+    for (const { payload } of batch) bytes += payload.length;
     if (tail !== undefined && (tail.size === 0 || tail.size + bytes <= this.env.segmentBytes)) return tail;
     const number = this.nextNumber;
     const segment = new SegmentFile(segmentPath(this.paths, number), number);
     try {
-      this.env.files.adopt(segment, await this.createFile(segment.path));
+      this.env.files.adopt(segment, await createFresh(this.env.disk, segment.path));
       this.env.files.release(segment);
     } catch (error) {
       throw diskFailure(error, `creating ${segment.path}`);
@@ -404,18 +324,6 @@ export class FileLog {
     this.segments.push(segment);
     this.tail = segment;
     return segment;
-  }
-
-  private async createFile(path: string): ReturnType<Disk['open']> {
-    const { disk } = this.env;
-    try {
-      return await disk.open(path, 'create');
-    } catch (error) {
-      if (!(error instanceof Error && 'code' in error && error.code === 'EEXIST')) throw error;
-      // Left over from a deletion or a checkpoint that a crash cut short: nothing refers to it.
-      await disk.unlink(path);
-      return disk.open(path, 'create');
-    }
   }
 
   private async syncNow(): Promise<void> {
@@ -437,20 +345,6 @@ export class FileLog {
     } finally {
       for (const segment of dirty) this.env.files.release(segment);
     }
-  }
-
-  private async replaceCheckpoint(buffers: readonly Buffer[]): Promise<void> {
-    const { disk } = this.env;
-    const path = checkpointPath(this.paths);
-    const file = await this.createFile(`${path}.new`);
-    try {
-      await file.write(buffers, 0);
-      await file.sync();
-    } finally {
-      await file.close();
-    }
-    await disk.rename(`${path}.new`, path);
-    await disk.syncDirectory(this.paths.directory);
   }
 
   private async removeSegment(segment: SegmentFile): Promise<void> {

@@ -9,7 +9,8 @@ import {
   rewriteObject,
   type CompactionLimits,
 } from './compaction.ts';
-import { diskFailure, isMissing, type Disk, type DiskSpace } from './disk.ts';
+import { diskFailure, type Disk, type DiskSpace } from './disk.ts';
+import { replaceFile } from './disk-files.ts';
 import { FileLog, type LogEnvironment } from './file-log.ts';
 import type { LogPaths } from './log-paths.ts';
 import { SegmentFiles } from './segment-files.ts';
@@ -279,13 +280,5 @@ function directoryName(index: number): string {
 async function layOut(disk: Disk): Promise<void> {
   const names = Array.from({ length: directoryCount }, (_, i) => directoryName(i));
   await Promise.all(names.map((name) => disk.makeDirectory(name)));
-  const marker = await disk.open(`${formatFile}.new`, 'create').catch(async (error: unknown) => {
-    if (isMissing(error)) throw error;
-    await disk.unlink(`${formatFile}.new`);
-    return disk.open(`${formatFile}.new`, 'create');
-  });
-  await marker.sync();
-  await marker.close();
-  await disk.rename(`${formatFile}.new`, formatFile);
-  await disk.syncDirectory('.');
+  await replaceFile(disk, '.', formatFile, [Buffer.from('Objects of an XtreemFS OSD, format 1\n')]);
 }

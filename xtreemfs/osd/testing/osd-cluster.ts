@@ -12,7 +12,6 @@ import {
 import { osdProcedures } from '#proto/generated/xtreemfs/osd.ts';
 import { PosixErrno } from '#proto/generated/xtreemfs/rpc.ts';
 import type { Procedure } from '#proto/wire.ts';
-import type { Address } from '#xtreemfs/rpc/address.ts';
 import { RpcClient, type CallOptions } from '#xtreemfs/rpc/client.ts';
 import { ioError } from '#xtreemfs/rpc/errors.ts';
 import { RpcServer } from '#xtreemfs/rpc/server.ts';
@@ -53,6 +52,8 @@ export class FakeVolumes implements VolumeService {
 }
 
 interface Member {
+  /** One a life of the OSD: a new life may get the port of an old one whose connections still stand. */
+  readonly client: RpcClient;
   readonly core: OsdCore;
   readonly server: RpcServer;
   readonly listening: Listening;
@@ -63,14 +64,12 @@ export class OsdCluster {
   readonly keys = new CapabilityKeys({ secrets: ['a secret for these tests'] });
   readonly volumes = new FakeVolumes();
   readonly clock: Clock;
-  private readonly client: RpcClient;
   private readonly members = new Map<string, Member>();
   private readonly extra: Partial<OsdCoreOptions>;
 
   constructor(options: { clock?: Clock; osd?: Partial<OsdCoreOptions> } = {}) {
     this.clock = options.clock ?? systemClock;
     this.extra = options.osd ?? {};
-    this.client = new RpcClient({ clock: systemClock, logger: silentLogger, dialer: createDialer('pbrpc') });
   }
 
   /** Starts an OSD on a disk. */
@@ -99,7 +98,8 @@ export class OsdCluster {
     });
     core.register(server);
     const listening = await listen(server, { scheme: 'pbrpc', port: 0, host: '127.0.0.1', logger: silentLogger });
-    this.members.set(uuid, { core, server, listening });
+    const client = new RpcClient({ clock: systemClock, logger: silentLogger, dialer: createDialer('pbrpc') });
+    this.members.set(uuid, { client, core, server, listening });
     return core;
   }
 
@@ -107,15 +107,16 @@ export class OsdCluster {
   async cutOff(uuid: string): Promise<void> {
     const member = this.members.get(uuid);
     this.members.delete(uuid);
-    await member?.listening.close();
+    member?.client.close();
+    member?.listening.close();
     await member?.server.stop(0);
   }
 
   /** Stops everything, gracefully. */
   async stop(): Promise<void> {
-    this.client.close();
-    for (const { server, listening, core } of this.members.values()) {
-      await listening.close();
+    for (const { client, server, listening, core } of this.members.values()) {
+      client.close();
+      listening.close();
       await server.stop(0);
       await core.stop();
     }
@@ -134,7 +135,10 @@ export class OsdCluster {
     request: Request,
     options: CallOptions = {},
   ): Promise<{ response: Response; data: Buffer }> {
-    return this.client.call(this.addressOf(uuid), procedure, request, options);
+    const member = this.members.get(uuid);
+    if (member === undefined) throw ioError(`${uuid} is not running`);
+    const address = { host: '127.0.0.1', port: member.listening.port };
+    return member.client.call(address, procedure, request, options);
   }
 
   /** A signed capability with everything that a test does not care about. */
@@ -153,12 +157,6 @@ export class OsdCluster {
       expireTimeMs: nowMs + 600_000,
       ...changes,
     });
-  }
-
-  private addressOf(uuid: string): Address {
-    const member = this.members.get(uuid);
-    if (member === undefined) throw ioError(`${uuid} is not running`);
-    return { host: '127.0.0.1', port: member.listening.port };
   }
 
   private peers(): PeerOsds {
