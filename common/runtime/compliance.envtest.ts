@@ -11,7 +11,7 @@ import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { type AloneControlPlane, startControlPlane } from '#sites/control-plane.ts';
 import { systemClock } from '#common/clock.ts';
 import { SeededRandom } from '#common/random.ts';
-import { configMaps, leases, namespaces } from './builtin.ts';
+import { leases, namespaces } from './builtin.ts';
 import { createClient } from './client.ts';
 import type { Client } from './contracts.ts';
 import { kubeConfigCredentials } from './credentials.ts';

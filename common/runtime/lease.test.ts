@@ -28,12 +28,12 @@ function aWorld() {
 
 /** Lets time pass in small steps until the promise has settled. */
 async function within<T>(clock: VirtualClock, ms: number, promise: Promise<T>): Promise<T> {
-  let isSettled = false;
-  const mark = (): void => void (isSettled = true);
+  const state = { isSettled: false };
+  const mark = (): void => void (state.isSettled = true);
   promise.then(mark, mark);
-  for (let passed = 0; passed < ms && !isSettled; passed += 100) await clock.advanceAsync(100);
+  for (let passed = 0; passed < ms && !state.isSettled; passed += 100) await clock.advanceAsync(100);
   await settle();
-  if (!isSettled) throw new Error(`not settled within ${ms} ms`);
+  if (!state.isSettled) throw new Error(`not settled within ${ms} ms`);
   return promise;
 }
 

@@ -9,6 +9,11 @@ interface LogEntry {
   readonly event: WatchEvent<ConfigMap>;
 }
 
+interface Watcher {
+  readonly onEvent: (event: WatchEvent<ConfigMap>) => void;
+  readonly end: (error?: Error) => void;
+}
+
 /**
  * A world of ConfigMaps with a log of versions, behind the reflector's own narrow interface: it answers 410 for what
  * was compacted, ends watches and refuses requests when told to. The envtest holds the real server to the same.
@@ -23,7 +28,7 @@ export class FakeListWatch implements ListWatch<ConfigMap> {
   readonly faults: Error[] = [];
   private readonly log: LogEntry[] = [];
   private compacted = 0;
-  private readonly watchers = new Set<{ onEvent(event: WatchEvent<ConfigMap>): void; end(error?: Error): void }>();
+  private readonly watchers = new Set<Watcher>();
 
   /** Watches that are open. */
   get watching(): number {
@@ -82,9 +87,9 @@ export class FakeListWatch implements ListWatch<ConfigMap> {
       if (from < this.compacted) throw new GoneError({ method: 'WATCH', path: '/' }, 410, { message: 'too old' });
       for (const { version, event } of [...this.log]) if (version > from) onEvent(structuredClone(event));
     }
-    const watcher = {
-      onEvent: (event: WatchEvent<ConfigMap>): void => onEvent(structuredClone(event)),
-      end: (error?: Error): void => (error === undefined ? end.resolve(undefined) : end.reject(error)),
+    const watcher: Watcher = {
+      onEvent: (event) => onEvent(structuredClone(event)),
+      end: (error) => (error === undefined ? end.resolve(undefined) : end.reject(error)),
     };
     const onAbort = (): void => end.reject(signal.reason);
     signal.addEventListener('abort', onAbort);
