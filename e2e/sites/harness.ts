@@ -18,7 +18,7 @@ import type { Faults } from './faults.ts';
 import { KubeClient } from './kube-client.ts';
 import { readCredentials } from './kubeconfig.ts';
 import { chooseProvider, type ProvidedSite } from './provider.ts';
-import { CommandError, type CommandOptions, type CommandResult, runCommand, tryCommand } from './shell.ts';
+import { type CommandOptions, type CommandResult, runCommand, tryCommand } from './shell.ts';
 import { ensureTools, type Tools } from './tools.ts';
 
 export { waitFor } from './kube-client.ts';
@@ -78,7 +78,7 @@ export class TestSite {
     this.tools = tools;
   }
 
-  /** Runs kubectl. @returns standard output. @throws {CommandError} */
+  /** Runs kubectl. @returns standard output. @throws when its status isn't 0 */
   async kubectl(args: readonly string[], options: CommandOptions = {}): Promise<string> {
     return runCommand(this.command('kubectl', args), options);
   }
@@ -88,7 +88,7 @@ export class TestSite {
     return tryCommand(this.command('kubectl', args), options);
   }
 
-  /** Runs Helm. @returns standard output. @throws {CommandError} */
+  /** Runs Helm. @returns standard output. @throws when its status isn't 0 */
   async helm(args: readonly string[], options: CommandOptions = {}): Promise<string> {
     return runCommand(this.command('helm', args), { timeoutMs: 300_000, ...options });
   }
@@ -137,5 +137,3 @@ export class TestSite {
     return [this.tools.path(program), `--kubeconfig=${this.kubeconfig}`, ...args];
   }
 }
-
-export { CommandError };

@@ -2,7 +2,10 @@ import { spawn } from 'node:child_process';
 import { mkdirSync, readFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 
+import { TerminalError } from '#common/errors.ts';
+
 import { writeFileAtomic } from './files.ts';
+import { findCommand } from './prerequisites.ts';
 
 /** How `withLock` behaves while somebody else holds the lock. */
 export interface LockOptions {
@@ -51,8 +54,10 @@ function readHolder(path: string): string {
 /** @returns a function that gives the lock back; undefined when somebody else kept it. */
 async function tryLock(path: string, waitSeconds: number): Promise<(() => Promise<void>) | undefined> {
   const wait = waitSeconds === 0 ? ['--nonblock'] : ['--timeout', String(waitSeconds)];
+  const program = findCommand('flock');
+  if (program === undefined) throw new TerminalError('flock is missing: apt-get install -y util-linux');
   const child = spawn(
-    'flock',
+    program,
     [...wait, '--conflict-exit-code', '75', path, '/bin/sh', '-c', 'echo locked; exec cat'],
     {
       stdio: ['pipe', 'pipe', 'inherit'],
@@ -60,9 +65,7 @@ async function tryLock(path: string, waitSeconds: number): Promise<(() => Promis
     },
   );
   const ended = new Promise<number | null>((resolve, reject) => {
-    child.once('error', (cause) => {
-      reject(new Error('flock could not be started: apt-get install -y util-linux', { cause }));
-    });
+    child.once('error', reject);
     child.once('exit', resolve);
   });
   const locked = new Promise<'locked'>((resolve) => {

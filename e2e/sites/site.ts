@@ -1,5 +1,5 @@
 import { mkdirSync } from 'node:fs';
-import { dirname, join, resolve } from 'node:path';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 import { applyObjects, dnsObjects, renderCertManager, waitCertManager, waitDeployment } from './addons.ts';
@@ -21,7 +21,7 @@ export const siteUsers: readonly NamedUser[] = [
   { name: 'mallory' },
 ];
 
-const agentProgram = resolve(dirname(fileURLToPath(import.meta.url)), 'policy/main.ts');
+const agentProgram = fileURLToPath(new URL('./policy/main.ts', import.meta.url));
 
 /** One Kubernetes cluster: a control-plane machine and its nodes. */
 export class Site {

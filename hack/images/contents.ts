@@ -31,7 +31,7 @@ export function programEntries(programs: Readonly<Record<string, string>>): Laye
 export function librariesOf(program: string): string[] {
   let listing: string;
   try {
-    listing = execFileSync('ldd', [program], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] });
+    listing = execFileSync('/usr/bin/ldd', [program], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] });
   } catch {
     return []; // ldd ends with 1 for a static program
   }

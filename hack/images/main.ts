@@ -8,6 +8,7 @@ import { instanceNames } from '../../e2e/sites/instance.ts';
 import { localProvider } from '../../e2e/sites/provider.ts';
 import { writeArchive, writeLayout } from './layout.ts';
 import { parsePushTarget, pushLayout } from './push.ts';
+import { writeTree } from './tree.ts';
 import { busyboxRecipe, distDir, nodeJobRecipe, productRecipe } from './recipes.ts';
 
 const help = `Builds the images of the product and of jobs, without a daemon.
@@ -15,6 +16,7 @@ const help = `Builds the images of the product and of jobs, without a daemon.
 usage: node hack/images/main.ts [flags]
 
   --push REGISTRY/PREFIX  also push them (PUSH_USER and PUSH_PASSWORD log in)
+  --rootfs DIR            write the product's files into DIR instead (for hack/images/Dockerfile)
   --no-import             don't import them into the sites that run on this machine
   -h, --help              this text
 
@@ -25,12 +27,17 @@ async function main(): Promise<void> {
     allowNegative: true,
     options: {
       push: { type: 'string' },
+      rootfs: { type: 'string' },
       import: { type: 'boolean', default: true },
       help: { type: 'boolean', short: 'h', default: false },
     },
   });
   if (values.help) {
     console.log(help);
+    return;
+  }
+  if (values.rootfs !== undefined) {
+    writeTree(values.rootfs, productRecipe().layers);
     return;
   }
   const target = values.push === undefined || values.push === '' ? undefined : parsePushTarget(values.push);
