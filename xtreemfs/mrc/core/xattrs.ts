@@ -10,8 +10,9 @@ import type { SystemWrite } from './system-attribute.ts';
 
 /** Largest value of an attribute, bytes (XATTR_SIZE_MAX of Linux). */
 const valueBytesMax = 65_536;
-/** Names of one object at most. */
+/** Names and bytes of one object's attributes at most: all of them together are copied and removed in one transaction. */
 const attributesMax = 4096;
+const attributesBytesMax = 2 * 2 ** 20;
 /** Owner of the attributes that everyone shares. */
 const sharedOwner = '*';
 
@@ -108,7 +109,7 @@ export function setxattr(
   const exists = op.tx.get(key) !== undefined;
   if (exists && (args.flags & xattrFlags.create) !== 0) refuse('EEXIST', `${path} has the attribute ${name} already`);
   if (!exists && (args.flags & xattrFlags.replace) !== 0) refuse('ENODATA', `${path} has no attribute ${name}`);
-  if (!exists) demandRoom(op, found);
+  demandRoom(op, found, args.value.length);
   op.tx.put(key, args.value);
   found.inode.flags |= inodeFlags.hasAttributes;
   found.inode.ctimeNs = op.tx.nowNs;
@@ -116,11 +117,13 @@ export function setxattr(
   return undefined;
 }
 
-function demandRoom(op: Operation, found: Found): void {
+function demandRoom(op: Operation, found: Found, valueBytes: number): void {
   if ((found.inode.flags & inodeFlags.hasAttributes) === 0) return;
   const prefix = attributesPrefix(found.volume.number, found.inode.ino);
-  if (op.tx.scan({ prefix, limit: attributesMax }).length >= attributesMax) {
-    refuse('ENOSPC', `The object has ${attributesMax} attributes already`);
+  const held = op.tx.scan({ prefix, limit: attributesMax });
+  const bytes = held.reduce((sum, { key, value }) => sum + key.length + value.length, valueBytes);
+  if (held.length >= attributesMax || bytes > attributesBytesMax) {
+    refuse('ENOSPC', `An object has at most ${attributesMax} attributes and ${attributesBytesMax} bytes of them`);
   }
 }
 

@@ -26,6 +26,7 @@ import type { XmlEvent } from './xml-reader.ts';
 
 /** Records written in one transaction. */
 const batchRecords = 2000;
+const batchBytesMax = 1024 * 1024;
 
 /**
  * Reads a dump, ours or upstream's, into an empty database. Volumes become visible at the very end: a restore that breaks off leaves
@@ -53,6 +54,7 @@ export async function restoreDatabase(engine: Engine, folder: string, file: stri
 class DumpReader {
   private readonly engine: Engine;
   private readonly writes = new Map<Key, Uint8Array>();
+  private writtenBytes = 0;
   private readonly volumes: Volume[] = [];
   private readonly totals: Counters[] = [];
   private readonly path: Inode[] = [];
@@ -70,7 +72,7 @@ class DumpReader {
   }
 
   get isFull(): boolean {
-    return this.writes.size >= batchRecords;
+    return this.writes.size >= batchRecords || this.writtenBytes > batchBytesMax;
   }
 
   start({ name, attributes }: XmlEvent): void {
@@ -143,6 +145,7 @@ class DumpReader {
   async flush(): Promise<void> {
     const writes = new Map(this.writes);
     this.writes.clear();
+    this.writtenBytes = 0;
     await this.engine.run(systemCaller, (op) => {
       for (const [key, value] of writes) op.tx.put(key, value);
     });
@@ -262,6 +265,7 @@ class DumpReader {
     if (owner === '' && key !== 'sp' && key !== 'rp') return; // upstream's own bookkeeping
     const stored = owner === '' && key === 'sp' ? directoryStriping(value.toString()) : value;
     this.writes.set(attributeKey(inode.volume, inode.ino, owner, key), stored);
+    this.writtenBytes += stored.length;
     inode.flags |= owner === '' ? inodeFlags.hasPolicies : inodeFlags.hasAttributes;
   }
 

@@ -25,6 +25,8 @@ export interface CopyRequest {
 }
 
 const pageEntries = 500;
+/** Bytes after which a batch is written; one object's attributes may still come on top. */
+const batchBytesMax = 1024 * 1024;
 
 /**
  * Copies the records of a tree from a frozen view into the records of a snapshot. Numbers stay the same: files of the
@@ -43,6 +45,7 @@ class Copy {
   private readonly view: KvReader;
   private readonly request: CopyRequest;
   private batch = new Map<Key, Uint8Array>();
+  private batchBytes = 0;
   count = 0;
 
   constructor(engine: Engine, view: KvReader, request: CopyRequest) {
@@ -96,6 +99,7 @@ class Copy {
           const inode = this.inode(entry.ino);
           if (inode !== undefined) this.putInode(inode, inode.nlink);
         }
+        if (this.batchBytes > batchBytesMax) await this.flush();
       }
       await this.flush();
       after = page.at(-1)?.key;
@@ -138,12 +142,14 @@ class Copy {
 
   private put(key: Key, value: Uint8Array): void {
     this.batch.set(key, value);
+    this.batchBytes += key.length + value.length;
     this.count++;
   }
 
   private async flush(): Promise<void> {
     const { batch } = this;
     this.batch = new Map();
+    this.batchBytes = 0;
     if (batch.size === 0) return;
     await this.engine.run(systemCaller, (op) => {
       for (const [key, value] of batch) op.tx.put(key, value);

@@ -1,7 +1,7 @@
 import { mrcProcedures } from '#proto/generated/xtreemfs/mrc.ts';
 import type { RpcServer } from '../../rpc/server.ts';
 import type { Caller } from '../core/access.ts';
-import { isOwner } from '../core/access.ts';
+import { demandWritable, isOwner } from '../core/access.ts';
 import { wireXlocs } from '../core/capabilities.ts';
 import { refuse } from '../core/errno.ts';
 import type { Operation } from '../core/operation.ts';
@@ -22,6 +22,7 @@ interface NamedFile {
 async function ownFile(call: Call, request: NamedFile): Promise<{ caller: Caller; file: FileRef; fileId: string }> {
   return call.run((op) => {
     const { volume, inode } = findFile(op, request);
+    demandWritable(volume);
     if (!isOwner(inode, op.caller) && !hasAdminPassword(call))
       refuse('EPERM', `${op.caller.user} does not own the file`);
     return { caller: op.caller, file: { volume, ino: inode.ino }, fileId: fileIdOf(volume, inode) };

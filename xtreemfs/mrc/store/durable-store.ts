@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { open as openLmdb } from 'lmdb';
 import type { RootDatabase, Transaction } from 'lmdb';
 import type { Clock, Timer } from '#common/clock.ts';
-import { TerminalError } from '#common/errors.ts';
+import { assert, TerminalError } from '#common/errors.ts';
 import type { Logger } from '#common/logger.ts';
 import type { Key, KvEntry, KvStore, KvView, ScanOptions, WriteSet } from './kv.ts';
 import { prefixEnd } from './kv.ts';
@@ -15,6 +15,10 @@ import { Memtable } from './memtable.ts';
 
 /** Key under which LMDB holds the number of the last log record whose changes it has. */
 const appliedKey = Buffer.from('!applied');
+/** A batch that grew to this is closed, so that a record always fits a log segment. */
+const batchBytesMax = 4 * 2 ** 20;
+/** Changes of one operation, encoded, at most. */
+const writeSetBytesMax = 8 * 2 ** 20;
 /** Keys put into LMDB between two turns of the event loop: about half a millisecond of work. */
 const keysPerTurn = 128;
 
@@ -63,6 +67,8 @@ export class DurableStore implements KvStore {
   private active: Memtable;
   private frozen: Memtable | undefined;
   private batch = new RecordWriter();
+  /** Full batches that wait to be written, oldest first; the open batch comes after them. */
+  private fullBatches: { number: number; batch: RecordWriter }[] = [];
   private batchNumber: number;
   private syncedNumber: number;
   private readTicket = 0;
@@ -157,6 +163,12 @@ export class DurableStore implements KvStore {
   apply(writes: WriteSet): number {
     if (this.failure !== undefined) throw this.failure;
     if (writes.size === 0) return this.syncedNumber;
+    const bytes = encodedBytes(writes);
+    assert(bytes <= writeSetBytesMax, `one operation writes at most ${writeSetBytesMax} bytes, not ${bytes}`);
+    if (this.batch.sizeBytes > 0 && this.batch.sizeBytes + bytes > batchBytesMax) {
+      this.fullBatches.push({ number: this.batchNumber++, batch: this.batch });
+      this.batch = new RecordWriter();
+    }
     this.active.apply(writes, this.batchNumber);
     for (const [key, value] of writes) this.batch.add(key, value);
     if (this.active.sizeBytes > this.memtableBytes) this.requestCheckpoint();
@@ -245,11 +257,10 @@ export class DurableStore implements KvStore {
     if (this.isFlushing || this.failure !== undefined) return;
     this.isFlushing = true;
     try {
-      while (this.batch.sizeBytes > 0) {
-        const number = this.batchNumber++;
-        const record = this.batch.finish();
-        this.batch = new RecordWriter();
-        this.freezeIfWanted(number);
+      for (let next = this.nextBatch(); next !== undefined; next = this.nextBatch()) {
+        const { number, record } = next;
+        // Only here does the memory table hold exactly the changes up to a record: nothing waits behind it.
+        if (this.fullBatches.length === 0) this.freezeIfWanted(number);
         // Writers that outrun LMDB wait here, with their clients, instead of filling the memory.
         if (this.frozen !== undefined && this.active.sizeBytes > 4 * this.memtableBytes) await this.checkpointRun;
         await this.log.append(number, record);
@@ -262,6 +273,16 @@ export class DurableStore implements KvStore {
       this.isFlushing = false;
       if (this.batch.sizeBytes === 0) this.freezeIfWanted(this.batchNumber - 1);
     }
+  }
+
+  /** The oldest batch that is not written. Taking the open one opens another. */
+  private nextBatch(): { number: number; record: Buffer } | undefined {
+    const full = this.fullBatches.shift();
+    if (full !== undefined) return { number: full.number, record: full.batch.finish() };
+    if (this.batch.sizeBytes === 0) return undefined;
+    const record = this.batch.finish();
+    this.batch = new RecordWriter();
+    return { number: this.batchNumber++, record };
   }
 
   private resolveWaiters(): void {
@@ -322,6 +343,12 @@ export class DurableStore implements KvStore {
     for (const waiter of waiting) waiter.reject(failure);
     this.options.onFailure(failure);
   }
+}
+
+function encodedBytes(writes: WriteSet): number {
+  let bytes = 0;
+  for (const [key, value] of writes) bytes += 6 + key.length + (value?.length ?? 0);
+  return bytes;
 }
 
 function asBuffer(value: Uint8Array): Buffer {
