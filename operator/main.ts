@@ -16,6 +16,7 @@ import {
 } from '#runtime/index.ts';
 import { addSiteController } from './controllers/site/setup.ts';
 import { type OperatorOptions, operatorOptions } from './options.ts';
+import { createServingCertificate } from './serving-certificate.ts';
 import { productVersion } from './version.ts';
 
 const program = 'xtreemos-operator';
@@ -50,7 +51,13 @@ async function run(options: OperatorOptions, log: Logger, signal: AbortSignal): 
     logger: log,
     registry,
     metrics,
-    metricsServer: { port: options.metricsPort },
+    metricsServer: options.metricsAuth
+      ? {
+          port: options.metricsPort,
+          isProtected: true,
+          tls: await createServingCertificate(`${program}.${options.namespace}`, systemClock),
+        }
+      : { port: options.metricsPort },
     healthServer: { port: options.healthPort },
     graceMs: options.stopGraceMs,
     lease: options.leaderElect

@@ -122,7 +122,36 @@ test('makes the Site of this cluster and tells what it has', async () => {
   });
   expect(await replica.health('/readyz')).toBe(200);
   expect(await replica.health('/livez')).toBe(200);
-  expect(await replica.metrics()).toContain('xtreemos_site_nodes{state="ready"} 2');
+});
+
+test('gives its metrics to those who may get them, and to no one else (threat 58)', async () => {
+  const replica = replicas.at(-1)!;
+  const account = `/api/v1/namespaces/${namespace}/serviceaccounts`;
+  const body = { apiVersion: 'v1', kind: 'ServiceAccount', metadata: { name: 'collector' } };
+  await client.json('POST', account, { body });
+  const answer = await client.json('POST', `${account}/collector/token`, { body: { spec: {} } });
+  const { token } = answer.status as { token: string };
+  expect((await replica.metrics()).status).toBe(401);
+  expect((await replica.metrics('forged')).status).toBe(401);
+  expect((await replica.metrics(token)).status).toBe(403);
+  const second = await client.json('POST', `${account}/xtreemos/token`, { body: { spec: {} } });
+  expect((await replica.metrics((second.status as { token: string }).token)).status).toBe(403);
+  await client.json('POST', '/apis/rbac.authorization.k8s.io/v1/clusterrolebindings', {
+    body: {
+      apiVersion: 'rbac.authorization.k8s.io/v1',
+      kind: 'ClusterRoleBinding',
+      metadata: { name: 'collector' },
+      roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'ClusterRole', name: 'xtreemos-metrics-reader' },
+      subjects: [{ kind: 'ServiceAccount', name: 'collector', namespace }],
+    },
+  });
+  // A new token, since the refusal of the first is remembered for a moment.
+  const third = await client.json('POST', `${account}/collector/token`, {
+    body: { spec: { expirationSeconds: 1200 } },
+  });
+  const metrics = await replica.metrics((third.status as { token: string }).token);
+  expect(metrics.status).toBe(200);
+  expect(metrics.text).toContain('xtreemos_site_nodes{state="ready"} 2');
 });
 
 test('sees a node that is not ready any more, and its return', async () => {

@@ -108,6 +108,13 @@ export const operatorOptions = {
     default: '8080',
     value: 'PORT',
   }),
+  metricsAuth: option({
+    schema: z.boolean(),
+    about:
+      'Serve /metrics over TLS (with a certificate made at the start) and only to bearers of tokens that may get /metrics; off, to everybody in plain HTTP',
+    default: 'true',
+    isBoolean: true,
+  }),
   healthPort: option({
     schema: port,
     about: 'TCP port of /livez and /readyz; 0 takes any free port',

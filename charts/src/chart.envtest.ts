@@ -80,6 +80,7 @@ describe('helm template', () => {
   test('renders everything by default', async () => {
     expect(kindsOf(await rendered())).toEqual([
       'ClusterRole',
+      'ClusterRole',
       'ClusterRoleBinding',
       'CustomResourceDefinition',
       'Deployment',
@@ -97,6 +98,7 @@ describe('helm template', () => {
 
   test('leaves out what is switched off', async () => {
     const off = [
+      'metrics.auth',
       'crds.install',
       'flowControl.enabled',
       'networkPolicy.enabled',
@@ -139,7 +141,7 @@ describe('helm template', () => {
       },
       serviceAccount: { annotations: { role: 'x' } },
       networkPolicy: { apiServerPorts: [7777] },
-      metrics: { from: [{ namespaceSelector: { matchLabels: { a: 'b' } } }] },
+      metrics: { auth: false, from: [{ namespaceSelector: { matchLabels: { a: 'b' } } }] },
     };
     writeFileSync(values, YAML.stringify(given));
     const manifests = await rendered('--values', values);
@@ -166,6 +168,7 @@ describe('helm template', () => {
                   '--lease-name=grid-operator',
                   '--lease-duration-ms=7000',
                   '--log-level=debug',
+                  '--no-metrics-auth',
                 ],
               },
             ],

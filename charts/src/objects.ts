@@ -70,6 +70,9 @@ function addAccount(add: Add): void {
       { apiGroups: [group], resources: ['sites/status'], verbs: ['get', 'update', 'patch'] },
       { apiGroups: [''], resources: ['nodes'], verbs: ['get', 'list', 'watch'] },
       { apiGroups: ['events.k8s.io'], resources: ['events'], verbs: ['create', 'patch', 'update'] },
+      // Who reads the metrics, and whether they may: questions only, they change nothing.
+      { apiGroups: ['authentication.k8s.io'], resources: ['tokenreviews'], verbs: ['create'] },
+      { apiGroups: ['authorization.k8s.io'], resources: ['subjectaccessreviews'], verbs: ['create'] },
     ],
   });
   add('operator-clusterrolebinding', 'rbac.authorization.k8s.io/v1', 'ClusterRoleBinding', {
@@ -119,6 +122,7 @@ function addWorkload(add: Add): void {
       argument('leaseName', 'include "xtreemos.fullname" .'),
       argument('leaseDurationMs', 'int .Values.operator.leaseDurationSeconds', '%d000'),
       argument('logLevel', '.Values.operator.logLevel'),
+      text('ternary "--metrics-auth" "--no-metrics-auth" .Values.metrics.auth'),
     ],
     env: [
       { name: 'XTREEMOS_NAMESPACE', valueFrom: { fieldRef: { fieldPath: 'metadata.namespace' } } },
@@ -195,6 +199,16 @@ const tokenSources = [
 ];
 
 function addNetwork(add: Add): void {
+  add(
+    'operator-metrics-clusterrole',
+    'rbac.authorization.k8s.io/v1',
+    'ClusterRole',
+    {
+      metadata: { name: text('printf "%s-metrics-reader" (include "xtreemos.fullname" .)') },
+      rules: [{ nonResourceURLs: ['/metrics'], verbs: ['get'] }],
+    },
+    '.Values.metrics.auth',
+  );
   add(
     'operator-metrics-service',
     'v1',

@@ -102,6 +102,10 @@ export const valuesSchema = z.strictObject({
   }),
   metrics: section('Metrics in Prometheus format, port 8080, path `/metrics`.', {
     service: flag('Make a Service for them.', true),
+    auth: flag(
+      'Serve them over TLS (self-signed) and only to accounts that may get `/metrics`: bind the ClusterRole that ends in `-metrics-reader` to the account of your collector. When false, in plain HTTP to everybody whom the network policy lets in.',
+      true,
+    ),
     from: objects(
       'Who may read them when the network policy is on: peers of a NetworkPolicy, for example `[{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: monitoring}}}]`. By default pods of the namespace of the operator; an empty list means everybody.',
       [{ podSelector: {} }],
