@@ -19,8 +19,10 @@ const everyone = 1_000_000_000;
 const sizes = (process.env['NODES'] ?? '1000,10000').split(',').map(Number);
 const chosen = (process.env['DISTRIBUTIONS'] ?? distributions.join(',')).split(',') as Distribution[];
 const seed = Number(process.env['SEED'] ?? 1);
-if (sizes.some((size) => !Number.isInteger(size) || size < 10)) throw new Error('NODES: whole numbers of at least 10, with commas');
-if (chosen.some((name) => !distributions.includes(name))) throw new Error(`DISTRIBUTIONS: of ${distributions.join(', ')}`);
+if (sizes.some((size) => !Number.isInteger(size) || size < 10))
+  throw new Error('NODES: whole numbers of at least 10, with commas');
+if (chosen.some((name) => !distributions.includes(name)))
+  throw new Error(`DISTRIBUTIONS: of ${distributions.join(', ')}`);
 
 for (const nodes of sizes) for (const distribution of chosen) runOne(nodes, distribution);
 
@@ -52,7 +54,9 @@ function runOne(nodes: number, distribution: Distribution): void {
   const churn = measureChurn(world, ask);
   note(`churn 0.2 % per 10 s: recall ${churn.recall.toFixed(4)}`);
   const central = compareCentral(world, sample);
-  note(`central index: ${central.ms.toFixed(1)} ms, ${central.mb.toFixed(0)} MB, ${(100 * central.stale).toFixed(2)} % of its answers dead`);
+  note(
+    `central index: ${central.ms.toFixed(1)} ms, ${central.mb.toFixed(0)} MB, ${(100 * central.stale).toFixed(2)} % of its answers dead`,
+  );
 
   world.kill(Math.floor(world.alive.length / 2));
   const lostAt = world.scheduler.monotonic();

@@ -3,12 +3,22 @@
  * beside it (`make generate-selector`).
  */
 import { mkdirSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
 import protobuf from 'protobufjs';
 
 const source = 'proto/selector/selector.proto';
-const target = 'selector/api/generated';
-const root = new protobuf.Root().loadSync(source, { keepCase: false });
-mkdirSync(target, { recursive: true });
-const header = `// Generated from ${source} by selector/api/generate.ts (make generate-selector). Do not edit.\n`;
-const body = `/** The messages and services of selector.proto. */\nexport const schema = ${JSON.stringify(root.toJSON(), null, 1)};\n`;
-writeFileSync(`${target}/schema.ts`, header + body);
+
+/** The text of the generated file. @param root - folder of the project. */
+export function renderSchema(root: string): string {
+  const json = new protobuf.Root().loadSync(path.join(root, source)).toJSON();
+  return (
+    `// Generated from ${source} by selector/api/generate.ts (make generate-selector). Do not edit.\n` +
+    `/** The messages and services of selector.proto. */\nexport const schema = ${JSON.stringify(json, null, 1)};\n`
+  );
+}
+
+if (import.meta.main) {
+  const target = path.join(import.meta.dirname, 'generated');
+  mkdirSync(target, { recursive: true });
+  writeFileSync(path.join(target, 'schema.ts'), renderSchema(path.join(import.meta.dirname, '../..')));
+}

@@ -22,7 +22,7 @@ import type {
   Transport,
 } from './messages.ts';
 import { QueryRun, type Evaluation, type QueryHost } from './query-run.ts';
-import { defaultSettings, type OverlaySettings } from './settings.ts';
+import { settingsWith, type OverlaySettings } from './settings.ts';
 import type { Topology } from './topology.ts';
 import type { Signer, Verifier } from './trust.ts';
 
@@ -86,7 +86,7 @@ export class OverlayNode implements QueryHost {
     this.profile = profile;
     this.components = components;
     this.clock = components.clock;
-    this.settings = { ...defaultSettings, ...settings };
+    this.settings = settingsWith(settings);
     this.self = this.stamped(false);
     this.membership = new Membership(profile, Borders.first, components.verifier, this.clock, this.settings);
     this.keeper = new BordersKeeper(profile, this.membership, components, this.settings);

@@ -34,7 +34,7 @@ export interface OverlaySettings {
 }
 
 /** Defaults: RSS's period of 10 s and CYCLON's sizes; the rest follows from simulation (docs/selector.md). */
-export const defaultSettings: OverlaySettings = {
+const defaultSettings: OverlaySettings = {
   periodMs: 10_000,
   viewSize: 20,
   shuffleSize: 6,
@@ -53,3 +53,15 @@ export const defaultSettings: OverlaySettings = {
   siteShareMax: 0.5,
   lostMax: 32,
 };
+
+/** Defaults with some settings of one's own. Times that count rounds follow the period unless they are given too. */
+export function settingsWith(own: Partial<OverlaySettings>): OverlaySettings {
+  const periodMs = own.periodMs ?? defaultSettings.periodMs;
+  const scale = periodMs / defaultSettings.periodMs;
+  return {
+    ...defaultSettings,
+    warmUpMs: scale * defaultSettings.warmUpMs,
+    forwardAgeMaxMs: Math.max(60_000, scale * defaultSettings.forwardAgeMaxMs),
+    ...own,
+  };
+}

@@ -470,7 +470,7 @@ export const schema = {
           },
           "values": {
            "rule": "repeated",
-           "type": "double",
+           "type": "float",
            "id": 4
           }
          }

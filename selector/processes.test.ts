@@ -1,0 +1,167 @@
+import { spawn, type ChildProcess } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll, beforeAll, expect, test } from '@jest/globals';
+import { credentials, status, type ChannelCredentials } from '@grpc/grpc-js';
+import { SelectorClient, type Selected } from './api/client.ts';
+import type { Query } from './overlay/messages.ts';
+import { makeCredentials, type SiteFiles } from './testing/credentials.ts';
+
+interface Running {
+  readonly name: string;
+  readonly process: ChildProcess;
+  readonly port: number;
+  readonly monitorPort: number;
+  readonly client: SelectorClient;
+}
+
+const folder = mkdtempSync(path.join(tmpdir(), 'xtreemos-selector-'));
+const running: Running[] = [];
+let files: Map<string, SiteFiles>;
+let clientCredentials: ChannelCredentials;
+
+beforeAll(async () => {
+  files = await makeCredentials(folder, ['lyon', 'berlin']);
+  const site = files.get('lyon')!;
+  const [ca, key, certificate] = [site.tlsCa, site.tlsKey, site.tlsCertificate].map((file) => readFileSync(file));
+  clientCredentials = credentials.createSsl(ca!, key!, certificate!);
+  running.push(await launch(0, []));
+  running.push(...(await Promise.all([1, 2, 3, 4, 5, 6, 7].map((index) => launch(index, [running[0]!.port])))));
+}, 60_000);
+
+afterAll(async () => {
+  for (const one of running) {
+    one.client.close();
+    one.process.kill('SIGKILL');
+  }
+  rmSync(folder, { recursive: true, force: true });
+});
+
+const query = (constraints: Query['constraints'], extra: Partial<Query> = {}): Query => ({
+  ...{ id: 'test', constraints, predicates: [], demand: {}, virtualOrganization: 'physics' },
+  ...extra,
+});
+
+test('eight processes answer a range query whole, from any of them', async () => {
+  const atLeast4 = query([{ attribute: 'cores', min: 16 }]);
+  for (const asker of [running[0]!, running[5]!]) {
+    await untilFound(asker, atLeast4, ['n3', 'n4', 'n5', 'n6', 'n7']);
+  }
+}, 60_000);
+
+test('candidates refuse by live predicate and by demand, with the reason', async () => {
+  const allOf8 = ['n0', 'n1', 'n2', 'n3', 'n4', 'n5', 'n6', 'n7'];
+  await untilFound(running[1]!, query([]), allOf8);
+  const busy = await ask(running[1]!, query([], { predicates: ['free.cpu >= 6000'] }));
+  expect(busy.names).toEqual(['n5', 'n6', 'n7']);
+  expect(busy.refusals).toEqual({ 'Not so now: free.cpu >= 6000': 5 });
+  const large = await ask(running[1]!, query([], { demand: { cpu: 7_500 } }));
+  expect(large.names).toEqual(['n7']);
+  expect(Object.keys(large.refusals).join()).toContain('Not enough free cpu: 7500 wanted, 1000 free');
+}, 60_000);
+
+test('refuses a predicate that could run long, naming what is allowed', async () => {
+  await expect(ask(running[1]!, query([], { predicates: ['"a".matches("(a+)+$")'] }))).rejects.toMatchObject({
+    code: status.INVALID_ARGUMENT,
+  });
+});
+
+test('a node holds, confirms and releases, and never promises twice', async () => {
+  const { client } = running[3]!; // 4000 millicores
+  const hold = { owner: 'job-1', virtualOrganization: 'physics', ttlMs: 5_000 };
+  await client.hold({ id: 'h1', demand: { cpu: 3_000 }, ...hold });
+  await expect(client.hold({ id: 'h2', demand: { cpu: 2_000 }, ...hold })).rejects.toMatchObject({
+    code: status.FAILED_PRECONDITION,
+    details: 'Not enough free: cpu: 2000 wanted, 1000 free',
+  });
+  await client.confirm('h1', 'job-1');
+  await expect(client.confirm('h9', 'job-1')).rejects.toMatchObject({ code: status.NOT_FOUND });
+  await client.release('h1', 'job-1');
+  await expect(client.hold({ id: 'h2', demand: { cpu: 2_000 }, ...hold })).resolves.toBe(5_000);
+  await client.release('h2', 'job-1');
+});
+
+test('a watcher hears at once that a predicate broke', async () => {
+  const { client } = running[2]!;
+  const abort = new AbortController();
+  const updates = client.watch(['free.cpu >= 99000'], abort.signal);
+  const first = await updates.next();
+  expect(first.value).toMatchObject({ broken: 'Not so now: free.cpu >= 99000', live: { 'free.cpu': 3_000 } });
+  abort.abort();
+  await updates.return(undefined);
+});
+
+test('the monitor pages show the node and its links, and nothing without TLS reaches the door', async () => {
+  const { monitorPort, port } = running[0]!;
+  const page = await (await fetch(`http://127.0.0.1:${monitorPort}/`)).text();
+  expect(page).toContain('<svg');
+  expect(page).toContain('lyon/n0');
+  const json = (await (await fetch(`http://127.0.0.1:${monitorPort}/status.json`)).json()) as { overlay: { links: [] } };
+  expect(json.overlay.links.length).toBeGreaterThanOrEqual(4);
+  const plain = new SelectorClient(`127.0.0.1:${port}`, credentials.createInsecure());
+  await expect(plain.status()).rejects.toMatchObject({ code: status.UNAVAILABLE });
+  plain.close();
+});
+
+test('after half of them are killed, queries are whole again, and a restarted one is found through any peer', async () => {
+  for (const victim of running.splice(4, 4)) {
+    victim.client.close();
+    victim.process.kill('SIGKILL');
+  }
+  await untilFound(running[0]!, query([]), ['n0', 'n1', 'n2', 'n3']);
+  running.push(await launch(6, [running[2]!.port]));
+  await untilFound(running[1]!, query([{ attribute: 'cores', min: 28 }]), ['n6']);
+}, 90_000);
+
+async function launch(index: number, peers: readonly number[]): Promise<Running> {
+  const site = index % 2 === 0 ? 'lyon' : 'berlin';
+  const name = `n${index}`;
+  const { tlsCa, tlsCertificate, tlsKey, siteKey, siteTrust } = files.get(site)!;
+  const options = {
+    ...{ site, node: name, listen: '127.0.0.1:0', advertise: '127.0.0.1:0', monitor: '127.0.0.1:0' },
+    ...{ attributes: `cores=${4 * (index + 1)},arch=${index % 2 === 0 ? 'amd64' : 'arm64'}` },
+    ...{ allocatable: `cpu=${1_000 * (index + 1)}`, 'gossip-period-ms': '500', 'log-level': 'info' },
+    ...{ peers: peers.map((port) => `127.0.0.1:${port}`).join(',') },
+    ...{ 'tls-ca': tlsCa, 'tls-certificate': tlsCertificate, 'tls-key': tlsKey },
+    ...{ 'site-key': siteKey, 'site-trust': siteTrust },
+  };
+  const flags = Object.entries(options).flatMap(([flag, value]) => [`--${flag}`, value]);
+  const child = spawn(process.execPath, [path.join(import.meta.dirname, 'main.ts'), ...flags], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  const { port, monitorPort } = await listening(child);
+  const client = new SelectorClient(`127.0.0.1:${port}`, clientCredentials);
+  return { name, process: child, port, monitorPort, client };
+}
+
+async function listening(child: ChildProcess): Promise<{ port: number; monitorPort: number }> {
+  let text = '';
+  for await (const chunk of child.stdout as AsyncIterable<Buffer>) {
+    text += chunk.toString();
+    const line = text.split('\n').find((candidate) => candidate.includes('"Listening"'));
+    if (line === undefined) continue;
+    return JSON.parse(line) as { port: number; monitorPort: number };
+  }
+  throw new Error(`The selector ended before it listened: ${text}`);
+}
+
+async function ask(asker: Running, asked: Query): Promise<{ names: string[]; refusals: Record<string, number> }> {
+  const selected: Selected[] = [];
+  for await (const message of asker.client.select(asked, 100, 5_000)) selected.push(message);
+  const names = selected.flatMap((message) => ('offer' in message ? [message.offer.id.split('/')[1] ?? ''] : []));
+  const refusals = selected.flatMap((message) => ('summary' in message ? [message.summary.refusals] : []));
+  return { names: names.sort(), refusals: { ...refusals[0] } };
+}
+
+/** Asks until the answer is what it should be, for at most 40 s. */
+async function untilFound(asker: Running, asked: Query, expected: readonly string[]): Promise<void> {
+  const end = Date.now() + 40_000;
+  for (;;) {
+    const { names } = await ask(asker, asked);
+    if (JSON.stringify(names) === JSON.stringify(expected)) return;
+    if (Date.now() > end) expect(names).toEqual(expected);
+    await sleep(500);
+  }
+}
