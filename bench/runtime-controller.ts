@@ -6,6 +6,7 @@
 
 import path from 'node:path';
 import { parseArgs } from 'node:util';
+import { createLogger } from '#common/logger.ts';
 import {
   createManager,
   defineKind,
@@ -41,12 +42,14 @@ const { values } = parseArgs({
   },
 });
 const url = new URL(values.host);
+const logger = createLogger({ level: 'warn', destination: process.stderr });
 const transport = new HttpTransport({
+  logger,
   credentials: inClusterCredentials({ folder: path.dirname(values['token-file']), host: url.hostname, port: url.port }),
   // No limit, as on the other side.
   throttle: { qps: Infinity },
 });
-const manager = createManager({ name: 'bench.xtreemos.io/ours', transport });
+const manager = createManager({ name: 'bench.xtreemos.io/ours', transport, logger });
 const informer = manager.informer(widgets, { namespace: values.namespace });
 const client = manager.client.of(widgets);
 const seen = new Set<string>();

@@ -73,27 +73,6 @@ const widgets = defineKind<Widget>({ group, version: 'v1', kind: 'Widget', plura
 type Side = 'ours' | 'go';
 
 const dir = mkdtempSync(path.join(tmpdir(), 'xtreemos-bench-runtime-'));
-const commands: Readonly<Record<Side, readonly string[]>> = { ours: await buildOurs(), go: [buildGo()] };
-const plane = await startControlPlane({ dir: path.join(dir, 'plane'), name: 'bench' });
-const transport = new HttpTransport({
-  credentials: kubeConfigCredentials({ file: plane.kubeconfigPath }),
-  throttle: { qps: Infinity, inFlightMax: 32 },
-});
-try {
-  const client = createClient(transport, { fieldManager: 'bench' });
-  const account = await prepare(client);
-  const runs: Record<Side, Run[]> = { ours: [], go: [] };
-  for (const [index, side] of (values.order.split(',') as Side[]).entries()) {
-    const run = await measure(side, `bench-${index}`, client, plane, account);
-    console.log(`${side.padEnd(4)} ${JSON.stringify(run)}`);
-    runs[side].push(run);
-  }
-  console.log(`figure: ${JSON.stringify(compare(runs))}`);
-} finally {
-  await transport.close();
-  await plane.stop();
-  rmSync(dir, { recursive: true, force: true });
-}
 
 /** One file, as in an image; type stripping at run time would cost memory that no image pays. */
 async function buildOurs(): Promise<string[]> {
@@ -125,7 +104,7 @@ function buildGo(): string {
 }
 
 /** The kind, and an account that may do everything; the one file of each that both sides read. */
-async function prepare(client: Client): Promise<string> {
+async function prepare(client: Client, plane: AloneControlPlane): Promise<string> {
   await client.of(customResourceDefinitions).apply({
     metadata: { name: `widgets.${group}` },
     spec: {
@@ -176,7 +155,7 @@ async function prepare(client: Client): Promise<string> {
 }
 
 async function measure(
-  side: Side,
+  [command = '', ...args]: readonly string[],
   namespace: string,
   client: Client,
   { server }: AloneControlPlane,
@@ -185,7 +164,6 @@ async function measure(
   const kind = client.of(widgets);
   await client.of(namespaces).apply({ metadata: { name: namespace } });
   await inParallel(objects, 32, async (i) => create(kind, namespace, i));
-  const [command = '', ...args] = commands[side];
   const child = spawn(
     command,
     [
@@ -199,8 +177,8 @@ async function measure(
     ],
     { stdio: ['ignore', 'pipe', 'inherit'] },
   );
-  const output = new Output(child);
   try {
+    const output = new Output(child);
     const drainedMs = Number(await output.after(`reached ${objects} `));
     const drained = usageOf(child);
     await sleep(2_000);
@@ -338,4 +316,26 @@ async function sleep(ms: number): Promise<void> {
 
 function round(value: number): number {
   return Math.round(value * 100) / 100;
+}
+
+const commands: Readonly<Record<Side, readonly string[]>> = { ours: await buildOurs(), go: [buildGo()] };
+const plane = await startControlPlane({ dir: path.join(dir, 'plane'), name: 'bench' });
+const transport = new HttpTransport({
+  credentials: kubeConfigCredentials({ file: plane.kubeconfigPath }),
+  throttle: { qps: Infinity, inFlightMax: 32 },
+});
+try {
+  const client = createClient(transport, { fieldManager: 'bench' });
+  const account = await prepare(client, plane);
+  const runs: Record<Side, Run[]> = { ours: [], go: [] };
+  for (const [index, side] of (values.order.split(',') as Side[]).entries()) {
+    const run = await measure(commands[side], `bench-${index}`, client, plane, account);
+    console.log(`${side.padEnd(4)} ${JSON.stringify(run)}`);
+    runs[side].push(run);
+  }
+  console.log(`figure: ${JSON.stringify(compare(runs))}`);
+} finally {
+  await transport.close();
+  await plane.stop();
+  rmSync(dir, { recursive: true, force: true });
 }

@@ -194,18 +194,16 @@ class ProcessManager implements Manager {
   private async stop(work: WorkGroup, lease: AbortController, holding: Promise<void> | undefined): Promise<void> {
     const { clock, logger } = this.parts;
     const late = await work.stop(this.options.graceMs ?? defaultGraceMs, clock);
-    if (late.length > 0) {
-      // The lease isn't given up then: what still runs may act outside the API, and must have its time to end.
-      logger.error('Not waiting any longer for what does not stop', { running: late });
-      this.fence?.close('the process stops');
-    }
+    if (late.length > 0) logger.error('Not waiting any longer for what does not stop', { running: late });
     const limit = new AbortController();
     const timer = clock.after(lastWordsMs, () => limit.abort(new Error('the stop took too long')));
     await Promise.race([this.recorder.flush(), aborted(limit.signal)]);
     await this.recorder.stop();
     lease.abort(new Error('The manager stops'));
     await holding;
-    if (this.elector !== undefined && holding !== undefined) await this.elector.release(limit.signal);
+    // What still runs may act outside the API: the lease isn't given up then, so that it has its time to end.
+    if (late.length > 0) this.fence?.close('the process stops');
+    else if (this.elector !== undefined && holding !== undefined) await this.elector.release(limit.signal);
     timer.cancel();
     this.caches.abort(new Error('The manager stops'));
     await Promise.all(this.cacheEnds);
