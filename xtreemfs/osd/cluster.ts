@@ -3,6 +3,7 @@ import { ServiceType } from '#proto/generated/xtreemfs/dir.ts';
 import { FileState, mrcProcedures } from '#proto/generated/xtreemfs/mrc.ts';
 import { PosixErrno, type Auth, type UserCredentials } from '#proto/generated/xtreemfs/rpc.ts';
 import type { Procedure } from '#proto/wire.ts';
+import { parseAddress } from '#xtreemfs/rpc/address.ts';
 import type { RpcClient } from '#xtreemfs/rpc/client.ts';
 import { errnoError, RpcError } from '#xtreemfs/rpc/errors.ts';
 import { callWithRetries, ServerList, type AddressResolver } from '#xtreemfs/rpc/retry.ts';
@@ -55,11 +56,13 @@ export class Cluster implements PeerOsds, VolumeService {
     procedure: Procedure<Request, Response>,
     request: Request,
     data?: Buffer,
+    timeoutMs?: number,
   ): Promise<{ response: Response; data: Buffer }> {
     const { client, resolver } = this.options;
     try {
-      const address = await resolver.resolve(osdUuid);
-      return await client.call(address, procedure, request, { data, userCreds: serverCreds });
+      const isAddress = /:\d{1,5}$/.test(osdUuid);
+      const address = isAddress ? parseAddress('osd', osdUuid) : await resolver.resolve(osdUuid);
+      return await client.call(address, procedure, request, { data, userCreds: serverCreds, timeoutMs });
     } catch (error) {
       resolver.forget(osdUuid);
       throw error;

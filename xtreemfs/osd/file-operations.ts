@@ -266,7 +266,8 @@ function noteTruncate(log: FileLog, entry: TruncateEntry): TruncateEntry[] {
   return [...entries, entry].slice(-truncateLogMax);
 }
 
-function checkVoucher(open: OpenFile, log: FileLog, access: FileAccess, fileBytes: number): void {
+/** @throws {RpcError} INSUFFICIENT_VOUCHER when a file may not grow so far, EACCES when the voucher was given back. */
+export function checkVoucher(open: OpenFile, log: FileLog, access: FileAccess, fileBytes: number): void {
   const { xcap, fileId } = access;
   if (xcap.voucherSize === 0) return;
   if (finalizedVouchersOf(log).has(xcap.expireTimeMs)) {
@@ -279,7 +280,8 @@ function checkVoucher(open: OpenFile, log: FileLog, access: FileAccess, fileByte
   }
 }
 
-function checkRange(access: FileAccess, object: number, offset: number, length: number): void {
+/** @throws {RpcError} EINVAL unless the range lies in one object that this OSD owns. */
+export function checkRange(access: FileAccess, object: number, offset: number, length: number): void {
   const { stripe } = access;
   if (!(object >= 0 && offset >= 0 && length >= 0 && offset + length <= stripe.objectBytes)) {
     const range = `object_number ${object}, offset ${offset}, length ${length}`;

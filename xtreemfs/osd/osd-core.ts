@@ -2,6 +2,8 @@ import type { Clock, Timer } from '#common/clock.ts';
 import { describeError } from '#common/errors.ts';
 import type { Logger } from '#common/logger.ts';
 import type { Random } from '#common/random.ts';
+import type { FleaseTimers } from '#xtreemfs/replication/flease-proposer.ts';
+import type { Flease } from '#xtreemfs/replication/flease.ts';
 import type { RpcServer } from '#xtreemfs/rpc/server.ts';
 import type { CapabilityKeys } from '#xtreemfs/service/capability.ts';
 import { AccessControl } from './access.ts';
@@ -16,7 +18,9 @@ import { OpenFiles } from './open-files.ts';
 import type { PeerOsds } from './peer-osds.ts';
 import { ReadOnlyReplication } from './read-only-replication.ts';
 import { registerReplicaHandlers } from './replica-handlers.ts';
-import type { ReplicatedFiles } from './replicated-files.ts';
+import { makeFlease, markRunning, registerFlease, unmarkRunning } from './rw/flease-link.ts';
+import { ReadWriteReplication } from './rw/read-write-replication.ts';
+import { registerRwHandlers } from './rw/rw-handlers.ts';
 import { Scrubber } from './scrubber.ts';
 import type { Disk } from './store/disk.ts';
 import { ObjectStore, type StoreOptions } from './store/object-store.ts';
@@ -42,30 +46,31 @@ export interface OsdCoreOptions {
   readonly flushIntervalMs?: number;
   readonly scrubBytesPerSecond?: number;
   readonly scrubIntervalMs?: number;
-  /** Serves read/write replicated files; made with the parts of this core. */
-  readonly readWriteFiles: (core: CoreParts) => ReplicatedFiles;
+  /** Times of leases; they must be the same at all replicas of a file. */
+  readonly leases?: FleaseTimers;
+  /** Where other OSDs reach this one. */
+  readonly self: () => { readonly host: string; readonly port: number };
   /** Ends the process, gracefully. */
   readonly shutdown: () => void;
 }
 
-/** Parts of an OSD that replication builds on. */
-export interface CoreParts {
-  readonly access: AccessControl;
-  readonly store: ObjectStore;
-  readonly files: FileOperations;
-  readonly openFiles: OpenFiles;
-}
+/**
+ * Times of leases among our own OSDs: another one takes over at most 4.3 s after a primary died. Upstream's are 14 s and
+ * 1 s; groups with upstream's OSDs must use those.
+ */
+export const ownTimers: FleaseTimers = { leaseMs: 4_000, dMaxMs: 300, messageTimeoutMs: 250, retriesMax: 3 };
 
 const sweepMs = 60_000;
 
 /** An OSD without its network: the object store, the rules of the protocol, and what goes on in the background. */
-export class OsdCore implements CoreParts {
+export class OsdCore {
   readonly store: ObjectStore;
   readonly access: AccessControl;
   readonly files: FileOperations;
   readonly openFiles: OpenFiles;
   readonly readOnlyFiles: ReadOnlyReplication;
-  readonly readWriteFiles: ReplicatedFiles;
+  readonly readWriteFiles: ReadWriteReplication;
+  readonly flease: Flease;
   readonly cleanup: Cleanup;
   readonly scrubber: Scrubber;
   private readonly options: OsdCoreOptions;
@@ -74,7 +79,7 @@ export class OsdCore implements CoreParts {
   private isStopping = false;
   private flushFailure: string | undefined;
 
-  private constructor(options: OsdCoreOptions, store: ObjectStore) {
+  private constructor(options: OsdCoreOptions, store: ObjectStore, mustWait: boolean) {
     const { osdUuid, clock, logger, random, keys, globalTimeMs, peers, volumes } = options;
     const { adminPassword, ignoreCapabilities = false, syncWrites = false } = options;
     this.options = options;
@@ -91,7 +96,21 @@ export class OsdCore implements CoreParts {
     this.files = new FileOperations({ store, openFiles: this.openFiles, peers, clock, syncWrites });
     const markComplete = (fileId: string): Promise<void> => volumes.markComplete(fileId);
     this.readOnlyFiles = new ReadOnlyReplication({ osdUuid, store, peers, random, logger, markComplete });
-    this.readWriteFiles = options.readWriteFiles(this);
+    const { leases: timers = ownTimers, self } = options;
+    this.flease = makeFlease({
+      osdUuid,
+      clock,
+      globalTimeMs,
+      random,
+      logger,
+      timers,
+      store,
+      peers,
+      self,
+      mustWait,
+    });
+    const { files, openFiles, flease } = this;
+    this.readWriteFiles = new ReadWriteReplication({ osdUuid, store, files, openFiles, peers, flease, logger });
     this.cleanup = new Cleanup({ store, volumes, clock, remove: (fileId) => this.files.remove(fileId) });
     this.scrubber = new Scrubber({
       store,
@@ -108,10 +127,10 @@ export class OsdCore implements CoreParts {
   /** Opens the store. @throws {DiskFailure} when the disk can't be used. */
   static async open(options: OsdCoreOptions): Promise<OsdCore> {
     const store = await ObjectStore.open(options.disk, { clock: options.clock, ...options.store });
-    return new OsdCore(options, store);
+    return new OsdCore(options, store, await markRunning(options.disk));
   }
 
-  /** Registers all procedures that work without a lease. */
+  /** Registers all procedures. */
   register(server: RpcServer): void {
     const { osdUuid, keys, globalTimeMs, syncOnClose = false } = this.options;
     const { access, files, store, openFiles, readOnlyFiles, readWriteFiles } = this;
@@ -119,6 +138,8 @@ export class OsdCore implements CoreParts {
     registerFileHandlers(server, { ...shared, readWriteFiles, syncOnClose });
     registerLockHandlers(server, shared);
     registerReplicaHandlers(server, shared);
+    registerFlease(server, this.flease);
+    registerRwHandlers(server, { ...shared, flease: this.flease, replication: readWriteFiles });
     registerAdminHandlers(server, {
       access,
       cleanup: this.cleanup,
@@ -130,7 +151,10 @@ export class OsdCore implements CoreParts {
   /** Begins what goes on in the background. */
   start(): void {
     const { flushIntervalMs = 5_000 } = this.options;
-    this.repeat(sweepMs, async () => this.openFiles.sweep());
+    this.repeat(sweepMs, async () => {
+      this.openFiles.sweep();
+      this.flease.sweep();
+    });
     if (flushIntervalMs > 0) this.repeat(flushIntervalMs, () => this.flush());
     if (this.options.scrubIntervalMs !== 0) this.scrubber.start();
   }
@@ -140,15 +164,22 @@ export class OsdCore implements CoreParts {
     return this.flushFailure;
   }
 
+  /** Hands the leases of this OSD over, while it still answers others. */
+  async handOver(): Promise<void> {
+    await this.readWriteFiles.release();
+  }
+
   /** Ends the background work and makes everything durable. Requests must have ended. */
   async stop(): Promise<void> {
     this.isStopping = true;
     for (const timer of this.timers) timer.cancel();
+    this.flease.stop();
     await this.cleanup.stop();
     await this.scrubber.stop();
     await this.readOnlyFiles.settle();
     for (const task of [...this.background]) await task;
     await this.store.close();
+    await unmarkRunning(this.options.disk);
   }
 
   private async flush(): Promise<void> {

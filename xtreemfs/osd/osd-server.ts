@@ -24,8 +24,7 @@ import {
 } from '#xtreemfs/service/options.ts';
 import type { StatusSection } from '#xtreemfs/service/status-page.ts';
 import { Cluster } from './cluster.ts';
-import { OsdCore } from './osd-core.ts';
-import { noReadWriteReplication } from './replicated-files.ts';
+import { OsdCore, ownTimers } from './osd-core.ts';
 import { NodeDisk } from './store/node-disk.ts';
 
 const text = z.string().max(4096);
@@ -65,6 +64,18 @@ export const osdOptionSpecs = {
     schema: whole,
     about: 'How often written data is put on disk without being asked, milliseconds; 0 leaves it to the kernel',
     default: '5000',
+    value: 'MS',
+  }),
+  leaseMs: option({
+    schema: whole.min(1_000),
+    about: 'How long the lease of a primary lasts, milliseconds; the same at all OSDs, 14000 with upstream OSDs',
+    default: String(ownTimers.leaseMs),
+    value: 'MS',
+  }),
+  clockSkewMaxMs: option({
+    schema: whole.min(10),
+    about: 'How far clocks of OSDs may be apart, milliseconds; the same at all OSDs, 1000 with upstream OSDs',
+    default: String(ownTimers.dMaxMs),
     value: 'MS',
   }),
   scrubIntervalHours: option({
@@ -130,6 +141,7 @@ export async function startOsd(values: OsdOptionValues, deps: OsdDependencies): 
   }
   const stop = async (): Promise<void> => {
     await udp?.close();
+    await core.handOver();
     await host.stop();
     await core.stop();
   };
@@ -181,7 +193,13 @@ async function openCore(values: OsdOptionValues, deps: OsdDependencies, host: Se
     flushIntervalMs: values.flushIntervalMs,
     scrubIntervalMs: values.scrubIntervalHours * 3_600_000,
     scrubBytesPerSecond: values.scrubMibPerSecond * 1024 * 1024,
-    readWriteFiles: () => noReadWriteReplication,
+    leases: {
+      ...ownTimers,
+      leaseMs: values.leaseMs,
+      dMaxMs: values.clockSkewMaxMs,
+      messageTimeoutMs: Math.min(500, Math.floor(values.leaseMs / 16)),
+    },
+    self: () => ({ host: advertisedHost(values), port: host.port }),
     shutdown: () => deps.onShutdown?.(),
   });
 }

@@ -3,7 +3,8 @@ import type { Procedure } from '#proto/wire.ts';
 /** Calls other OSDs by UUID. */
 export interface PeerOsds {
   /**
-   * Calls a procedure of the OSD with this UUID.
+   * Calls a procedure of the OSD with this UUID, or at this `host:port`.
+   * @param timeoutMs - 15 seconds by default.
    * @throws {RpcError} the peer's error, or IO_ERROR when it can't be reached.
    */
   call<Request, Response>(
@@ -11,6 +12,7 @@ export interface PeerOsds {
     procedure: Procedure<Request, Response>,
     request: Request,
     data?: Buffer,
+    timeoutMs?: number,
   ): Promise<{ response: Response; data: Buffer }>;
 }
 

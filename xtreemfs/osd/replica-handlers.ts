@@ -1,4 +1,3 @@
-import { LeaseState } from '#proto/generated/xtreemfs/global-types.ts';
 import { osdProcedures } from '#proto/generated/xtreemfs/osd.ts';
 import { invalidViewError } from '#xtreemfs/rpc/errors.ts';
 import type { RpcServer } from '#xtreemfs/rpc/server.ts';
@@ -8,28 +7,15 @@ import { setAttributes, viewOf } from './file-attributes.ts';
 import type { ReadOnlyReplication } from './read-only-replication.ts';
 import type { ObjectStore } from './store/object-store.ts';
 
-/** What the procedures of replica set changes and repair need. */
+/** What repair needs. */
 export interface ReplicaHandlersOptions {
   readonly access: AccessControl;
-  readonly store: ObjectStore;
   readonly readOnlyFiles: ReadOnlyReplication;
 }
 
-/**
- * Registers what concerns the replica set of files that are not read/write replicated: the MRC invalidates the old view
- * before it installs a new one (protocol reference, 10.1 and 15.4).
- */
+/** Registers the repair of read-only replicas (protocol reference, section 12, procedure 36). */
 export function registerReplicaHandlers(server: RpcServer, options: ReplicaHandlersOptions): void {
-  const { access, store, readOnlyFiles } = options;
-  server.handle(
-    osdProcedures.xlocSetInvalidate,
-    answering(async (_context, request) => {
-      const file = access.authorize(request.fileCredentials, request.fileId, 'other');
-      await invalidateView(store, file);
-      readOnlyFiles.forget(file.fileId);
-      return { response: { leaseState: LeaseState.NONE } };
-    }),
-  );
+  const { access, readOnlyFiles } = options;
   server.handle(
     osdProcedures.repairObject,
     answering(async (_context, request) => {

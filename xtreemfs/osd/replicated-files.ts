@@ -1,5 +1,3 @@
-import { PosixErrno } from '#proto/generated/xtreemfs/rpc.ts';
-import { errnoError } from '#xtreemfs/rpc/errors.ts';
 import type { OsdWriteResponse } from '#proto/generated/xtreemfs/global-types.ts';
 import type { FileAccess } from './access.ts';
 import type { ObjectBytes } from './store/log-reader.ts';
@@ -34,16 +32,3 @@ export function isReadWriteReplicated(access: FileAccess): boolean {
 export function isReadOnly(access: FileAccess): boolean {
   return access.xlocs.replicaUpdatePolicy === updatePolicy.readOnly;
 }
-
-const refuse = async (): Promise<never> => {
-  throw errnoError(PosixErrno.EIO, 'This OSD does not serve read/write replicated files: use another one');
-};
-
-/** Stands where read/write replication is not built in. */
-export const noReadWriteReplication: ReplicatedFiles = {
-  read: refuse,
-  write: refuse,
-  truncate: refuse,
-  fileBytes: refuse,
-  forget: () => undefined,
-};

@@ -11,7 +11,6 @@ import { RpcServer } from '#xtreemfs/rpc/server.ts';
 import { listen } from '#xtreemfs/rpc/transport.ts';
 import { CapabilityKeys } from '#xtreemfs/service/capability.ts';
 import { OsdCore } from '../osd-core.ts';
-import { noReadWriteReplication } from '../replicated-files.ts';
 import { NodeDisk } from '../store/node-disk.ts';
 import { FakeVolumes } from './osd-cluster.ts';
 
@@ -28,7 +27,7 @@ const core = await OsdCore.open({
   globalTimeMs: () => clock.now(),
   peers: { call: async (uuid) => Promise.reject(ioError(`${uuid} is not known here`)) },
   volumes: new FakeVolumes(),
-  readWriteFiles: () => noReadWriteReplication,
+  self: () => ({ host: osdUuid, port: 0 }),
   shutdown: () => undefined,
 });
 const server = new RpcServer({ clock, logger, unknownProcedureErrno: PosixErrno.EINVAL });

@@ -20,7 +20,6 @@ import { CapabilityKeys } from '#xtreemfs/service/capability.ts';
 import type { FileFate, VolumeService } from '../cluster.ts';
 import { OsdCore, type OsdCoreOptions } from '../osd-core.ts';
 import type { PeerOsds } from '../peer-osds.ts';
-import { noReadWriteReplication } from '../replicated-files.ts';
 import type { Disk } from '../store/disk.ts';
 
 /** Open modes with upstream's numbers. */
@@ -87,7 +86,7 @@ export class OsdCluster {
       adminPassword: 'admin',
       scrubIntervalMs: 0,
       flushIntervalMs: 0,
-      readWriteFiles: () => noReadWriteReplication,
+      self: () => ({ host: uuid, port: 0 }),
       shutdown: () => undefined,
       ...this.extra,
     });
@@ -160,7 +159,10 @@ export class OsdCluster {
   }
 
   private peers(): PeerOsds {
-    return { call: async (uuid, procedure, request, data) => this.call(uuid, procedure, request, { data }) };
+    return {
+      call: async (uuid, procedure, request, data, timeoutMs) =>
+        this.call(uuid, procedure, request, { data, timeoutMs }),
+    };
   }
 }
 

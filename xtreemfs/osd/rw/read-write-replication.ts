@@ -1,0 +1,443 @@
+import type { Logger } from '#common/logger.ts';
+import type { OsdWriteResponse } from '#proto/generated/xtreemfs/global-types.ts';
+import { osdProcedures, type AuthoritativeReplicaState, type ReplicaStatus } from '#proto/generated/xtreemfs/osd.ts';
+import { ErrorType } from '#proto/generated/xtreemfs/rpc.ts';
+import { invalidViewError, redirectError, RpcError } from '#xtreemfs/rpc/errors.ts';
+import { NoLeaseError, type Flease } from '#xtreemfs/replication/flease.ts';
+import type { FileAccess } from '../access.ts';
+import { setAttributes, truncateEpochOf, truncateLogOf } from '../file-attributes.ts';
+import { checkRange, checkVoucher, type FileOperations } from '../file-operations.ts';
+import type { OpenFiles } from '../open-files.ts';
+import type { PeerOsds } from '../peer-osds.ts';
+import { updatePolicy, type ReplicatedFiles } from '../replicated-files.ts';
+import type { FileLog } from '../store/file-log.ts';
+import { Gate } from '../store/gate.ts';
+import type { ObjectBytes } from '../store/log-reader.ts';
+import type { ObjectStore } from '../store/object-store.ts';
+import { flagWhole, recordType } from '../store/record.ts';
+import { authoritativeState, isMatching, planReset, statusOf } from './replica-state.ts';
+import { WriteOrder } from './write-order.ts';
+
+/** What {@link ReadWriteReplication} needs. */
+export interface ReadWriteReplicationOptions {
+  readonly osdUuid: string;
+  readonly store: ObjectStore;
+  readonly files: FileOperations;
+  readonly openFiles: OpenFiles;
+  readonly peers: PeerOsds;
+  readonly flease: Flease;
+  readonly logger: Logger;
+}
+
+/** What the primary of a file remembers. */
+interface PrimaryFile {
+  readonly order: WriteOrder;
+  /** Master epoch for which the authoritative state was collected; 0: it has to be. */
+  resetEpoch: number;
+  resetting: Promise<void> | undefined;
+  /** Epoch and number of the last version given out. */
+  versionEpoch: number;
+  counter: number;
+}
+
+/** Versions of one primary's time count up from its master epoch times this. Source: protocol reference, 15.2. */
+export const versionsPerEpoch = 2 ** 32;
+/** Changes that may wait for one file. */
+const pendingMax = 250;
+/** Changes on their way to one backup. */
+const outstandingMax = 512;
+/** Files that are remembered at a time; idle ones without a lease go first. */
+const primariesMax = 65_536;
+/** Objects fetched at a time during a reset. Source: protocol reference, 15.2. */
+const fetchesMax = 10;
+/** How long a backup may take to catch up with a new primary. */
+const resetTimeoutMs = 120_000;
+
+/** Name of a file's Flease cell. Source: protocol reference, 15.2. */
+export function cellOf(fileId: string): string {
+  return `/file/${fileId}`;
+}
+
+/**
+ * Files that are replicated and written in place (`WqRq`, `WaR1`), seen from the OSD that clients talk to. One replica is
+ * the primary, by a lease; it alone serves clients, all others redirect to it (protocol reference, 15.2).
+ *
+ * Where this is stricter than upstream, so that no reader ever sees a value that later is gone: a write goes to the
+ * backups first and is applied here only when enough of them have it; a new primary serves only after enough backups
+ * have what it found; and under WaR1 reads, too, are served by the primary alone.
+ */
+export class ReadWriteReplication implements ReplicatedFiles {
+  private readonly options: ReadWriteReplicationOptions;
+  private readonly primaries = new Map<string, PrimaryFile>();
+  private readonly fetchGate = new Gate(fetchesMax);
+  /** Changes on their way, by backup. */
+  private readonly outstanding = new Map<string, number>();
+
+  constructor(options: ReadWriteReplicationOptions) {
+    this.options = options;
+  }
+
+  async read(access: FileAccess, object: number, offset: number, length: number): Promise<ObjectBytes> {
+    const epoch = await this.becomePrimary(access);
+    const bytes = await this.options.files.read(access, object, offset, length);
+    this.checkPrimary(access, epoch);
+    return bytes;
+  }
+
+  async write(access: FileAccess, object: number, offset: number, data: Buffer): Promise<OsdWriteResponse> {
+    const { fileId, stripe } = access;
+    checkRange(access, object, offset, data.length);
+    const epoch = await this.becomePrimary(access);
+    const file = this.primaryFile(fileId);
+    return file.order.onObject(object, async () => {
+      const fileBytes = object * stripe.objectBytes + offset + data.length;
+      const whole = await this.options.store.use(fileId, (log) => {
+        checkVoucher(this.options.openFiles.touch(fileId), log, access, fileBytes);
+        return wholeObject(log, object, offset, data, stripe.objectBytes);
+      });
+      this.checkPrimary(access, epoch);
+      const objectVersion = nextVersion(file, epoch);
+      const request = { ...requestOf(access), newFileSize: 0, objectVersion, offset: 0, objectNumber: object };
+      const obj = { checksum: 0, invalidChecksumOnOsd: false, zeroPadding: 0 };
+      await this.replicate(access, file, (uuid) =>
+        this.options.peers.call(uuid, osdProcedures.rwrUpdate, { ...request, obj }, whole),
+      );
+      this.checkPrimary(access, epoch);
+      return this.applyHere(file, () => this.options.files.write(access, object, offset, data, objectVersion));
+    });
+  }
+
+  async truncate(access: FileAccess, newFileBytes: number): Promise<OsdWriteResponse> {
+    const { fileId, xcap } = access;
+    const epoch = await this.becomePrimary(access);
+    const file = this.primaryFile(fileId);
+    return file.order.onFile(async () => {
+      const stored = await this.options.store.use(fileId, async (log) => truncateEpochOf(log));
+      if (stored >= xcap.truncateEpoch) {
+        return { sizeInBytes: await this.options.files.fileBytes(access), truncateEpoch: stored };
+      }
+      this.checkPrimary(access, epoch);
+      const objectVersion = nextVersion(file, epoch);
+      const request = { ...requestOf(access), newFileSize: newFileBytes, objectVersion };
+      await this.replicate(access, file, (uuid) => this.options.peers.call(uuid, osdProcedures.rwrTruncate, request));
+      this.checkPrimary(access, epoch);
+      return this.applyHere(file, () => this.options.files.truncateLocally(access, newFileBytes, objectVersion));
+    });
+  }
+
+  async fileBytes(access: FileAccess): Promise<number> {
+    const epoch = await this.becomePrimary(access);
+    const size = await this.options.files.fileBytes(access);
+    this.checkPrimary(access, epoch);
+    return size;
+  }
+
+  forget(fileId: string): void {
+    this.primaries.delete(fileId);
+    this.options.flease.close(cellOf(fileId));
+  }
+
+  /** The next request collects the state of all replicas anew. */
+  forceReset(fileId: string): void {
+    const file = this.primaries.get(fileId);
+    if (file !== undefined) file.resetEpoch = 0;
+  }
+
+  /** Hands every lease of this OSD over, so that others take over at once. */
+  async release(): Promise<void> {
+    for (const fileId of [...this.primaries.keys()]) await this.options.flease.release(cellOf(fileId));
+    this.primaries.clear();
+  }
+
+  /** Makes what enough replicas acknowledged durable on enough of them. */
+  async sync(access: FileAccess, syncBackup: (uuid: string) => Promise<unknown>): Promise<void> {
+    const epoch = await this.becomePrimary(access);
+    const file = this.primaryFile(access.fileId);
+    const own = this.options.files.sync(access);
+    await Promise.all([own, this.replicate(access, file, syncBackup)]);
+    this.checkPrimary(access, epoch);
+  }
+
+  /**
+   * Brings this replica to a state that a primary has found: removes what is not in it and fetches what is missing.
+   * Updates that come in between stay, for they are newer.
+   */
+  async applyState(access: FileAccess, state: AuthoritativeReplicaState): Promise<void> {
+    const { fileId, stripe } = access;
+    await this.options.store.use(fileId, async (log) => {
+      const plan = await log.exclusive(async () => {
+        const found = planReset(statusOf(log, stripe.objectBytes), state);
+        for (const object of found.remove)
+          await log.appendNow({ ...plainWrite, type: recordType.remove, object }, empty);
+        return found;
+      });
+      await Promise.all(
+        plan.fetch.map(({ objectNumber, objectVersion, osdUuids }) =>
+          this.fetchGate.run(() => this.fetchObject(access, log, objectNumber, objectVersion, osdUuids)),
+        ),
+      );
+      if (!plan.isLogDifferent) return;
+      const truncateLog = state.truncateLog.records.map(({ version, lastObjectNumber }) => ({
+        version,
+        lastObject: lastObjectNumber,
+      }));
+      const truncateEpoch = Math.max(state.truncateEpoch, truncateEpochOf(log));
+      await setAttributes(log, { truncateEpoch, truncateLog });
+      await log.sync();
+    });
+  }
+
+  /** Whether this replica has what a state asks for. */
+  async isAtState(access: FileAccess, state: AuthoritativeReplicaState): Promise<boolean> {
+    return isMatching(planReset(await this.status(access), state));
+  }
+
+  /** What this replica holds, in order with the changes that were accepted before. */
+  status(access: FileAccess): Promise<ReplicaStatus> {
+    return this.options.store.use(access.fileId, (log) =>
+      log.exclusive(async () => statusOf(log, access.stripe.objectBytes)),
+    );
+  }
+
+  /**
+   * Waits until this OSD is the primary of a file and knows its state.
+   * @returns the master epoch of its lease.
+   * @throws {RpcError} REDIRECT to another primary, INVALID_VIEW, or INTERNAL_SERVER_ERROR when there is no lease to
+   * get: the client then asks another replica.
+   */
+  private async becomePrimary(access: FileAccess): Promise<number> {
+    const { flease, osdUuid } = this.options;
+    const cell = cellOf(access.fileId);
+    let lease = flease.lease(cell);
+    if (lease.role === 'none') {
+      const others = remotesOf(access, osdUuid);
+      flease.open(cell, others, access.xlocs.version);
+      try {
+        lease = await flease.acquire(cell);
+      } catch (error) {
+        if (!(error instanceof NoLeaseError)) throw error;
+        if (error.view !== undefined) throw invalidViewError(error.message);
+        throw unavailable(error.message, error);
+      }
+    }
+    if (lease.role === 'backup') throw redirectError(lease.holder);
+    if (lease.role === 'none') throw unavailable(`No replica of ${access.fileId} holds a lease now`);
+    const file = this.primaryFile(access.fileId);
+    if (file.order.pending > pendingMax) throw unavailable(`Too many changes of ${access.fileId} are waiting`);
+    const { masterEpoch } = lease;
+    if (file.resetEpoch !== masterEpoch) {
+      file.resetting ??= file.order
+        .onFile(() => this.reset(access, file, masterEpoch))
+        .finally(() => (file.resetting = undefined));
+      await file.resetting;
+      this.checkPrimary(access, masterEpoch);
+    }
+    return masterEpoch;
+  }
+
+  /** Collects what a quorum holds, takes it over, and waits until enough backups have it too. */
+  private async reset(access: FileAccess, file: PrimaryFile, epoch: number): Promise<void> {
+    const { osdUuid, peers, logger } = this.options;
+    const remotes = remotesOf(access, osdUuid);
+    const request = { ...requestOf(access), maxLocalObjVersion: 0 };
+    const statuses = new Map<string, ReplicaStatus>();
+    await this.quorum(access, remotes, async (uuid) => {
+      const { response } = await peers.call(uuid, osdProcedures.rwrStatus, request);
+      statuses.set(uuid, response);
+    });
+    statuses.set(osdUuid, await this.status(access));
+    const found = new Map(statuses);
+    const state = authoritativeState(found);
+    await this.applyState(access, state);
+    const behind = remotes.filter((uuid) => {
+      const status = found.get(uuid);
+      return status === undefined || !isMatching(planReset(status, state));
+    });
+    const update = async (uuid: string): Promise<void> => {
+      if (!behind.includes(uuid)) return;
+      await peers.call(uuid, osdProcedures.rwrAuthState, { ...requestOf(access), state }, undefined, resetTimeoutMs);
+    };
+    await this.quorum(access, remotes, update);
+    this.checkPrimary(access, epoch);
+    file.resetEpoch = epoch;
+    logger.info('Became primary', { fileId: access.fileId, masterEpoch: epoch, backupsBehind: behind.length });
+  }
+
+  /** Sends a change to all backups and waits for enough; when they don't come, this primary must find its state anew. */
+  private async replicate(
+    access: FileAccess,
+    file: PrimaryFile,
+    send: (uuid: string) => Promise<unknown>,
+  ): Promise<void> {
+    try {
+      await this.quorum(access, remotesOf(access, this.options.osdUuid), (uuid) => this.sendTo(uuid, send));
+    } catch (error) {
+      file.resetEpoch = 0;
+      throw error;
+    }
+  }
+
+  /** A backup that lags behind gets no more than it can hold; it catches up at the next reset. */
+  private async sendTo(uuid: string, send: (uuid: string) => Promise<unknown>): Promise<void> {
+    const outstanding = this.outstanding.get(uuid) ?? 0;
+    if (outstanding >= outstandingMax) throw unavailable(`OSD ${uuid} lags behind`);
+    this.outstanding.set(uuid, outstanding + 1);
+    try {
+      await send(uuid);
+    } finally {
+      const left = (this.outstanding.get(uuid) ?? 1) - 1;
+      if (left === 0) this.outstanding.delete(uuid);
+      else this.outstanding.set(uuid, left);
+    }
+  }
+
+  /** @throws {RpcError} INTERNAL_SERVER_ERROR when too many fail. Resolves at the last success that is needed. */
+  private quorum(
+    access: FileAccess,
+    remotes: readonly string[],
+    task: (uuid: string) => Promise<unknown>,
+  ): Promise<void> {
+    const needed = neededOf(access, remotes.length);
+    if (needed === 0) return Promise.resolve();
+    return new Promise((resolve, reject) => {
+      let succeeded = 0;
+      let failed = 0;
+      for (const uuid of remotes) {
+        task(uuid).then(
+          () => {
+            if (++succeeded === needed) resolve();
+          },
+          (error: unknown) => {
+            if (++failed === remotes.length - needed + 1) {
+              reject(unavailable(`Fewer than ${needed} other replicas of ${access.fileId} answer`, error));
+            }
+          },
+        );
+      }
+    });
+  }
+
+  /** A change that others have must not fail here in silence: if it does, the state is found anew. */
+  private async applyHere<T>(file: PrimaryFile, apply: () => Promise<T>): Promise<T> {
+    try {
+      return await apply();
+    } catch (error) {
+      file.resetEpoch = 0;
+      throw error;
+    }
+  }
+
+  private async fetchObject(
+    access: FileAccess,
+    log: FileLog,
+    object: number,
+    version: number,
+    sources: readonly string[],
+  ): Promise<void> {
+    const { peers, osdUuid } = this.options;
+    const request = { ...requestOf(access), objectNumber: object, objectVersion: version };
+    let problem: unknown;
+    for (const uuid of sources) {
+      if (uuid === osdUuid) continue;
+      try {
+        const { response, data } = await peers.call(uuid, osdProcedures.rwrFetch, request);
+        const objectLength = data.length + response.zeroPadding;
+        await putVersion(log, object, version, data, objectLength);
+        return;
+      } catch (error) {
+        problem = error;
+      }
+    }
+    throw unavailable(`No replica gave object ${object} of ${access.fileId}`, problem);
+  }
+
+  private checkPrimary(access: FileAccess, epoch: number): void {
+    const lease = this.options.flease.lease(cellOf(access.fileId));
+    if (lease.role === 'primary' && lease.masterEpoch === epoch) return;
+    if (lease.role === 'backup') throw redirectError(lease.holder);
+    throw unavailable(`This OSD is not the primary of ${access.fileId} any more`);
+  }
+
+  private sweep(): void {
+    for (const [fileId, { order }] of this.primaries) {
+      const isIdle = order.pending === 0 && this.options.flease.lease(cellOf(fileId)).role !== 'primary';
+      if (isIdle) this.primaries.delete(fileId);
+    }
+  }
+
+  private primaryFile(fileId: string): PrimaryFile {
+    let file = this.primaries.get(fileId);
+    if (file === undefined) {
+      if (this.primaries.size >= primariesMax) this.sweep();
+      file = { order: new WriteOrder(), resetEpoch: 0, resetting: undefined, versionEpoch: 0, counter: 0 };
+      this.primaries.set(fileId, file);
+    }
+    return file;
+  }
+}
+
+const empty = Buffer.alloc(0);
+const plainWrite = { type: recordType.write, flags: 0, object: 0, version: 0, offset: 0, objectLength: 0 };
+
+/**
+ * Stores a whole object unless what is here is newer: another version of it, or a truncate that cut it off.
+ * @returns whether it was stored.
+ */
+export function putVersion(
+  log: FileLog,
+  object: number,
+  version: number,
+  data: Buffer,
+  objectLength = data.length,
+): Promise<boolean> {
+  return log.exclusive(async () => {
+    const local = log.state.objects.get(object)?.version ?? -1;
+    const isCut = truncateLogOf(log).some((entry) => entry.version > version && entry.lastObject < object);
+    if (local > version || isCut) return false;
+    await log.appendNow({ ...plainWrite, flags: flagWhole, object, version, objectLength }, data);
+    return true;
+  });
+}
+
+async function wholeObject(
+  log: FileLog,
+  object: number,
+  offset: number,
+  data: Buffer,
+  objectBytes: number,
+): Promise<Buffer> {
+  if (offset === 0 && data.length === objectBytes) return data;
+  const before = await log.read(object, 0, objectBytes);
+  const length = Math.max(offset + data.length, before === undefined ? 0 : before.data.length + before.zeros);
+  const whole = Buffer.alloc(length);
+  before?.data.copy(whole);
+  data.copy(whole, offset);
+  return whole;
+}
+
+function nextVersion(file: PrimaryFile, epoch: number): number {
+  if (file.versionEpoch !== epoch) {
+    file.versionEpoch = epoch;
+    file.counter = 0;
+  }
+  return epoch * versionsPerEpoch + ++file.counter;
+}
+
+function requestOf(access: FileAccess): { fileCredentials: Pick<FileAccess, 'xcap' | 'xlocs'>; fileId: string } {
+  const { xcap, xlocs, fileId } = access;
+  return { fileCredentials: { xcap, xlocs }, fileId };
+}
+
+/** The other replicas; read/write replicated files are not striped. */
+function remotesOf(access: FileAccess, osdUuid: string): string[] {
+  return access.xlocs.replicas.map((replica) => replica.osdUuids[0] ?? '').filter((uuid) => uuid !== osdUuid);
+}
+
+/** How many others have to take part. Source: protocol reference, 15.2. */
+function neededOf(access: FileAccess, remotes: number): number {
+  return access.xlocs.replicaUpdatePolicy === updatePolicy.quorum ? Math.ceil(remotes / 2) : remotes;
+}
+
+function unavailable(message: string, cause?: unknown): RpcError {
+  return new RpcError(message, { errorType: ErrorType.INTERNAL_SERVER_ERROR, cause });
+}

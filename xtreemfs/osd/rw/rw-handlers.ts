@@ -1,0 +1,193 @@
+import { osdProcedures } from '#proto/generated/xtreemfs/osd.ts';
+import { LeaseState, SystemVFcntl } from '#proto/generated/xtreemfs/global-types.ts';
+import { PosixErrno } from '#proto/generated/xtreemfs/rpc.ts';
+import { errnoError } from '#xtreemfs/rpc/errors.ts';
+import type { RpcServer } from '#xtreemfs/rpc/server.ts';
+import type { Flease, LeaseView } from '#xtreemfs/replication/flease.ts';
+import type { AccessControl, FileAccess } from '../access.ts';
+import { answering } from '../answers.ts';
+import { masterEpochOf } from '../file-attributes.ts';
+import { objectReply } from '../file-handlers.ts';
+import type { FileOperations } from '../file-operations.ts';
+import type { ReadOnlyReplication } from '../read-only-replication.ts';
+import { isReadWriteReplicated } from '../replicated-files.ts';
+import { invalidateView } from '../replica-handlers.ts';
+import type { FileLog } from '../store/file-log.ts';
+import type { ObjectStore } from '../store/object-store.ts';
+import { cellOf, putVersion, versionsPerEpoch, type ReadWriteReplication } from './read-write-replication.ts';
+
+/** What the procedures between replicas need. */
+export interface RwHandlersOptions {
+  readonly osdUuid: string;
+  readonly access: AccessControl;
+  readonly store: ObjectStore;
+  readonly files: FileOperations;
+  readonly flease: Flease;
+  readonly replication: ReadWriteReplication;
+  readonly readOnlyFiles: ReadOnlyReplication;
+}
+
+const done = { response: {} };
+const leaseStates: Readonly<Record<LeaseView['role'], LeaseState>> = {
+  primary: LeaseState.PRIMARY,
+  backup: LeaseState.BACKUP,
+  none: LeaseState.IDLE,
+};
+
+/** Registers what the replicas of a file call at each other, and what the MRC calls when it changes their set. */
+export function registerRwHandlers(server: RpcServer, options: RwHandlersOptions): void {
+  registerChanges(server, options);
+  registerStates(server, options);
+  registerViews(server, options);
+}
+
+function registerChanges(server: RpcServer, options: RwHandlersOptions): void {
+  const { access, store, files } = options;
+  server.handle(
+    osdProcedures.rwrUpdate,
+    answering(async (_context, request, data) => {
+      const file = await access.admit(request.fileCredentials, request.fileId, 'write');
+      const { objectNumber, objectVersion } = request;
+      checkIsBackup(options, file);
+      checkObject(file, objectNumber, data.length);
+      await store.use(file.fileId, async (log) => {
+        checkEpoch(log, file, objectVersion);
+        const isStored = await putVersion(log, objectNumber, objectVersion, data);
+        if (!isStored) throw outdated(file, objectVersion);
+        if ((file.xcap.accessMode & SystemVFcntl.O_SYNC) !== 0) await log.sync();
+      });
+      store.tidyObject(file.fileId, objectNumber);
+      return done;
+    }),
+  );
+  server.handle(
+    osdProcedures.rwrTruncate,
+    answering(async (_context, request) => {
+      const file = await access.admit(request.fileCredentials, request.fileId, 'truncate');
+      checkIsBackup(options, file);
+      const { newFileSize, objectVersion } = request;
+      await store.use(file.fileId, async (log) => {
+        checkEpoch(log, file, objectVersion);
+        // A write that came after this truncate has overtaken it: only a reset can put that right.
+        for (const entry of log.state.objects.values())
+          if (entry.version > objectVersion) throw outdated(file, objectVersion);
+      });
+      await files.truncateLocally(file, newFileSize, objectVersion);
+      return done;
+    }),
+  );
+  server.handle(
+    osdProcedures.rwrFetch,
+    answering(async (_context, request) => {
+      const file = access.authorize(request.fileCredentials, request.fileId, 'other');
+      const { objectNumber, objectVersion } = request;
+      return store.use(file.fileId, async (log) => {
+        const entry = log.state.objects.get(objectNumber);
+        if (entry === undefined || entry.version < objectVersion) {
+          throw errnoError(PosixErrno.EIO, `Version ${objectVersion} of object ${objectNumber} is not here`);
+        }
+        const bytes = await log.read(objectNumber, 0, file.stripe.objectBytes);
+        return objectReply(bytes ?? { data: Buffer.alloc(0), zeros: 0 });
+      });
+    }),
+  );
+}
+
+function registerStates(server: RpcServer, options: RwHandlersOptions): void {
+  const { access, replication, osdUuid } = options;
+  server.handle(
+    osdProcedures.rwrStatus,
+    answering(async (_context, request) => {
+      const file = await access.admit(request.fileCredentials, request.fileId, 'other');
+      return { response: await replication.status(file) };
+    }),
+  );
+  server.handle(
+    osdProcedures.rwrAuthState,
+    answering(async (_context, request) => {
+      const file = await access.admit(request.fileCredentials, request.fileId, 'other');
+      checkIsBackup(options, file);
+      await replication.applyState(file, request.state);
+      return done;
+    }),
+  );
+  server.handle(
+    osdProcedures.rwrNotify,
+    answering((_context, request) => {
+      const { fileId } = request.xcap;
+      const isMember = request.xlocs.replicas.some(({ osdUuids }) => osdUuids.includes(osdUuid));
+      if (isMember) access.authorize(request, fileId, 'other');
+      // Upstream deletes the objects of a file whose set this OSD has left. The set is not signed, so anybody with a
+      // capability could have them deleted: that is left to clean-up, which asks the MRC.
+      if (isMember) replication.forceReset(fileId);
+      return done;
+    }),
+  );
+}
+
+function registerViews(server: RpcServer, options: RwHandlersOptions): void {
+  const { access, store, flease, replication } = options;
+  /** States that new members of a set are fetching, by file. */
+  const installing = new Map<string, Promise<void>>();
+  server.handle(
+    osdProcedures.xlocSetInvalidate,
+    answering(async (_context, request) => {
+      const file = access.authorize(request.fileCredentials, request.fileId, 'other');
+      const cell = cellOf(file.fileId);
+      const { role } = flease.lease(cell);
+      await invalidateView(store, file);
+      options.readOnlyFiles.forget(file.fileId);
+      const isReplicated = isReadWriteReplicated(file);
+      if (isReplicated) flease.invalidate(cell);
+      if (isReplicated) replication.forget(file.fileId);
+      const leaseState: LeaseState = isReplicated ? leaseStates[role] : LeaseState.NONE;
+      const replicaStatus = isReplicated ? await replication.status(file) : undefined;
+      return { response: { leaseState, replicaStatus } };
+    }),
+  );
+  server.handle(
+    osdProcedures.rwrAuthStateInvalidated,
+    answering((_context, request) => {
+      const file = access.authorize(request.fileCredentials, request.fileId, 'other');
+      if (!installing.has(file.fileId)) {
+        const task = replication.applyState(file, request.state);
+        const ended = (): void => void installing.delete(file.fileId);
+        installing.set(file.fileId, task.then(ended, ended));
+      }
+      return { response: { running: true, complete: false } };
+    }),
+  );
+  server.handle(
+    osdProcedures.rwrResetStatus,
+    answering(async (_context, request) => {
+      const file = access.authorize(request.fileCredentials, request.fileId, 'other');
+      const running = installing.has(file.fileId);
+      const complete = !running && (await replication.isAtState(file, request.state));
+      return { response: { running, complete } };
+    }),
+  );
+}
+
+/** A primary takes no changes from another OSD: one of the two is wrong. */
+function checkIsBackup(options: RwHandlersOptions, file: FileAccess): void {
+  if (options.flease.lease(cellOf(file.fileId)).role !== 'primary') return;
+  throw errnoError(PosixErrno.EIO, `This OSD is the primary of ${file.fileId}: it takes changes from clients only`);
+}
+
+/** Refuses what a primary sends whose time is over. */
+function checkEpoch(log: FileLog, file: FileAccess, version: number): void {
+  if (Math.floor(version / versionsPerEpoch) < masterEpochOf(log)) throw outdated(file, version);
+}
+
+function outdated(file: FileAccess, version: number): Error {
+  return errnoError(PosixErrno.EIO, `Version ${version} of ${file.fileId} is outdated here`);
+}
+
+function checkObject(file: FileAccess, object: number, length: number): void {
+  if (!(object >= 0 && Number.isInteger(object)) || length > file.stripe.objectBytes) {
+    throw errnoError(
+      PosixErrno.EINVAL,
+      `object_number ${object} with ${length} bytes does not fit the striping policy`,
+    );
+  }
+}
