@@ -318,7 +318,13 @@ export class HttpTransport implements Transport {
 function createDispatcher({ tls, proxy }: Credentials): Dispatcher {
   const material = Object.fromEntries(Object.entries(tls).filter(([, value]) => value !== undefined));
   const connect = { ...material, timeout: 10_000, keepAlive: true, keepAliveInitialDelay: 30_000 };
-  const options = { pipelining: 1, keepAliveTimeout: keepAliveMs, keepAliveMaxTimeout: keepAliveMs, connect };
+  const options = {
+    allowH2: false,
+    pipelining: 1,
+    keepAliveTimeout: keepAliveMs,
+    keepAliveMaxTimeout: keepAliveMs,
+    connect,
+  };
   return proxy === undefined
     ? new Agent(options)
     : new ProxyAgent({ ...options, uri: proxy, requestTls: { ...material, timeout: 10_000 } });
