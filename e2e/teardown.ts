@@ -1,4 +1,7 @@
-/** Takes the shared sites down after the last suite; `XTREEMOS_E2E_KEEP=1` leaves them for a look. */
+/**
+ * Takes the shared sites down after the last suite; `XTREEMOS_E2E_KEEP=1` leaves them for a look,
+ * and so does the setup when it found them running.
+ */
 import { chooseProvider } from './sites/provider.ts';
 import { providerName, sharedName } from './sites/harness.ts';
 

@@ -58,7 +58,7 @@ export async function waitDeployment(
   client: KubeClient,
   namespace: string,
   name: string,
-  limitMs = 120_000,
+  limitMs = 300_000,
 ): Promise<void> {
   await waitFor(
     `Deployment ${namespace}/${name} is available`,
@@ -231,7 +231,7 @@ async function helmTemplate(tools: Tools, sets: readonly string[]): Promise<stri
 }
 
 /** Waits until cert-manager issues: a self-signed ClusterIssuer (which stays) and a Certificate (which doesn't). */
-export async function waitCertManager(client: KubeClient, limitMs = 120_000): Promise<void> {
+export async function waitCertManager(client: KubeClient, limitMs = 300_000): Promise<void> {
   const issuer: KubeObject = {
     apiVersion: 'cert-manager.io/v1',
     kind: 'ClusterIssuer',

@@ -139,11 +139,15 @@ export class ControlPlane {
       '--unsafe-no-fsync=true',
       '--log-level=warn',
     ]);
-    await waitFor('etcd answers', async () => {
-      this.processes.assertRunning('etcd');
-      await this.etcdctl('endpoint', 'health', '--command-timeout=2s');
-      return true;
-    });
+    await waitFor(
+      'etcd answers',
+      async () => {
+        this.processes.assertRunning('etcd');
+        await this.etcdctl('endpoint', 'health', '--command-timeout=2s');
+        return true;
+      },
+      { limitMs: 120_000 },
+    );
   }
 
   /** Starts the API server and waits until `/readyz` answers. */
@@ -157,7 +161,7 @@ export class ControlPlane {
           this.processes.assertRunning('kube-apiserver');
           return (await client.text('GET', '/readyz', { timeoutMs: 3000 })) === 'ok';
         },
-        { limitMs: 120_000 },
+        { limitMs: 240_000 },
       );
     } finally {
       client.close();

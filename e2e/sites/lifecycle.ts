@@ -217,8 +217,7 @@ export interface InstanceStatus {
   /** Empty when `up` hasn't finished. */
   readonly readyAt: string;
   readonly kubeconfig: string;
-  /** Sum over all processes, pods too; pages they share are counted in each. */
-  readonly residentBytes: number;
+  readonly memory: MemoryUse;
   readonly cuts: readonly (readonly [string, string])[];
   readonly sites: readonly SiteStatus[];
 }
@@ -230,7 +229,7 @@ export function statusOf(instance: Instance): InstanceStatus {
     createdAt: instance.record.createdAt,
     readyAt: instance.record.readyAt ?? '',
     kubeconfig: instance.kubeconfigPath,
-    residentBytes: residentBytes(instance.group),
+    memory: memoryOf(instance.group),
     cuts: instance.record.cuts,
     sites: instance.sites.map((site) => ({
       name: site.plan.name,
@@ -260,16 +259,29 @@ function processesOf(table: ProcessTable): ProcessStatus[] {
     });
 }
 
-/** Resident memory of every process in a group. */
-export function residentBytes(group: ControlGroup): number {
-  return group.pids().reduce((sum, pid) => {
+/** Memory of a group's processes. */
+export interface MemoryUse {
+  /** Sum of resident sizes; a page that several processes share counts in each. */
+  readonly residentBytes: number;
+  /** Sum of proportional sizes; a shared page counts once. What would be free again without them. */
+  readonly proportionalBytes: number;
+}
+
+/** Measures the memory of every process in a group. */
+export function memoryOf(group: ControlGroup): MemoryUse {
+  const sum = { residentBytes: 0, proportionalBytes: 0 };
+  for (const pid of group.pids()) {
     try {
-      const [, kib] = /^VmRSS:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8')) ?? [];
-      return sum + Number(kib ?? 0) * 1024;
+      const rollup = readFileSync(`/proc/${pid}/smaps_rollup`, 'utf8');
+      const field = (name: string): number =>
+        Number(new RegExp(`^${name}:\\s+(\\d+) kB`, 'm').exec(rollup)?.[1] ?? 0) * 1024;
+      sum.residentBytes += field('Rss');
+      sum.proportionalBytes += field('Pss');
     } catch {
-      return sum; // ended meanwhile
+      // Ended meanwhile.
     }
-  }, 0);
+  }
+  return sum;
 }
 
 /** What `down` must not leave behind, for tests: paths and names that still exist. */

@@ -74,7 +74,7 @@ export class Machine {
           readlinkSync(`/proc/${this.anchorPid()}/ns/net`) !== hostNetwork()
         );
       },
-      { limitMs: 20_000, pauseMs: 5 },
+      { limitMs: 60_000, pauseMs: 5 },
     );
     return true;
   }

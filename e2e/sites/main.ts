@@ -5,7 +5,7 @@ import { describeError, TerminalError } from '#common/errors.ts';
 
 import { faultHelp, runFault } from './faults.ts';
 import { instanceNames } from './instance.ts';
-import { type InstanceStatus, openInstance, residentBytes, statusOf } from './lifecycle.ts';
+import { type InstanceStatus, openInstance, memoryOf, statusOf } from './lifecycle.ts';
 import { chooseProvider } from './provider.ts';
 
 const help = `Real Kubernetes sites on this machine.
@@ -81,8 +81,17 @@ async function up(
   const readySeconds = Math.round((performance.now() - started) / 100) / 10;
   if (output === 'json') console.log(JSON.stringify(found, null, 2));
   else console.log(`${name} is ready. Next: export KUBECONFIG=${kubeconfig}; kubectl get nodes`);
-  const rssMb = group === undefined ? undefined : Math.round(residentBytes(group) / 1e6);
-  console.log(`figure: ${JSON.stringify({ sites, nodes, warm: isWarm, ready_s: readySeconds, rss_mb: rssMb })}`);
+  const memory = group === undefined ? undefined : memoryOf(group);
+  const megabytes = (bytes?: number): number | undefined => (bytes === undefined ? undefined : Math.round(bytes / 1e6));
+  const figure = {
+    sites,
+    nodes,
+    warm: isWarm,
+    ready_s: readySeconds,
+    rss_mb: megabytes(memory?.residentBytes),
+    pss_mb: megabytes(memory?.proportionalBytes),
+  };
+  console.log(`figure: ${JSON.stringify(figure)}`);
 }
 
 async function status(names: readonly string[], output: string): Promise<void> {
@@ -96,7 +105,7 @@ async function status(names: readonly string[], output: string): Promise<void> {
 function renderStatus(instance: InstanceStatus): string {
   const lines = [
     `${instance.name}: ${instance.readyAt === '' ? 'not ready' : `ready since ${instance.readyAt}`}, ` +
-      `${Math.round(instance.residentBytes / 1e6)} MB resident`,
+      `${Math.round(instance.memory.residentBytes / 1e6)} MB resident`,
     `  kubeconfig ${instance.kubeconfig}`,
     ...instance.cuts.map(([a, b]) => `  cut between ${a} and ${b}`),
   ];

@@ -104,7 +104,7 @@ export class SiteNode {
         await this.ctr(['version'], { timeoutMs: 5000 });
         return true;
       },
-      { limitMs: 30_000 },
+      { limitMs: 90_000 },
     );
   }
 
@@ -134,7 +134,7 @@ export class SiteNode {
   }
 
   /** Waits until the kubelet that runs now has told the API server that the node is Ready. */
-  async waitReady(client: KubeClient, limitMs = 90_000): Promise<void> {
+  async waitReady(client: KubeClient, limitMs = 180_000): Promise<void> {
     const startedAt = Date.parse(this.machine.processes.find('kubelet')?.startedAt ?? '');
     await waitFor(
       `node ${this.plan.name} is Ready`,

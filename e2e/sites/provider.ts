@@ -34,7 +34,7 @@ export interface ProvidedSite {
 export interface SitesProvider {
   /** Brings clusters up, or what of them has ended, and waits until they are ready. */
   up(options: UpOptions): Promise<ProvidedSites & { readonly isWarm: boolean }>;
-  /** Finds clusters that were brought up before. @throws when there are none of that name. */
+  /** Finds clusters that were brought up and got ready before. @throws when there are none of that name. */
   open(name: string): Promise<ProvidedSites>;
   /** @returns whether there was anything. */
   down(name: string, report: (line: string) => void): Promise<boolean>;
@@ -46,7 +46,11 @@ export const localProvider: SitesProvider = {
     const { instance, isWarm } = await up(options);
     return { ...provide(instance), isWarm };
   },
-  open: async (name) => provide(await openInstance(name)),
+  open: async (name) => {
+    const instance = await openInstance(name);
+    if (instance.record.readyAt === undefined) throw new TerminalError(`${name} isn't ready: make sites NAME=${name}`);
+    return provide(instance);
+  },
   down,
 };
 

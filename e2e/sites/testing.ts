@@ -70,9 +70,9 @@ export async function podAddress(site: TestSite, namespace: string, name: string
   return pod.status.podIP ?? '';
 }
 
-/** Whether a pod gets an HTTP answer from an address and port within a second. */
+/** Whether a pod gets an HTTP answer from an address and port within two seconds. */
 export async function canReach(site: TestSite, namespace: string, pod: string, url: string): Promise<boolean> {
   // Not wget -T: Debian 12's static busybox crashes on it.
-  const { status } = await site.exec(namespace, pod, `timeout 1 wget -q -O /dev/null http://${url}/`);
+  const { status } = await site.exec(namespace, pod, `timeout 2 wget -q -O /dev/null http://${url}/`);
   return status === 0;
 }

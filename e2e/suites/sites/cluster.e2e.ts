@@ -30,8 +30,12 @@ describe('a site', () => {
       await podAddress(site, namespace, 'server-1'),
       await podAddress(site, namespace, 'server-2'),
     ];
-    expect(await canReach(site, namespace, 'server-1', `${second}:8080`)).toBe(true);
-    expect(await canReach(site, namespace, 'server-2', `${first}:8080`)).toBe(true);
+    await waitFor('1 reaches 2', async () => canReach(site, namespace, 'server-1', `${second}:8080`), {
+      limitMs: 20_000,
+    });
+    await waitFor('2 reaches 1', async () => canReach(site, namespace, 'server-2', `${first}:8080`), {
+      limitMs: 20_000,
+    });
   });
 
   test('resolves a service by name and balances it over its pods', async () => {

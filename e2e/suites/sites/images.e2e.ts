@@ -27,7 +27,7 @@ afterAll(async () => removeNamespace());
 async function runPod(name: string, image: string, container: object): Promise<string> {
   const pod = aPod({ name, namespace, image }) as { spec: { containers: object[]; securityContext: object } };
   const [main] = pod.spec.containers;
-  const { command: _command, ...rest } = main as { command: unknown };
+  const rest = { ...main, command: undefined };
   const securityContext = { runAsNonRoot: true, seccompProfile: { type: 'RuntimeDefault' } };
   const spec = { ...pod.spec, securityContext, restartPolicy: 'Never', containers: [{ ...rest, ...container }] };
   await site.apply([{ ...pod, spec }]);
