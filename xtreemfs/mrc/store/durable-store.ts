@@ -11,7 +11,7 @@ import { mergeScan } from './layers.ts';
 import { lockFolder } from './lock.ts';
 import type { LogDisk } from './log.ts';
 import { folderDisk, RecordWriter, syncFolder, WriteAheadLog } from './log.ts';
-import { Memtable } from './memtable.ts';
+import { compareKeys, Memtable } from './memtable.ts';
 
 /** Key under which LMDB holds the number of the last log record whose changes it has. */
 const appliedKey = Buffer.from('!applied');
@@ -21,6 +21,7 @@ const batchBytesMax = 4 * 2 ** 20;
 const writeSetBytesMax = 8 * 2 ** 20;
 /** Keys put into LMDB between two turns of the event loop: about half a millisecond of work. */
 const keysPerTurn = 128;
+const lmdbCommitDelayMs = 100;
 
 /** How a `DurableStore` is set up. */
 export interface DurableStoreOptions {
@@ -117,6 +118,8 @@ export class DurableStore implements KvStore {
         mapSize: options.mapSizeBytes ?? 256 * 2 ** 30,
         // The log gives durability and latency; here each transaction is to be whole on disk before the next.
         overlappingSync: false,
+        // Puts of many turns join one transaction: each page is written once, not once a turn.
+        commitDelay: lmdbCommitDelayMs,
         noMemInit: true,
       });
       await syncFolder(options.path);
@@ -235,7 +238,7 @@ export class DurableStore implements KvStore {
   }
 
   private get memtableBytes(): number {
-    return this.options.memtableBytes ?? 48 * 2 ** 20;
+    return this.options.memtableBytes ?? 24 * 2 ** 20;
   }
 
   private startTimer(): Timer {
@@ -318,7 +321,9 @@ export class DurableStore implements KvStore {
     await this.durable(number);
     const puts = new Set<Promise<boolean>>();
     let count = 0;
-    for (const [key, { value }] of table.values) {
+    // In key order a page that many changes fall on is written once (measured: a third of the bytes on the disk).
+    const sorted = [...table.values].sort(([a], [b]) => compareKeys(a, b));
+    for (const [key, { value }] of sorted) {
       const bytes = Buffer.from(key, 'latin1');
       puts.add(value === undefined ? this.db.remove(bytes) : this.db.put(bytes, asBuffer(value)));
       if (++count % keysPerTurn === 0) await new Promise((resolve) => setImmediate(resolve));
