@@ -103,14 +103,15 @@ function argument(option: keyof typeof operatorOptions, expression: string, form
   return text(`printf "--${flagOf(option)}=${format}" (${expression})`);
 }
 
-function addWorkload(add: Add): void {
+/** The one container of the pods: no shell, no writable file, no right of the kernel. */
+function operatorContainer(): object {
   const httpProbe = (path: string, failureThreshold: number): object => ({
     httpGet: { path, port: 'health' },
     periodSeconds: 5,
     timeoutSeconds: 5,
     failureThreshold,
   });
-  const container = {
+  return {
     name: 'operator',
     image: text('include "xtreemos.image" .'),
     imagePullPolicy: text('.Values.image.pullPolicy'),
@@ -143,6 +144,9 @@ function addWorkload(add: Add): void {
     },
     volumeMounts: [{ name: 'token', mountPath: tokenPath, readOnly: true }],
   };
+}
+
+function addWorkload(add: Add): void {
   const labels = { matchLabels: selector };
   add('operator-deployment', 'apps/v1', 'Deployment', {
     metadata: { namespace },
@@ -176,7 +180,7 @@ function addWorkload(add: Add): void {
               ],
             },
           },
-          containers: [container],
+          containers: [operatorContainer()],
           volumes: [{ name: 'token', projected: { sources: tokenSources } }],
         },
       },
