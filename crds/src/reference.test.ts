@@ -35,7 +35,10 @@ describe.each(kinds.map((kind) => [kind.kind, kind] as const))('the reference of
     const tables = page.split('\n\n').filter((block) => block.startsWith('|'));
     expect(tables.length).toBeGreaterThan(4);
     for (const table of tables) {
-      const widths = table.trim().split('\n').map((row) => row.replaceAll('\\|', '').split('|').length);
+      const widths = table
+        .trim()
+        .split('\n')
+        .map((row) => row.replaceAll('\\|', '').split('|').length);
       expect([...new Set(widths)]).toHaveLength(1);
     }
   });
