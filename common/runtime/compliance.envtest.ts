@@ -7,6 +7,7 @@ import { mkdtempSync, readFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { type AloneControlPlane, startControlPlane } from '#sites/control-plane.ts';
 import { systemClock } from '#common/clock.ts';
@@ -140,7 +141,7 @@ describe('two candidates', () => {
   });
 
   function candidate(identity: string) {
-    const program = path.join(import.meta.dirname, 'testing/candidate.ts');
+    const program = fileURLToPath(new URL('./testing/candidate.ts', import.meta.url));
     const args = [program, plane.kubeconfigPath, identity];
     const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] });
     children.push(child);
