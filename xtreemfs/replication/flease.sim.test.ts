@@ -8,7 +8,7 @@ import { VirtualClock, type Clock } from '#common/clock.ts';
 import { silentLogger } from '#common/logger.ts';
 import { SeededRandom } from '#common/random.ts';
 import { Flease, NoLeaseError } from './flease.ts';
-import { decodeFlease, encodeFlease, type FleaseMessage } from './flease-message.ts';
+import { decodeFlease, encodeFlease } from './flease-message.ts';
 import { upstreamTimers, type FleaseTimers } from './flease-proposer.ts';
 
 const seeds = Number(process.env.XTREEMOS_SIM_SEEDS ?? 4);
@@ -128,7 +128,7 @@ class World {
       this.clock.after(this.random.int(this.delayMaxMs), () => {
         const target = this.nodes.find(({ uuid }) => uuid === to);
         if (target === undefined || target.isCutOff || from.isCutOff) return;
-        target.flease?.receive(from.uuid, decodeFlease(bytes) as FleaseMessage);
+        target.flease?.receive(from.uuid, decodeFlease(bytes)!);
       });
     }
   }

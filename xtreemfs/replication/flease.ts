@@ -260,11 +260,7 @@ class Cell {
   /** The acceptor's part, for other nodes and for our own proposer (`from` is empty then). */
   private async accept(from: string, message: FleaseMessage): Promise<void> {
     try {
-      if (!this.isViewLoaded) {
-        const stored = await this.node.options.store.loadView(this.cellId);
-        if (!this.isViewLoaded) this.view = stored;
-        this.isViewLoaded = true;
-      }
+      if (!this.isViewLoaded) this.takeStoredView(await this.node.options.store.loadView(this.cellId));
       const isOld = this.isOlderView(message.view);
       if (message.type === FleaseType.LEARN) {
         if (!isOld) this.learn(message);
@@ -280,6 +276,12 @@ class Cell {
     } catch (error) {
       this.node.options.logger.error('The state of a cell cannot be kept', { cell: this.cellId, err: error });
     }
+  }
+
+  /** The cell may have been opened, with a view of its own, while the store was asked. */
+  private takeStoredView(view: number | undefined): void {
+    if (!this.isViewLoaded) this.view = view;
+    this.isViewLoaded = true;
   }
 
   private isOlderView(view: number): boolean {
