@@ -16,3 +16,10 @@ export const osdSyncProcedure = {
   hasDataIn: false,
   hasDataOut: false,
 } satisfies Procedure<InternalGetFileSizeRequest, EmptyResponse>;
+
+/** The same for this OSD alone: what the primary of a replicated file calls at its backups. */
+export const osdSyncLocalProcedure = {
+  ...osdSyncProcedure,
+  procId: 1002,
+  name: 'sync_local',
+} satisfies Procedure<InternalGetFileSizeRequest, EmptyResponse>;

@@ -5,7 +5,7 @@ import type { Reply, RpcServer } from '#xtreemfs/rpc/server.ts';
 import type { CapabilityKeys } from '#xtreemfs/service/capability.ts';
 import type { AccessControl, FileAccess } from './access.ts';
 import { answering } from './answers.ts';
-import { osdSyncProcedure } from './extensions.ts';
+import { osdSyncLocalProcedure, osdSyncProcedure } from './extensions.ts';
 import { finalizedVouchersOf, setAttributes, truncateEpochOf } from './file-attributes.ts';
 import type { FileOperations } from './file-operations.ts';
 import { laterEnd, localEnd, toGmax } from './file-size.ts';
@@ -25,7 +25,7 @@ export interface FileHandlersOptions {
   readonly keys: CapabilityKeys;
   readonly globalTimeMs: () => number;
   readonly readOnlyFiles: ReplicatedFiles;
-  readonly readWriteFiles: ReplicatedFiles;
+  readonly readWriteFiles: ReplicatedFiles & Pick<FileOperations, 'sync'>;
   /** Syncs a file when a client gives its vouchers back, which upstream's client does on each close after writing. */
   readonly syncOnClose?: boolean;
 }
@@ -84,6 +84,14 @@ function registerData(server: RpcServer, options: FileHandlersOptions): void {
   );
   server.handle(
     osdSyncProcedure,
+    answering(async (_context, request) => {
+      const file = await access.admit(request.fileCredentials, request.fileId, 'other');
+      await (isReadWriteReplicated(file) ? options.readWriteFiles : files).sync(file);
+      return empty;
+    }),
+  );
+  server.handle(
+    osdSyncLocalProcedure,
     answering(async (_context, request) => {
       await files.sync(await access.admit(request.fileCredentials, request.fileId, 'other'));
       return empty;

@@ -5,6 +5,7 @@ import { ErrorType } from '#proto/generated/xtreemfs/rpc.ts';
 import { osdProcedures } from '#proto/generated/xtreemfs/osd.ts';
 import type { Procedure } from '#proto/wire.ts';
 import { RpcError } from '#xtreemfs/rpc/errors.ts';
+import { osdSyncProcedure } from '../extensions.ts';
 import { FaultDisk } from '../store/testing/fault-disk.ts';
 import { aReplica, OsdCluster, openMode, TestFile, xlocsOf } from '../testing/osd-cluster.ts';
 
@@ -179,6 +180,20 @@ test('brings a replica that was away up to date before it may become primary', a
   await crash(client.lastAnswered);
   expect((await client.read(0)).toString().slice(0, 3)).toBe('new');
   expect((await client.read(1)).toString()).toBe('more');
+}, 20_000);
+
+test('keeps what was synced when every replica loses power', async () => {
+  const client = new ReplicatedClient();
+  await client.write(0, 0, Buffer.from('durable'));
+  const request = { fileCredentials: client.file.credentials(), fileId: client.file.fileId };
+  await client.call(osdSyncProcedure, request);
+  for (const uuid of uuids) {
+    cluster.core(uuid).flease.stop();
+    await cluster.cutOff(uuid);
+    disks.get(uuid)!.restart('nothing');
+  }
+  for (const uuid of uuids) await restart(uuid);
+  expect((await client.read(0)).toString()).toBe('durable');
 }, 20_000);
 
 test('never loses or reverts an acknowledged write while OSDs die and come back', async () => {

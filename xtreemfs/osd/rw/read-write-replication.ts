@@ -7,6 +7,7 @@ import { NoLeaseError, type Flease } from '#xtreemfs/replication/flease.ts';
 import type { FileAccess } from '../access.ts';
 import { setAttributes, truncateEpochOf, truncateLogOf } from '../file-attributes.ts';
 import { checkRange, checkVoucher, type FileOperations } from '../file-operations.ts';
+import { osdSyncLocalProcedure } from '../extensions.ts';
 import type { OpenFiles } from '../open-files.ts';
 import type { PeerOsds } from '../peer-osds.ts';
 import { updatePolicy, type ReplicatedFiles } from '../replicated-files.ts';
@@ -149,12 +150,15 @@ export class ReadWriteReplication implements ReplicatedFiles {
     this.primaries.clear();
   }
 
-  /** Makes what enough replicas acknowledged durable on enough of them. */
-  async sync(access: FileAccess, syncBackup: (uuid: string) => Promise<unknown>): Promise<void> {
+  /** Makes what was acknowledged durable, on as many replicas as a write needs. */
+  async sync(access: FileAccess): Promise<void> {
+    const { files, peers } = this.options;
     const epoch = await this.becomePrimary(access);
     const file = this.primaryFile(access.fileId);
-    const own = this.options.files.sync(access);
-    await Promise.all([own, this.replicate(access, file, syncBackup)]);
+    const backups = this.replicate(access, file, (uuid) =>
+      peers.call(uuid, osdSyncLocalProcedure, requestOf(access), undefined, resetTimeoutMs),
+    );
+    await Promise.all([files.sync(access), backups]);
     this.checkPrimary(access, epoch);
   }
 
