@@ -22,14 +22,16 @@ export function etagOf(inode: Inode): number {
   return Number(BigInt.asUintN(52, inode.ctimeNs * 31n + inode.mtimeNs)) + 1;
 }
 
-/** Attributes as the wire has them (section 8.1); directories have real link counts, times real fractions. */
+/** Attributes as the wire has them (section 8.1); a directory's real link count has a field of its own, times have real fractions. */
 export function statOf(volume: Volume, inode: Inode): Stat {
   const striping = inode.xlocs?.replicas[0]?.striping ?? volume.striping;
   return {
     dev: javaHashCode(volume.id),
     ino: inode.ino,
     mode: inode.mode,
-    nlink: inode.nlink,
+    // Upstream's client aborts on a cached directory whose link count is not 1; ours reads the other field.
+    nlink: isDirectory(inode) ? 1 : inode.nlink,
+    ...(isDirectory(inode) ? { directoryLinks: inode.nlink } : {}),
     userId: inode.user,
     groupId: inode.group,
     size: inode.size,

@@ -1,6 +1,7 @@
 import { expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import { aCaller, aWorld, makeTestVolume, root } from '../testing/fixtures.ts';
+import { linksOf } from '../testing/harness.ts';
 import { PosixModel } from '../testing/posix-model.ts';
 import type { Engine } from '../engine.ts';
 import type { Caller } from './access.ts';
@@ -125,7 +126,7 @@ async function dump(engine: Engine): Promise<string[]> {
     const target = kind === 'link' ? await engine.run(root, (op) => readlink(op, 'vol', at)) : '';
     const shown = at === '' ? '' : `/${at}`;
     lines.push(
-      `${shown} ${kind} ${(stat.mode & 0o7777).toString(8)} ${stat.userId} ${stat.groupId} ${stat.nlink} ${target}`,
+      `${shown} ${kind} ${(stat.mode & 0o7777).toString(8)} ${stat.userId} ${stat.groupId} ${linksOf(stat)} ${target}`,
     );
     if (kind !== 'dir') return;
     const args = { volumeName: 'vol', path: at, knownEtag: 0, limit: 0, namesOnly: true, seen: 0 };

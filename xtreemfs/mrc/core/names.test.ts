@@ -1,6 +1,7 @@
 import { beforeEach, describe, expect, test } from '@jest/globals';
 import { aCaller, aWorld, makeTestVolume, root } from '../testing/fixtures.ts';
 import type { World } from '../testing/fixtures.ts';
+import { linksOf } from '../testing/harness.ts';
 import type { Caller } from './access.ts';
 import { access, getattr, setattr, setattrs } from './attributes.ts';
 import { openFlags } from './capabilities.ts';
@@ -42,7 +43,7 @@ function touch(path: string, mode = 0o644): (op: Operation) => Opened {
 const stat = async (path: string): Promise<NonNullable<ReturnType<typeof getattr>>> => {
   const found = await as(root, (op) => getattr(op, 'vol', path, 0));
   if (found === undefined) throw new Error('no stat');
-  return found;
+  return { ...found, nlink: linksOf(found) };
 };
 const names = async (path: string): Promise<string[]> => {
   const args = { volumeName: 'vol', path, knownEtag: 0, limit: 0, namesOnly: true, seen: 0 };
@@ -71,6 +72,17 @@ describe('mkdir and rmdir', () => {
     await as(ann, (op) => rmdir(op, 'vol', 'd'));
     expect((await stat('')).nlink).toBe(2);
     expect(await names('')).toEqual(['..', '.']);
+  });
+
+  test('a directory has one link for clients that read only the field of upstream, whose cache allows no other number', async () => {
+    await as(ann, (op) => mkdir(op, 'vol', 'd', 0o755));
+    const args = { volumeName: 'vol', path: '', knownEtag: 0, limit: 0, namesOnly: false, seen: 0 };
+    const entries = await as(ann, (op) => readdir(op, args, new ListingPositions()));
+    expect(entries.map(({ name, stbuf }) => [name, stbuf?.nlink, stbuf?.directoryLinks])).toEqual([
+      ['..', 1, 3],
+      ['.', 1, 3],
+      ['d', 1, 2],
+    ]);
   });
 
   test('a setgid directory passes on its group, and to directories the bit', async () => {

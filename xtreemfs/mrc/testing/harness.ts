@@ -55,10 +55,11 @@ export class Harness {
     return (op) => open(op, { volumeName: this.volumeName, path, flags, mode, attributes: 0, coordinates: undefined });
   }
 
+  /** Attributes, with the link count that our client shows. */
   async stat(path: string): Promise<Stat> {
     const stat = await this.as(root, (op) => getattr(op, this.volumeName, path, 0));
     if (stat === undefined) throw new Error(`${path} has no attributes`);
-    return stat;
+    return { ...stat, nlink: linksOf(stat) };
   }
 
   async names(path: string): Promise<string[]> {
@@ -78,6 +79,11 @@ export class Harness {
   setting(path: string, name: string, value: string, flags = 0): (op: Operation) => SystemWrite | undefined {
     return (op) => setxattr(op, this.volumeName, path, name, { value: Buffer.from(value), flags, isAdmin: false });
   }
+}
+
+/** Link count as our client shows it: that of a directory stands in a field of its own. */
+export function linksOf(stat: Stat): number {
+  return stat.directoryLinks ?? stat.nlink;
 }
 
 /** A capability with one field changed, as a forger would. */

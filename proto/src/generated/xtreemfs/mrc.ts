@@ -62,6 +62,8 @@ export interface Stat {
   etag?: number | undefined;
   truncateEpoch: number;
   attributes?: number | undefined;
+  /** Ours: real link count of a directory. nlink of directories is 1, because upstream's client stops when it has another number in its cache. Absent from upstream's servers and for anything but directories. */
+  directoryLinks?: number | undefined;
 }
 
 export function writeStat(writer: Writer, message: Stat): void {
@@ -83,6 +85,9 @@ export function writeStat(writer: Writer, message: Stat): void {
   if (message.attributes !== undefined) {
     writer.fixed32(117, message.attributes);
   }
+  if (message.directoryLinks !== undefined) {
+    writer.fixed32(125, message.directoryLinks);
+  }
 }
 export function readStat(reader: Reader): Stat {
   let dev: number = 0;
@@ -99,6 +104,7 @@ export function readStat(reader: Reader): Stat {
   let etag: number | undefined;
   let truncateEpoch: number = 0;
   let attributes: number | undefined;
+  let directoryLinks: number | undefined;
   for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
     switch (tag) {
       case 9: {
@@ -157,11 +163,15 @@ export function readStat(reader: Reader): Stat {
         attributes = reader.fixed32();
         break;
       }
+      case 125: {
+        directoryLinks = reader.fixed32();
+        break;
+      }
       default:
         reader.skip(tag);
     }
   }
-  return { dev, ino, mode, nlink, userId, groupId, size, atimeNs, mtimeNs, ctimeNs, blksize, etag, truncateEpoch, attributes };
+  return { dev, ino, mode, nlink, userId, groupId, size, atimeNs, mtimeNs, ctimeNs, blksize, etag, truncateEpoch, attributes, directoryLinks };
 }
 export const statCodec: Codec<Stat> = makeCodec('Stat', writeStat, readStat);
 
