@@ -1,6 +1,6 @@
 /**
  * The trivial controller of `make bench-runtime`, on our runtime: the twin of bench/go/runtime/main.go. It writes
- * status.observedGeneration of each Widget once, notes how long each change took to reach it, and prints what it
+ * status.observed[run] of each Widget once, notes how long each change took to reach it, and prints what it
  * measured as one line of JSON when it is asked to stop (SIGTERM).
  */
 
@@ -20,7 +20,7 @@ import {
 
 interface Widget extends KubeObject {
   spec: { stampUs: number };
-  status?: { observedGeneration?: number };
+  status?: { observed?: Record<string, number> };
 }
 
 const widgets = defineKind<Widget>({
@@ -39,6 +39,7 @@ const { values } = parseArgs({
     namespace: { type: 'string', default: '' },
     concurrency: { type: 'string', default: '16' },
     expect: { type: 'string', default: '' },
+    run: { type: 'string', default: '' },
   },
 });
 const url = new URL(values.host);
@@ -67,13 +68,12 @@ manager.addController({
     reconcile: async (key, signal) => {
       const widget = informer.get(key);
       if (widget === undefined) return done;
-      const observedGeneration = widget.metadata.generation ?? 0;
-      if (widget.status?.observedGeneration === observedGeneration) return done;
+      const generation = widget.metadata.generation ?? 0;
+      if (widget.status?.observed?.[values.run] === generation) return done;
+      const body = { status: { observed: { [values.run]: generation } } };
       const startedMs = nowMs();
-      await ignoreNotFound(
-        client.status.patch(key, { type: 'merge', body: { status: { observedGeneration } } }, { signal }),
-      );
-      const id = `${key.name}/${observedGeneration}`;
+      await ignoreNotFound(client.status.patch(key, { type: 'merge', body }, { signal }));
+      const id = `${key.name}/${generation}`;
       if (seen.has(id)) return done;
       seen.add(id);
       if (firstMs === 0) firstMs = startedMs;

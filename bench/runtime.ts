@@ -1,8 +1,9 @@
 /**
  * `make bench-runtime`: the same trivial controller with Go's controller-runtime and with ours, side by side on one API
- * server, in turns. Each run: N objects are there before the controller starts (throughput), then more come at a
- * steady rate (latency). Both have a service account's token, no client-side limit, the same concurrency, a cache of
- * one namespace without managed fields, and write `status` once by a merge patch.
+ * server and the same objects, in turns. Each run: all objects are there before the controller starts (throughput), then
+ * more come at a steady rate (latency). Both have a service account's token, no client-side limit, the same concurrency, a cache of
+ * one namespace without managed fields, and write `status` once by a merge patch,
+ * each run its own key of it.
  */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -26,7 +27,7 @@ import { type AloneControlPlane, startControlPlane } from '#sites/control-plane.
 
 interface Widget extends KubeObject {
   spec: { stampUs: number; payload: string };
-  status?: { observedGeneration?: number };
+  status?: { observed?: Record<string, number> };
 }
 
 interface Report {
@@ -71,6 +72,7 @@ const limitMs = 180_000;
 const nodeFlags = ['--max-semi-space-size=1', '--optimize-for-size'];
 const root = path.resolve(import.meta.dirname, '..');
 const group = 'bench.xtreemos.io';
+const namespace = 'bench';
 const widgets = defineKind<Widget>({ group, version: 'v1', kind: 'Widget', plural: 'widgets', namespaced: true });
 type Side = 'ours' | 'go';
 
@@ -100,7 +102,11 @@ function buildGo(): string {
   console.log('Building the Go baseline (about 2 minutes when nothing is cached)');
   const args = ['build', '-trimpath', '-o', binary, '.'];
   const env = { ...process.env, CGO_ENABLED: '0' };
-  const { status, error } = spawnSync(process.env.GO ?? 'go', args, { cwd: path.join(root, 'bench/go/runtime'), stdio: 'inherit', env });
+  const { status, error } = spawnSync(process.env.GO ?? 'go', args, {
+    cwd: path.join(root, 'bench/go/runtime'),
+    stdio: 'inherit',
+    env,
+  });
   if (status !== 0) throw new Error(`go build failed (${error?.message ?? `status ${status}`}): Go 1.26 is needed`);
   return binary;
 }
@@ -124,7 +130,10 @@ async function prepare(client: Client, plane: AloneControlPlane): Promise<string
               type: 'object',
               properties: {
                 spec: { type: 'object', properties: { stampUs: { type: 'integer' }, payload: { type: 'string' } } },
-                status: { type: 'object', properties: { observedGeneration: { type: 'integer' } } },
+                status: {
+                  type: 'object',
+                  properties: { observed: { type: 'object', additionalProperties: { type: 'integer' } } },
+                },
               },
             },
           },
@@ -158,14 +167,13 @@ async function prepare(client: Client, plane: AloneControlPlane): Promise<string
 
 async function measure(
   [command = '', ...args]: readonly string[],
-  namespace: string,
+  run: string,
+  there: number,
   client: Client,
   { server }: AloneControlPlane,
   account: string,
 ): Promise<Run> {
   const kind = client.of(widgets);
-  await client.of(namespaces).apply({ metadata: { name: namespace } });
-  await inParallel(objects, 32, async (i) => create(kind, namespace, i));
   const child = spawn(
     command,
     [
@@ -175,7 +183,8 @@ async function measure(
       `--ca-file=${path.join(account, 'ca.crt')}`,
       `--namespace=${namespace}`,
       `--concurrency=${values.concurrency}`,
-      `--expect=${objects},${objects + events}`,
+      `--expect=${there},${there + events}`,
+      `--run=${run}`,
     ],
     { stdio: ['ignore', 'pipe', 'inherit'] },
   );
@@ -186,30 +195,37 @@ async function measure(
   for (const name of ['SIGTERM', 'SIGINT']) process.once(name, onStop);
   try {
     const output = new Output(child);
-    const drainedMs = Number(await output.after(`reached ${objects} `));
+    const drainedMs = Number(await output.after(`reached ${there} `));
     const drained = usageOf(child);
     await sleep(2_000);
-    await atRate(events, rate, async (i) => create(kind, namespace, objects + i));
-    await output.after(`reached ${objects + events} `);
+    await atRate(events, rate, async (i) => create(kind, there + i));
+    await output.after(`reached ${there + events} `);
     // Memory is what a controller holds when it has nothing to do, which is most of its life; the peak is told beside it.
     await sleep(10_000);
     const final = usageOf(child);
     child.kill('SIGTERM');
     const report = JSON.parse(`{${await output.after('{')}`) as Report;
-    const missed = (await kind.list({ namespace })).items.filter(isMissed).length;
-    return summarize(report, drainedMs, drained, final, missed);
+    const missed = (await kind.list({ namespace })).items.filter((widget) => isMissed(widget, run)).length;
+    return summarize(report, there, drainedMs, drained, final, missed);
   } finally {
     for (const name of ['SIGTERM', 'SIGINT']) process.off(name, onStop);
     child.kill('SIGKILL');
   }
 }
 
-function summarize(report: Report, drainedMs: number, drained: Usage, final: Usage, missed: number): Run {
+function summarize(
+  report: Report,
+  there: number,
+  drainedMs: number,
+  drained: Usage,
+  final: Usage,
+  missed: number,
+): Run {
   // The backlog was made before the controller ran: only what came later tells how long a change takes.
-  const latencies = report.latenciesMs.slice(objects).toSorted((a, b) => a - b);
+  const latencies = report.latenciesMs.slice(there).toSorted((a, b) => a - b);
   const at = (share: number): number => latencies[Math.floor((latencies.length - 1) * share)] ?? NaN;
   return {
-    perSecond: Math.round(objects / ((drainedMs - report.firstMs) / 1000)),
+    perSecond: Math.round(there / ((drainedMs - report.firstMs) / 1000)),
     p50Ms: round(at(0.5)),
     p99Ms: round(at(0.99)),
     drainCpuSeconds: round(drained.cpuSeconds),
@@ -290,13 +306,13 @@ function usageOf(child: ChildProcess): Usage {
   return { cpuSeconds: (Number(fields[11]) + Number(fields[12])) / 100, rssMb: mb('VmRSS'), peakMb: mb('VmHWM') };
 }
 
-async function create(kind: ObjectClient<Widget>, namespace: string, i: number): Promise<void> {
+async function create(kind: ObjectClient<Widget>, i: number): Promise<void> {
   const stampUs = Math.round((performance.timeOrigin + performance.now()) * 1000);
   await kind.create({ metadata: { name: `widget-${i}`, namespace }, spec: { stampUs, payload: 'x'.repeat(200) } });
 }
 
-function isMissed(widget: Widget): boolean {
-  return widget.status?.observedGeneration !== widget.metadata.generation;
+function isMissed(widget: Widget, run: string): boolean {
+  return widget.status?.observed?.[run] !== widget.metadata.generation;
 }
 
 async function inParallel(count: number, width: number, work: (i: number) => Promise<void>): Promise<void> {
@@ -336,9 +352,11 @@ const transport = new HttpTransport({
 try {
   const client = createClient(transport, { fieldManager: 'bench' });
   const account = await prepare(client, plane);
+  await client.of(namespaces).apply({ metadata: { name: namespace } });
+  await inParallel(objects, 32, async (i) => create(client.of(widgets), i));
   const runs: Record<Side, Run[]> = { ours: [], go: [] };
   for (const [index, side] of (values.order.split(',') as Side[]).entries()) {
-    const run = await measure(commands[side], `bench-${index}`, client, plane, account);
+    const run = await measure(commands[side], `run-${index}`, objects + index * events, client, plane, account);
     console.log(`${side.padEnd(4)} ${JSON.stringify(run)}`);
     runs[side].push(run);
   }

@@ -1,5 +1,5 @@
 // Command runtime is the baseline of `make bench-runtime`: a trivial controller written with controller-runtime. It
-// writes status.observedGeneration of each Widget once, notes how long each change took to reach it, and prints what it
+// writes status.observed[run] of each Widget once, notes how long each change took to reach it, and prints what it
 // measured as one line of JSON when it is asked to stop (SIGTERM).
 package main
 
@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"strconv"
 	"strings"
@@ -37,7 +38,8 @@ type WidgetSpec struct {
 
 // WidgetStatus is what the controller writes.
 type WidgetStatus struct {
-	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+	// Observed is the generation that each run of the benchmark has seen, by the run's name.
+	Observed map[string]int64 `json:"observed,omitempty"`
 }
 
 // Widget is the kind that is reconciled.
@@ -50,7 +52,7 @@ type Widget struct {
 
 // DeepCopyObject implements runtime.Object.
 func (w *Widget) DeepCopyObject() runtime.Object {
-	out := &Widget{TypeMeta: w.TypeMeta, Spec: w.Spec, Status: w.Status}
+	out := &Widget{TypeMeta: w.TypeMeta, Spec: w.Spec, Status: WidgetStatus{Observed: maps.Clone(w.Status.Observed)}}
 	w.ObjectMeta.DeepCopyInto(&out.ObjectMeta)
 	return out
 }
@@ -81,6 +83,7 @@ type report struct {
 
 type reconciler struct {
 	client client.Client
+	run    string
 	mu     sync.Mutex
 	report report
 	seen   map[string]struct{}
@@ -92,12 +95,12 @@ func (r *reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	if err := r.client.Get(ctx, request.NamespacedName, &widget); err != nil {
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
-	if widget.Status.ObservedGeneration == widget.Generation {
+	if widget.Status.Observed[r.run] == widget.Generation {
 		return ctrl.Result{}, nil
 	}
 	started := time.Now()
 	latency := float64(started.UnixMicro()-widget.Spec.StampUs) / 1000
-	body := fmt.Sprintf(`{"status":{"observedGeneration":%d}}`, widget.Generation)
+	body := fmt.Sprintf(`{"status":{"observed":{%q:%d}}}`, r.run, widget.Generation)
 	if err := r.client.Status().Patch(ctx, &widget, client.RawPatch(types.MergePatchType, []byte(body))); err != nil {
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
@@ -127,6 +130,7 @@ func run() error {
 	namespace := flag.String("namespace", "", "the one namespace to watch")
 	concurrency := flag.Int("concurrency", 16, "reconciles at the same time")
 	expect := flag.String("expect", "", "counts of reconciles to tell about, with commas between")
+	name := flag.String("run", "", "name of this run: the key written in status.observed")
 	flag.Parse()
 
 	ctrl.SetLogger(logr.Discard())
@@ -150,7 +154,7 @@ func run() error {
 	if err != nil {
 		return err
 	}
-	r := &reconciler{client: manager.GetClient(), seen: map[string]struct{}{}, expect: map[int]struct{}{}}
+	r := &reconciler{client: manager.GetClient(), run: *name, seen: map[string]struct{}{}, expect: map[int]struct{}{}}
 	for _, text := range strings.Split(*expect, ",") {
 		count, err := strconv.Atoi(text)
 		if err != nil {
