@@ -8,6 +8,8 @@ export interface RegisterOperation {
   readonly end: number;
 }
 
+const statesMax = 500_000;
+
 /**
  * Whether there is an order of the operations, each at one instant between call and answer, in which every read gives
  * the last value written (Wing and Gong's search, with the states remembered that led nowhere). A write without an
@@ -28,6 +30,7 @@ export function isLinearizable(operations: readonly RegisterOperation[]): boolea
     const key = `${first}|${open.join(',')}|${value}`;
     if (visited.has(key)) return false;
     visited.add(key);
+    if (visited.size > statesMax) throw new Error('The history is too tangled to be checked: make it shorter');
     let earliestEnd = Infinity;
     let isOver = true;
     for (let index = first; index < sorted.length; index++) {

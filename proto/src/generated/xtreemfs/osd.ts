@@ -394,8 +394,6 @@ export interface AuthoritativeReplicaState {
   objectVersions: ObjectVersionMapping[];
   truncateLog: TruncateLog;
   maxObjVersion: number;
-  /** Extension of ours: master epoch of the primary that made the state, so that a replaced one is not obeyed. */
-  primaryEpoch?: number | undefined;
 }
 
 export function writeAuthoritativeReplicaState(writer: Writer, message: AuthoritativeReplicaState): void {
@@ -411,16 +409,12 @@ export function writeAuthoritativeReplicaState(writer: Writer, message: Authorit
     writer.end(start);
   }
   writer.fixed64(33, message.maxObjVersion);
-  if (message.primaryEpoch !== undefined) {
-    writer.fixed32(45, message.primaryEpoch);
-  }
 }
 export function readAuthoritativeReplicaState(reader: Reader): AuthoritativeReplicaState {
   let truncateEpoch: number = 0;
   const objectVersions: ObjectVersionMapping[] = [];
   let truncateLog: TruncateLog | undefined;
   let maxObjVersion: number = 0;
-  let primaryEpoch: number | undefined;
   for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
     switch (tag) {
       case 9: {
@@ -444,15 +438,11 @@ export function readAuthoritativeReplicaState(reader: Reader): AuthoritativeRepl
         maxObjVersion = reader.fixed64();
         break;
       }
-      case 45: {
-        primaryEpoch = reader.fixed32();
-        break;
-      }
       default:
         reader.skip(tag);
     }
   }
-  return { truncateEpoch, objectVersions, truncateLog: truncateLog ?? readTruncateLog(new Reader(noBytes)), maxObjVersion, primaryEpoch };
+  return { truncateEpoch, objectVersions, truncateLog: truncateLog ?? readTruncateLog(new Reader(noBytes)), maxObjVersion };
 }
 export const authoritativeReplicaStateCodec: Codec<AuthoritativeReplicaState> = makeCodec('AuthoritativeReplicaState', writeAuthoritativeReplicaState, readAuthoritativeReplicaState);
 
