@@ -119,7 +119,8 @@ export class SharedInformer<T extends KubeObject> implements Informer<T>, Reflec
 
   private publish(change: StoreChange<T> | undefined, initial: boolean): void {
     if (change === undefined) return;
-    this.parts.metrics.cachedObjects.set({ resource: resourceOf(this.kind) }, this.store.size);
+    const growth = change.type === 'added' ? 1 : change.type === 'deleted' ? -1 : 0;
+    if (growth !== 0) this.parts.metrics.cachedObjects.inc({ resource: resourceOf(this.kind) }, growth);
     const event: InformerEvent<T> = change.type === 'added' ? { ...change, initial } : change;
     for (const handler of this.handlers) this.tell(handler, event);
   }

@@ -88,6 +88,20 @@ describe('connections', () => {
     await failed;
   });
 
+  test('a request whose signal aborts while credentials are read is not sent', async () => {
+    const server = await new OddServer(ok).start();
+    const abort = new AbortController();
+    const credentials = server.credentials(() => {
+      abort.abort(new Error('too late'));
+      return {};
+    });
+    const transport = new HttpTransport({ ...testParts(systemClock), credentials });
+    opened.push(transport, { close: async () => server.stop() });
+    const objects = createClient(transport, { fieldManager: 'test' }).of(configMaps);
+    await expect(objects.get(key, { signal: abort.signal })).rejects.toThrow('too late');
+    expect(server.received).toEqual([]);
+  });
+
   test('an answer that is no JSON says so', async () => {
     const { client } = await aWorld((_request, response) => void response.end('<html>proxy</html>'));
     await expect(client.raw('POST', '/x', {})).rejects.toThrow(/no JSON \(<html>proxy/);

@@ -139,6 +139,7 @@ export class HttpTransport implements Transport {
   async stream(request: StreamRequest, onLine: (line: string) => void): Promise<void> {
     await this.turn(request, false);
     await this.connect();
+    request.signal?.throwIfAborted();
     let activeAt = this.clock.monotonic();
     const options = { fence: request.fence, signal: request.signal, sizeMax: lineSizeMax };
     const exchange = new LineExchange(options, onLine, () => (activeAt = this.clock.monotonic()));
@@ -174,6 +175,7 @@ export class HttpTransport implements Transport {
     await this.turn(request, true);
     try {
       await this.connect();
+      request.signal?.throwIfAborted();
       const startedAt = this.clock.monotonic();
       const span = this.tracer.startSpan(`${request.verb} ${request.resource}`, { kind: SpanKind.CLIENT });
       let code = 0;
@@ -211,7 +213,7 @@ export class HttpTransport implements Transport {
     }
   }
 
-  private dispatch(request: TransportRequest, handler: Dispatcher.DispatchHandler): void {
+  private dispatch(request: TransportRequest, exchange: UnaryExchange | LineExchange): void {
     assert(this.connection !== undefined, 'A request was dispatched before there were credentials');
     const { credentials, dispatcher } = this.connection;
     const headers: Record<string, string> = {
@@ -220,19 +222,21 @@ export class HttpTransport implements Transport {
       ...credentials.headers,
     };
     if (request.body !== undefined) headers['content-type'] = request.contentType ?? 'application/json';
-    dispatcher.dispatch(
-      {
-        origin: credentials.origin,
-        path: credentials.basePath + request.path,
-        method: request.method,
-        headers,
-        body: request.body ?? null,
-        // Whole requests and idle streams are timed here, by the injected clock.
-        headersTimeout: 0,
-        bodyTimeout: 0,
-      },
-      handler,
-    );
+    const options: Dispatcher.DispatchOptions = {
+      origin: credentials.origin,
+      path: credentials.basePath + request.path,
+      method: request.method,
+      headers,
+      body: request.body ?? null,
+      // Whole requests and idle streams are timed here, by the injected clock.
+      headersTimeout: 0,
+      bodyTimeout: 0,
+    };
+    try {
+      dispatcher.dispatch(options, exchange);
+    } catch (error) {
+      exchange.cancel(error instanceof Error ? error : new Error(String(error)));
+    }
   }
 
   private async turn(request: TransportRequest, holds: boolean): Promise<void> {
