@@ -6,22 +6,23 @@ import type { Tx } from './tx.ts';
 
 /**
  * Access control lists as the attribute `xtreemfs.acl` shows and takes them (protocol reference, section 9.4). Entities:
- * `u:` owner, `g:` owning group, `o:` others, `m:` mask, `u:<name>`, `g:<name>`. Rights are `rwx` or an octal digit when written.
- * When read they are upstream's internal bits, in which read is 1 and execute is 4.
+ * `u:` owner, `g:` owning group, `o:` others, `m:` mask, `u:<name>`, `g:<name>`. Rights are letters of
+ * `rwx` or an octal digit when written, and three letters or dashes when read (upstream's xtfsutil wants text).
  */
 const entriesMax = 256;
 
-const swapped = (octal: number): number => ((octal & 4) >> 2) | (octal & 2) | ((octal & 1) << 2);
+const shown = (octal: number): string =>
+  `${(octal & 4) !== 0 ? 'r' : '-'}${(octal & 2) !== 0 ? 'w' : '-'}${(octal & 1) !== 0 ? 'x' : '-'}`;
 
 /** The list as JSON: entity → rights. Undefined when the object has only its mode. */
 export function readAcl(tx: Tx, inode: Inode): string | undefined {
   if ((inode.flags & inodeFlags.hasAcl) === 0) return undefined;
   const list = tx.acl(inode)?.access ?? [];
-  const shown: Record<string, number> = { 'u:': swapped((inode.mode >> 6) & 7) };
-  for (const entry of list) shown[entityOf(entry)] = swapped(entry.rights);
-  shown['m:'] = swapped((inode.mode >> 3) & 7);
-  shown['o:'] = swapped(inode.mode & 7);
-  return JSON.stringify(shown);
+  const entries: Record<string, string> = { 'u:': shown((inode.mode >> 6) & 7) };
+  for (const entry of list) entries[entityOf(entry)] = shown(entry.rights);
+  entries['m:'] = shown((inode.mode >> 3) & 7);
+  entries['o:'] = shown(inode.mode & 7);
+  return JSON.stringify(entries);
 }
 
 function entityOf(entry: AclEntry): string {

@@ -150,7 +150,11 @@ const attributes: Readonly<Record<string, Attribute>> = {
   locations: { on: 'file', read: locations },
   file_id: { on: 'any', read: (_op, found) => fileIdOf(found.volume, found.inode) },
   object_type: { on: 'any', read: (_op, found) => typeNumber(found) },
-  url: { on: 'any', read: (op, found, path) => `${op.env.url}/${found.volume.name}/${path.replace(/^\/+/, '')}` },
+  url: {
+    on: 'any', // No slash behind the volume: upstream's xtfsutil takes what follows it for the path.
+    read: (op, found, path) =>
+      [op.env.url, found.volume.name, ...path.split('/').filter((name) => name !== '')].join('/'),
+  },
   owner: { on: 'any', read: (_op, { inode }) => inode.user },
   group: { on: 'any', read: (_op, { inode }) => inode.group },
   acl: {

@@ -64,6 +64,11 @@ describe('attributes of the system', () => {
     expect(await fs.get('', 'xtreemfs.num_files')).toBe('1');
   });
 
+  test('the address of an object has no slash at its end', async () => {
+    expect(await fs.get('/', 'xtreemfs.url')).toBe('pbrpc://mrc.example.org:32636/vol');
+    expect(await fs.get('/f', 'xtreemfs.url')).toBe('pbrpc://mrc.example.org:32636/vol/f');
+  });
+
   test('a file shows where it is', async () => {
     expect(JSON.parse(await fs.get('f', 'xtreemfs.locations'))).toMatchObject({
       'update-policy': '',
@@ -155,9 +160,15 @@ describe('access control lists', () => {
     expect(await fs.codeOf(root, (op) => getxattr(op, 'vol', 'f', 'xtreemfs.acl'))).toBe('ENODATA');
   });
 
-  test('the list reads in the bits of the wire, where read is 1 and execute 4', async () => {
+  test('the list reads as letters, as xtfsutil of upstream wants them', async () => {
     await fs.set('f', 'xtreemfs.acl', 'm u:bob:rx', ann);
-    expect(JSON.parse(await fs.get('f', 'xtreemfs.acl'))).toEqual({ 'u:': 3, 'u:bob': 5, 'g:': 1, 'm:': 5, 'o:': 1 });
+    expect(JSON.parse(await fs.get('f', 'xtreemfs.acl'))).toEqual({
+      'u:': 'rw-',
+      'u:bob': 'r-x',
+      'g:': 'r--',
+      'm:': 'r-x',
+      'o:': 'r--',
+    });
   });
 
   test.each([
