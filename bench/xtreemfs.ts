@@ -149,8 +149,7 @@ function treeMeasures(): ReturnType<typeof measures> {
     await work();
     return (performance.now() - start) / 1000;
   };
-  const shell = async (command: string): Promise<void> =>
-    void (await run('sh', ['-c', command], { maxBuffer: 64 * mib }));
+  const shell = async (command: string): Promise<unknown> => await run('sh', ['-c', command], { maxBuffer: 64 * mib });
   const tar = join(scratch, 'tree.tar');
   return [
     {
@@ -227,7 +226,7 @@ const modules = new URL('../node_modules', import.meta.url).pathname;
 await run('tar', ['-cf', join(scratch, 'tree.tar'), '-C', modules, 'typescript-eslint', '@typescript-eslint']);
 const installation = await startInstallation(join(scratch, 'data'), mountPoint);
 const rows: Row[] = [];
-let memory: Record<string, number> = {};
+const memory: Record<string, number> = {};
 try {
   const round = (value: number): number => Number(value.toPrecision(4));
   for (const { row, unit, measure } of measures()) {
@@ -237,7 +236,7 @@ try {
     console.log(`${row.padEnd(44)} ${String(ours).padStart(10)} ${unit.padEnd(8)} local ${here}`);
   }
   const pids = processes(join(scratch, 'data'));
-  memory = Object.fromEntries(Object.entries(pids).map(([name, pid]) => [name, residentMb(pid)]));
+  for (const [name, pid] of Object.entries(pids)) memory[name] = residentMb(pid);
 } finally {
   installation.kill('SIGTERM');
   await new Promise((resolve) => installation.once('exit', resolve));

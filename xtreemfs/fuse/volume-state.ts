@@ -138,7 +138,7 @@ export class VolumeState {
     return {
       ino: stat.ino,
       mode: stat.mode,
-      nlink: stat.nlink,
+      nlink: stat.directoryLinks ?? stat.nlink,
       uid: users.uid(stat.userId),
       gid: users.gid(stat.groupId),
       rdev: isDevice(stat.mode) ? (stat.attributes ?? 0) >>> 0 : 0,

@@ -11,6 +11,7 @@ import { dirDirectory } from '../mrc/service/dir-directory.ts';
 import { MrcServer } from '../mrc/service/mrc-server.ts';
 import { CapabilityKeys } from '../service/capability.ts';
 import { ServiceHost } from '../service/host.ts';
+import type { StatusSection } from '../service/status-page.ts';
 import {
   advertisedHost,
   loadTls,
@@ -20,12 +21,49 @@ import {
 } from '../service/options.ts';
 
 const text = z.string().max(4096);
+const list = text.transform((value) => value.split(',').filter((name) => name !== ''));
 
 /** Options of an MRC. */
 export const mrcOptionSpecs = {
   ...serverOptionSpecs({ rpc: Ports.MRC_PBRPC_PORT_DEFAULT, http: Ports.MRC_HTTP_PORT_DEFAULT }),
   ...memberOptionSpecs(),
   dataDir: option({ schema: text, about: 'Folder of the database', default: '/var/lib/xtreemfs/mrc', value: 'PATH' }),
+  authenticationProvider: option({
+    schema: z.enum(['request', 'simple-x509', 'federation-x509']),
+    about: 'Who a caller is: as the request says, or as its certificate says (subject and OU, or CN and O)',
+    default: 'request',
+    value: 'PROVIDER',
+  }),
+  superUsers: option({
+    schema: list,
+    about: 'Users who may do everything, separated by commas',
+    default: 'root',
+    value: 'NAMES',
+  }),
+  adminGroups: option({
+    schema: list,
+    about: 'OUs of certificates whose holders may do everything, separated by commas',
+    default: '',
+    value: 'NAMES',
+  }),
+  serviceNames: option({
+    schema: list,
+    about: 'Names in certificates of services that may speak for any user, separated by commas',
+    default: '',
+    value: 'NAMES',
+  }),
+  capabilityTimeoutS: option({
+    schema: z.coerce.number().int('use a whole number').min(60),
+    about: 'How long a capability lasts, seconds',
+    default: '600',
+    value: 'S',
+  }),
+  noAtime: option({
+    schema: z.boolean(),
+    about: 'Do not record when files are read',
+    default: 'true',
+    isBoolean: true,
+  }),
 };
 
 /** Starts an MRC: opens its database, registers at the DIR and serves. */
@@ -64,7 +102,14 @@ export async function startMrc(
       secrets: values.capabilitySecret,
       useUpstreamForm: values.upstreamCapabilities,
     }),
-    identity: { provider: 'request', superUsers: ['root'], adminGroups: [], serviceNames: [] },
+    identity: {
+      provider: values.authenticationProvider,
+      superUsers: values.superUsers,
+      adminGroups: values.adminGroups,
+      serviceNames: values.serviceNames,
+    },
+    capabilityTimeoutS: values.capabilityTimeoutS,
+    noAtime: values.noAtime,
     globalNowMs: () => host.time.now(),
     adminPassword: values.adminPassword === '' ? undefined : values.adminPassword,
     onEnd: (error) => {
@@ -72,6 +117,7 @@ export async function startMrc(
       deps.onShutdown();
     },
   });
+  // The MRC brings the RPC server with its procedures; the host listens with that one.
   Object.assign(host, { rpc: mrc.server });
   await host.start({
     describe: () => [
@@ -79,10 +125,35 @@ export async function startMrc(
       ...mrc.describeVolumes(),
     ],
     configuration: publicConfiguration(mrcOptionSpecs, values),
+    sections: () => statusSections(mrc),
   });
   const stop = async (): Promise<void> => {
     await host.stop();
     await mrc.stop();
   };
   return { port: host.port, httpPort: host.httpPort, stop };
+}
+
+function statusSections(mrc: MrcServer): StatusSection[] {
+  const { volumes, osds } = mrc.status();
+  return [
+    {
+      title: 'Volumes',
+      columns: ['Name', 'Id', 'Files', 'Directories', 'Used (bytes)', 'Quota (bytes)', 'Snapshots'],
+      rows: volumes.map((one) => [
+        one.name,
+        one.id,
+        one.files,
+        one.directories,
+        one.usedBytes,
+        one.quotaBytes === 0 ? 'none' : one.quotaBytes,
+        one.snapshots,
+      ]),
+    },
+    {
+      title: 'OSDs',
+      columns: ['UUID', 'Address', 'Usable (bytes)'],
+      rows: osds.map((one) => [one.uuid, one.address, one.usableBytes]),
+    },
+  ];
 }

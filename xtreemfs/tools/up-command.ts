@@ -91,22 +91,17 @@ async function start(folder: string, options: ToolOptions, io: CommandIo, server
   await supervise('dir', [...dirArgs, ...common, ...level]).start();
   io.note(`DIR serves at ${host}:${installation.dirPort}`);
   const { mrc, osds } = installation;
-  const mrcArgs = ['mrc', '--uuid', mrc.uuid, '--port', String(mrc.port), '--data-dir', join(folder, 'mrc')];
-  await Promise.all([
-    supervise('mrc', [...mrcArgs, ...member]).start(),
-    ...osds.map(async (osd, index) => {
-      const osdArgs = [
-        'osd',
-        '--uuid',
-        osd.uuid,
-        '--port',
-        String(osd.port),
-        '--object-dir',
-        join(folder, `osd${index}`),
-      ];
+  await Promise.all(
+    osds.map(async (osd, index) => {
+      const place = join(folder, `osd${index}`);
+      const osdArgs = ['osd', '--uuid', osd.uuid, '--port', String(osd.port), '--object-dir', place];
       await supervise(`osd${index}`, [...osdArgs, ...member]).start();
     }),
-  ]);
+  );
+  // The MRC asks for OSDs when it starts and then only now and then: so they come first.
+  await withServices(installation, async (services) => await waitForOsds(services, osds.length, 30_000));
+  const mrcArgs = ['mrc', '--uuid', mrc.uuid, '--port', String(mrc.port), '--data-dir', join(folder, 'mrc')];
+  await supervise('mrc', [...mrcArgs, ...member]).start();
   io.note(`MRC serves at ${host}:${mrc.port}, OSDs at ${osds.map((osd) => `${host}:${osd.port}`).join(', ')}`);
   const volume = options.text('volume') ?? 'demo';
   await ensureVolume(installation, volume, options);
@@ -134,15 +129,8 @@ function writeState(folder: string, servers: readonly Supervised[]): void {
 }
 
 async function ensureVolume(installation: Installation, volume: string, options: ToolOptions): Promise<void> {
-  const services = new Services({
-    clock: systemClock,
-    logger: silentLogger,
-    dirs: [{ host, port: installation.dirPort }],
-    triesMax: 5,
-  });
   const mrc = `${host}:${installation.mrc.port}`;
-  try {
-    await waitForOsds(services, installation.osds.length, 30_000);
+  await withServices(installation, async (services) => {
     const known = await listVolumes(services, mrc, undefined);
     if (known.some((existing) => existing.name === volume)) return;
     await makeVolume(services, mrc, {
@@ -153,6 +141,14 @@ async function ensureVolume(installation: Installation, volume: string, options:
       stripeKib: options.number('stripe-size', 128, 4),
       width: options.number('striping-width', 1, 1),
     });
+  });
+}
+
+async function withServices(installation: Installation, work: (services: Services) => Promise<void>): Promise<void> {
+  const dirs = [{ host, port: installation.dirPort }];
+  const services = new Services({ clock: systemClock, logger: silentLogger, dirs, triesMax: 5 });
+  try {
+    await work(services);
   } finally {
     services.close();
   }

