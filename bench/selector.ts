@@ -16,9 +16,9 @@ const periodMs = 10_000;
 const wanted = 50;
 const everyone = 1_000_000_000;
 
-const sizes = (process.env['NODES'] ?? '1000,10000').split(',').map(Number);
-const chosen = (process.env['DISTRIBUTIONS'] ?? distributions.join(',')).split(',') as Distribution[];
-const seed = Number(process.env['SEED'] ?? 1);
+const sizes = (process.env.NODES ?? '1000,10000').split(',').map(Number);
+const chosen = (process.env.DISTRIBUTIONS ?? distributions.join(',')).split(',') as Distribution[];
+const seed = Number(process.env.SEED ?? 1);
 if (sizes.some((size) => !Number.isInteger(size) || size < 10))
   throw new Error('NODES: whole numbers of at least 10, with commas');
 if (chosen.some((name) => !distributions.includes(name)))
@@ -38,9 +38,16 @@ function runOne(nodes: number, distribution: Distribution): void {
   };
   note(`${nodes} nodes, ${distribution}, seed ${seed}: all start at once, each knowing one other`);
 
+  for (let minute = 0; minute < 2; minute++) {
+    world.scheduler.run(30_000);
+    note('joining');
+  }
   const convergeS = untilWhole(world, () => ask('eighth', everyone), 10_000, 600);
   note(`every matching node found from ${convergeS} s on`);
-  world.scheduler.run(Math.max(0, 360_000 - world.scheduler.monotonic()));
+  while (world.scheduler.monotonic() < 360_000) {
+    world.scheduler.run(60_000);
+    note('settling');
+  }
 
   const quiet = measureQuiet(world, ask);
   note(

@@ -86,7 +86,10 @@ export class SelectorAgent {
         this.feed.subscribe(() => {
           const state = this.liveState();
           const verdict = this.predicates.evaluate(predicates, state);
-          listener({ live: { ...state.live, ...prefixed('free.', state.free) }, broken: verdict.holds ? '' : verdict.reason });
+          listener({
+            live: { ...state.live, ...prefixed('free.', state.free) },
+            broken: verdict.holds ? '' : verdict.reason,
+          });
         }),
       status: () => this.status(),
     });
@@ -133,7 +136,13 @@ export class SelectorAgent {
 
   /** The status page. */
   status(): StatusPage {
-    return describeStatus(this.node, this.ledger, this.feed.current, this.transport.connectionCount, this.components.clock);
+    return describeStatus(
+      this.node,
+      this.ledger,
+      this.feed.current,
+      this.transport.connectionCount,
+      this.components.clock,
+    );
   }
 
   private evaluate(query: Query): Evaluation {
@@ -160,7 +169,9 @@ export class SelectorAgent {
       () => {
         this.ledger
           .settle()
-          .catch((error: unknown) => this.components.logger.warn('Settling the ledger failed', { reason: describeError(error) }))
+          .catch((error: unknown) =>
+            this.components.logger.warn('Settling the ledger failed', { reason: describeError(error) }),
+          )
           .finally(() => this.scheduleSettling());
       },
       { unref: true },

@@ -23,7 +23,10 @@ async function run(argv: readonly string[]): Promise<void> {
   const key = readFileSync(values.tlsKey);
   const trusted = readTrust(values.siteTrust);
   if (!trusted.some(([site]) => site === values.site)) {
-    throw new InvalidInputError('--site-trust', `${values.siteTrust} has no ${values.site}.pem: peers would drop this node`);
+    throw new InvalidInputError(
+      '--site-trust',
+      `${values.siteTrust} has no ${values.site}.pem: peers would drop this node`,
+    );
   }
   const agent = new SelectorAgent(
     {

@@ -6,7 +6,12 @@ import { option } from '#common/options.ts';
 import { checkAttributes, type Attributes } from './overlay/attributes.ts';
 
 const address = z.string().regex(/^.{1,253}:\d{1,5}$/, 'write HOST:PORT');
-const list = z.string().transform((text) => text.split(',').map((word) => word.trim()).filter((word) => word !== ''));
+const list = z.string().transform((text) =>
+  text
+    .split(',')
+    .map((word) => word.trim())
+    .filter((word) => word !== ''),
+);
 const count = (most: number): z.ZodType<number> => z.coerce.number().int('use a whole number').min(0).max(most);
 
 /** Options of the `selector` program. */
@@ -46,7 +51,11 @@ export const selectorOptions = {
   }),
   tlsCertificate: option({ schema: z.string().min(1), about: 'Certificate chain, PEM', value: 'PATH' }),
   tlsKey: option({ schema: z.string().min(1), about: 'Private key of the certificate, PEM', value: 'PATH' }),
-  tlsCa: option({ schema: z.string().min(1), about: 'Certificates that peers and clients must stem from, PEM', value: 'PATH' }),
+  tlsCa: option({
+    schema: z.string().min(1),
+    about: 'Certificates that peers and clients must stem from, PEM',
+    value: 'PATH',
+  }),
   siteKey: option({ schema: z.string().min(1), about: "The site's Ed25519 private key, PEM (PKCS #8)", value: 'PATH' }),
   siteTrust: option({
     schema: z.string().min(1),

@@ -26,7 +26,7 @@ beforeAll(async () => {
   files = await makeCredentials(folder, ['lyon', 'berlin']);
   const site = files.get('lyon')!;
   const [ca, key, certificate] = [site.tlsCa, site.tlsKey, site.tlsCertificate].map((file) => readFileSync(file));
-  clientCredentials = credentials.createSsl(ca!, key!, certificate!);
+  clientCredentials = credentials.createSsl(ca, key, certificate);
   running.push(await launch(0, []));
   running.push(...(await Promise.all([1, 2, 3, 4, 5, 6, 7].map((index) => launch(index, [running[0]!.port])))));
 }, 60_000);
@@ -98,7 +98,9 @@ test('the monitor pages show the node and its links, and nothing without TLS rea
   const page = await (await fetch(`http://127.0.0.1:${monitorPort}/`)).text();
   expect(page).toContain('<svg');
   expect(page).toContain('lyon/n0');
-  const json = (await (await fetch(`http://127.0.0.1:${monitorPort}/status.json`)).json()) as { overlay: { links: [] } };
+  const json = (await (await fetch(`http://127.0.0.1:${monitorPort}/status.json`)).json()) as {
+    overlay: { links: [] };
+  };
   expect(json.overlay.links.length).toBeGreaterThanOrEqual(4);
   const plain = new SelectorClient(`127.0.0.1:${port}`, credentials.createInsecure());
   await expect(plain.status()).rejects.toMatchObject({ code: status.UNAVAILABLE });

@@ -26,8 +26,11 @@ export const predicateLimits = {
   maxCallArguments: 3,
 } as const;
 
-/** Milliseconds that the predicates of one query may take together. */
-const timeMaxMs = 5;
+/**
+ * Milliseconds that the predicates of one query may take together. Bounded work takes far less than one; this much means
+ * that the machine is stalled, and then it should not offer itself.
+ */
+const timeMaxMs = 100;
 const cacheMax = 256;
 
 /**
@@ -79,7 +82,6 @@ export class Predicates {
   /** Evaluates; all must hold. A predicate that fails to evaluate does not hold, and the reason says why. */
   evaluate(predicates: readonly string[], state: LiveState): Verdict {
     if (predicates.length === 0) return { holds: true };
-    const begin = this.clock.monotonic();
     try {
       this.check(predicates);
     } catch (error) {
@@ -87,6 +89,7 @@ export class Predicates {
     }
     const free = Object.fromEntries(Object.entries(state.free).map(([name, amount]) => [name, BigInt(amount)]));
     const context = { free, live: state.live, node: state.node };
+    const begin = this.clock.monotonic();
     for (const text of predicates) {
       try {
         if (this.compile(text, 'predicate')(context) !== true) return { holds: false, reason: `Not so now: ${text}` };
@@ -116,7 +119,10 @@ export class Predicates {
     const { valid, type, error } = program.check();
     if (!valid) throw new InvalidInputError(field, `${JSON.stringify(text)}: ${firstLine(error)}`);
     if (type !== 'bool' && type !== 'dyn') {
-      throw new InvalidInputError(field, `${JSON.stringify(text)} yields ${type ?? 'nothing'}: it must be true or false`);
+      throw new InvalidInputError(
+        field,
+        `${JSON.stringify(text)} yields ${type ?? 'nothing'}: it must be true or false`,
+      );
     }
     this.compiled.set(text, program);
     if (this.compiled.size > cacheMax) {
@@ -140,7 +146,10 @@ function assertAllowed(node: unknown, text: string, field: string, loopDepth: nu
     const [name] = args;
     if (!allowedCalls.has(name)) {
       const allowed = [...allowedCalls].join(', ');
-      throw new InvalidInputError(field, `${JSON.stringify(text)} calls ${name}, which is not allowed here: use ${allowed}`);
+      throw new InvalidInputError(
+        field,
+        `${JSON.stringify(text)} calls ${name}, which is not allowed here: use ${allowed}`,
+      );
     }
     if (loops.has(name)) depth++;
     if (depth > 1) throw new InvalidInputError(field, `${JSON.stringify(text)} loops within a loop: use one at most`);

@@ -7,9 +7,7 @@ import { clientOptions } from './transport.ts';
 import type * as wire from './wire.ts';
 
 /** What a selection yields: offers as they come, then one summary. */
-export type Selected =
-  | { readonly offer: Offer }
-  | { readonly summary: Omit<QueryOutcome, 'offers'> };
+export type Selected = { readonly offer: Offer } | { readonly summary: Omit<QueryOutcome, 'offers'> };
 
 /**
  * A job manager's side of one selector. Failures are grpc-js ServiceErrors: INVALID_ARGUMENT names the field,

@@ -1,5 +1,10 @@
 import { InvalidInputError } from '#common/errors.ts';
-import { checkAttributes, checkConstraints, type Attributes, type AttributeValue } from '#selector/overlay/attributes.ts';
+import {
+  checkAttributes,
+  checkConstraints,
+  type Attributes,
+  type AttributeValue,
+} from '#selector/overlay/attributes.ts';
 import { axesMax, Borders, cutsPerAxis } from '#selector/overlay/borders.ts';
 import { Profile, type Descriptor } from '#selector/overlay/descriptor.ts';
 import { thresholdsPerAxis, type AverageState } from '#selector/overlay/distribution.ts';
@@ -44,7 +49,9 @@ export class Codec {
       case 'query': {
         const { token, replyTo, bordersId, depth, budget, floor, remainingMs } = message;
         const query = encodeQuery(message.query);
-        return { query: { token, replyTo, query, bordersId, depth, budget: Math.min(budget, 2 ** 32 - 1), floor, remainingMs } };
+        return {
+          query: { token, replyTo, query, bordersId, depth, budget: Math.min(budget, 2 ** 32 - 1), floor, remainingMs },
+        };
       }
       case 'done': {
         const { offers, ...summary } = message.outcome;
@@ -113,7 +120,8 @@ export class Codec {
   private decodeDescriptor(descriptor: wire.Descriptor | null): Descriptor {
     if (descriptor === null) throw new InvalidInputError('from', 'is missing');
     const { stamp, isLeaving, signature } = descriptor;
-    if (signature.length !== 64) throw new InvalidInputError('signature', `must have 64 bytes, not ${signature.length}`);
+    if (signature.length !== 64)
+      throw new InvalidInputError('signature', `must have 64 bytes, not ${signature.length}`);
     return { profile: this.profileOf(descriptor), stamp, isLeaving, signature };
   }
 
@@ -173,7 +181,13 @@ export function decodeQuery(query: wire.Query | null): Query {
   if (Object.keys(query.demand).length > 16) throw tooMany('demand', 16, Object.keys(query.demand).length);
   const { predicates, demand } = query;
   const id = short(query.id, 'id');
-  return { id, constraints, predicates, demand, virtualOrganization: short(query.virtualOrganization, 'virtualOrganization') };
+  return {
+    id,
+    constraints,
+    predicates,
+    demand,
+    virtualOrganization: short(query.virtualOrganization, 'virtualOrganization'),
+  };
 }
 
 /** @returns the wire form of an offer. */
@@ -194,7 +208,8 @@ export function decodeOffer(offer: wire.Offer): Offer {
 
 /** @returns the wire form of what a query came to, without its offers. */
 export function encodeSummary(outcome: Omit<QueryOutcome, 'offers'>): wire.Summary {
-  return { ...outcome, refusals: { ...outcome.refusals } };
+  const { refusals, isExhausted, unreached, visited, falseVisits, hops } = outcome;
+  return { refusals: { ...refusals }, isExhausted, unreached, visited, falseVisits, hops };
 }
 
 /** @throws {InvalidInputError} on too many reasons. */
@@ -228,7 +243,10 @@ function encodeDescriptor({ profile, stamp, isLeaving, signature }: Descriptor):
 
 function encodeAttributes(attributes: Attributes): Record<string, wire.Value> {
   return Object.fromEntries(
-    Object.entries(attributes).map(([name, value]) => [name, typeof value === 'number' ? { number: value } : { word: value }]),
+    Object.entries(attributes).map(([name, value]) => [
+      name,
+      typeof value === 'number' ? { number: value } : { word: value },
+    ]),
   );
 }
 
@@ -247,7 +265,9 @@ function encodeBorders({ mintedAt, site, axes, signature }: Borders): wire.Borde
 function decodeBorders(borders: wire.Borders): Borders {
   if (borders.axes.length > axesMax) throw tooMany('axes', axesMax, borders.axes.length);
   const axes = borders.axes.map(({ attribute, cuts }) => {
-    const isAscending = cuts.every((cut, index) => !Number.isNaN(cut) && (index === 0 || cut >= (cuts[index - 1] ?? 0)));
+    const isAscending = cuts.every(
+      (cut, index) => !Number.isNaN(cut) && (index === 0 || cut >= (cuts[index - 1] ?? 0)),
+    );
     if (cuts.length !== cutsPerAxis || !isAscending) {
       throw new InvalidInputError('cuts', `must be ${cutsPerAxis} ascending numbers`);
     }

@@ -43,6 +43,17 @@ export const selectLimits = { wanted: 1_000, timeoutMs: 60_000, inFlight: 64 } a
 /** Streams of peers served at a time; a node has about a hundred peers, so more is somebody's mistake. */
 const peerStreamsMax = 512;
 
+/** A refusal with its gRPC status. */
+class RefusedError extends Error {
+  override readonly name = 'RefusedError';
+  readonly code: status;
+
+  constructor(code: status, message: string) {
+    super(message);
+    this.code = code;
+  }
+}
+
 /** The gRPC server of a selector: both services on one port. */
 export class SelectorServer {
   private readonly server = new Server({
@@ -131,7 +142,7 @@ export class SelectorServer {
       return;
     }
     if (this.selections >= selectLimits.inFlight) {
-      call.emit('error', exhausted('Too many selections at once'));
+      call.emit('error', serviceError(new RefusedError(status.RESOURCE_EXHAUSTED, 'Too many selections at once')));
       return;
     }
     this.selections++;
@@ -142,8 +153,7 @@ export class SelectorServer {
       (outcome) => {
         if (!hasEnded) this.selections--;
         hasEnded = true;
-        const { offers: _, ...rest } = outcome;
-        call.write({ summary: encodeSummary(rest) });
+        call.write({ summary: encodeSummary(outcome) });
         call.end();
       },
       (offers) => {
@@ -162,7 +172,7 @@ export class SelectorServer {
       ...(request.reservation === '' ? {} : { reservation: request.reservation }),
     };
     const answer = this.components.ledger.hold(hold);
-    if (!answer.granted) throw Object.assign(new Error(answer.reason), { code: status.FAILED_PRECONDITION });
+    if (!answer.granted) throw new RefusedError(status.FAILED_PRECONDITION, answer.reason);
     return { ttlMs: answer.ttlMs };
   }
 
@@ -179,16 +189,12 @@ export class SelectorServer {
       if (!call.writableNeedDrain) call.write(update);
     });
     if (unsubscribe === undefined) {
-      call.emit('error', exhausted('Too many subscriptions at once'));
+      call.emit('error', serviceError(new RefusedError(status.RESOURCE_EXHAUSTED, 'Too many subscriptions at once')));
       return;
     }
     call.on('cancelled', unsubscribe);
     call.on('error', unsubscribe);
   }
-}
-
-function exhausted(details: string): Error & { code: status; details: string } {
-  return Object.assign(new Error(details), { code: status.RESOURCE_EXHAUSTED, details });
 }
 
 function within(field: string, value: number, most: number): void {
@@ -204,17 +210,15 @@ function unary<Q, A>(handle: (request: Q) => Promise<A>) {
   };
 }
 
+function codeOf(error: unknown): status {
+  if (error instanceof InvalidInputError) return status.INVALID_ARGUMENT;
+  if (error instanceof UnknownClaimError) return status.NOT_FOUND;
+  if (error instanceof LedgerNotReadyError) return status.UNAVAILABLE;
+  return error instanceof RefusedError ? error.code : status.INTERNAL;
+}
+
 /** Translates a failure into a gRPC status, once, at the boundary. */
 function serviceError(error: unknown): Error & { code: status; details: string } {
-  const known = error instanceof Error && 'code' in error && typeof error.code === 'number' ? error.code : undefined;
-  const code =
-    error instanceof InvalidInputError
-      ? status.INVALID_ARGUMENT
-      : error instanceof UnknownClaimError
-        ? status.NOT_FOUND
-        : error instanceof LedgerNotReadyError
-          ? status.UNAVAILABLE
-          : (known ?? status.INTERNAL);
   const details = describeError(error).slice(0, 2_000);
-  return Object.assign(new Error(details), { code, details });
+  return Object.assign(new Error(details), { code: codeOf(error), details });
 }

@@ -30,8 +30,7 @@ export interface BoundPod {
 
 /** The answer to a hold: granted, or why not. */
 export type HoldAnswer =
-  | { readonly granted: true; readonly ttlMs: number }
-  | { readonly granted: false; readonly reason: string };
+  { readonly granted: true; readonly ttlMs: number } | { readonly granted: false; readonly reason: string };
 
 /** Thrown when a claim isn't there: expired, released, or never made here. The caller has to hold anew. */
 export class UnknownClaimError extends TerminalError {
@@ -311,7 +310,8 @@ export class Ledger {
 
   private expire(): void {
     const now = this.clock.monotonic();
-    for (const [id, entry] of this.entries) if (entry.stage === 'Held' && entry.expiresAt <= now) this.entries.delete(id);
+    for (const [id, entry] of this.entries)
+      if (entry.stage === 'Held' && entry.expiresAt <= now) this.entries.delete(id);
   }
 
   /** The owner's entry once nothing is being written for it. */
@@ -320,7 +320,8 @@ export class Ledger {
     for (;;) {
       this.expire();
       const entry = this.entries.get(id);
-      if (entry === undefined) throw new UnknownClaimError(`No hold ${id} here: it expired or the node restarted; hold anew`);
+      if (entry === undefined)
+        throw new UnknownClaimError(`No hold ${id} here: it expired or the node restarted; hold anew`);
       assertOwner(entry, owner);
       if (entry.busy === undefined) return entry;
       await entry.busy.catch(() => undefined);

@@ -9,10 +9,14 @@ const namePattern = /^[a-z0-9]([a-zA-Z0-9._/-]{0,61}[a-zA-Z0-9])?$/;
 /** @throws {InvalidInputError} unless every amount is a whole number of at least 0 and every name a resource name. */
 export function checkResources(resources: Resources, field: string): void {
   const entries = Object.entries(resources);
-  if (entries.length > namesMax) throw new InvalidInputError(field, `at most ${namesMax} resources, not ${entries.length}`);
+  if (entries.length > namesMax)
+    throw new InvalidInputError(field, `at most ${namesMax} resources, not ${entries.length}`);
   for (const [name, amount] of entries) {
     if (!namePattern.test(name)) {
-      throw new InvalidInputError(field, `${JSON.stringify(name.slice(0, 80))} is no resource name, such as cpu or memory`);
+      throw new InvalidInputError(
+        field,
+        `${JSON.stringify(name.slice(0, 80))} is no resource name, such as cpu or memory`,
+      );
     }
     if (!Number.isSafeInteger(amount) || amount < 0) {
       throw new InvalidInputError(`${field}.${name}`, `must be a whole number of at least 0, not ${amount}`);

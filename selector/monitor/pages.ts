@@ -22,16 +22,26 @@ export class MonitorServer {
         return;
       }
       switch ((request.url ?? '/').split('?')[0]) {
-        case '/':
-          return reply(response, 200, 'text/html; charset=utf-8', renderPage(status()));
-        case '/status.json':
-          return reply(response, 200, 'application/json', JSON.stringify(status(), null, 1));
-        case '/overlay.svg':
-          return reply(response, 200, 'image/svg+xml', drawOverlay(status()));
-        case '/healthz':
-          return reply(response, 200, 'text/plain', 'ok\n');
-        default:
-          return reply(response, 404, 'text/plain', 'Pages: / /status.json /overlay.svg /healthz\n');
+        case '/': {
+          reply(response, 200, 'text/html; charset=utf-8', renderPage(status()));
+          return;
+        }
+        case '/status.json': {
+          reply(response, 200, 'application/json', JSON.stringify(status(), null, 1));
+          return;
+        }
+        case '/overlay.svg': {
+          reply(response, 200, 'image/svg+xml', drawOverlay(status()));
+          return;
+        }
+        case '/healthz': {
+          reply(response, 200, 'text/plain', 'ok\n');
+          return;
+        }
+        default: {
+          reply(response, 404, 'text/plain', 'Pages: / /status.json /overlay.svg /healthz\n');
+          return;
+        }
       }
     });
     this.server.maxConnections = 64;

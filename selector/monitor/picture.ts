@@ -15,8 +15,12 @@ export function drawOverlay(page: StatusPage): string {
     const radius = slots.length === 1 ? (inner + outer) / 2 : inner + ((outer - inner) * index) / (slots.length - 1);
     return { radius, links: page.overlay.links.filter((link) => link.slot === slot) };
   });
-  const circles = rings.map(({ radius }) => `<circle cx="${centre}" cy="${centre}" r="${radius.toFixed(1)}" class="ring"/>`);
-  const dots = rings.flatMap(({ radius, links }, ring) => links.map((link, i) => drawLink(link, radius, ring, i, links.length)));
+  const circles = rings.map(
+    ({ radius }) => `<circle cx="${centre}" cy="${centre}" r="${radius.toFixed(1)}" class="ring"/>`,
+  );
+  const dots = rings.flatMap(({ radius, links }, ring) =>
+    links.map((link, i) => drawLink(link, radius, ring, i, links.length)),
+  );
   return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${size} ${size}" role="img" aria-label="Links of ${escapeXml(page.node.id)}">
 <style>.ring{fill:none;stroke:#d8dee4}.edge{stroke:#c4ccd4}text{font:10px system-ui,sans-serif;fill:#3e4c59}.fresh{fill:#2e7d32}.aging{fill:#c77700}.old{fill:#b42318}.self{fill:#0b5cad}</style>
 ${circles.join('')}${dots.join('')}<circle cx="${centre}" cy="${centre}" r="9" class="self"/>

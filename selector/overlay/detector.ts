@@ -68,13 +68,17 @@ export class FailureDetector {
   private ping(suspect: Suspect): void {
     suspect.pings++;
     this.actions.ping(suspect.descriptor);
-    suspect.timer = this.clock.after(this.timeoutMs, () => {
-      if (suspect.pings < pingsBeforeDeath) {
-        this.ping(suspect);
-        return;
-      }
-      this.suspects.delete(suspect.descriptor.profile.id);
-      this.actions.bury(suspect.descriptor);
-    }, { unref: true });
+    suspect.timer = this.clock.after(
+      this.timeoutMs,
+      () => {
+        if (suspect.pings < pingsBeforeDeath) {
+          this.ping(suspect);
+          return;
+        }
+        this.suspects.delete(suspect.descriptor.profile.id);
+        this.actions.bury(suspect.descriptor);
+      },
+      { unref: true },
+    );
   }
 }

@@ -139,11 +139,7 @@ export class Averaging {
  * Thresholds for an instance: where an earlier estimate bends when there is one, else at the quantiles of the peers
  * known. Attributes are those known peers have with more than one value: the present axes, then the most diverse.
  */
-export function planCurves(
-  sample: readonly Descriptor[],
-  earlier: Estimate | undefined,
-  borders: Borders,
-): Curve[] {
+export function planCurves(sample: readonly Descriptor[], earlier: Estimate | undefined, borders: Borders): Curve[] {
   const kept = borders.axes.map(({ attribute }) => attribute);
   return rankAttributes(sample, kept).map((attribute) => {
     const before = earlier?.curves.find(({ curve }) => curve.attribute === attribute);
@@ -201,7 +197,8 @@ export function areLopsided(borders: Borders, estimate: Estimate): boolean {
     if (axis === undefined) return true;
     const better = fresh[index];
     if (better === undefined) continue;
-    if (heaviest(better.cuts, curve.thresholds, shares) < 0.7 * heaviest(axis.cuts, curve.thresholds, shares)) return true;
+    if (heaviest(better.cuts, curve.thresholds, shares) < 0.7 * heaviest(axis.cuts, curve.thresholds, shares))
+      return true;
   }
   return false;
 }

@@ -123,13 +123,7 @@ export interface DoneMessage {
 
 /** All that nodes send each other. */
 export type Message =
-  | GossipMessage
-  | ShuffleMessage
-  | FindMessage
-  | BordersMessage
-  | QueryMessage
-  | AckMessage
-  | DoneMessage;
+  GossipMessage | ShuffleMessage | FindMessage | BordersMessage | QueryMessage | AckMessage | DoneMessage;
 
 /** Limits of one message; a codec refuses what exceeds them. */
 export const messageLimits = {
@@ -154,7 +148,7 @@ export function wireBytes(message: Message): number {
     case 'done':
       return 40 + message.outcome.offers.reduce((sum, offer) => sum + offerBytes(offer), 0);
     case 'query':
-      return 90 + queryBytes(message.query);
+      return 62 + message.replyTo.length + queryBytes(message.query);
     case 'borders':
       return 30 + (message.borders?.wireBytes ?? 0) + (message.former?.wireBytes ?? 0);
     case 'find':
@@ -185,7 +179,9 @@ function offerBytes(offer: Offer): number {
 function queryBytes(query: Query): number {
   let bytes = query.id.length + query.virtualOrganization.length;
   for (const constraint of query.constraints) {
-    bytes += constraint.attribute.length + 22;
+    bytes += constraint.attribute.length + 4;
+    if (constraint.min !== undefined) bytes += 9;
+    if (constraint.max !== undefined) bytes += 9;
     for (const word of [...(constraint.in ?? []), ...(constraint.notIn ?? [])]) bytes += word.length + 2;
   }
   for (const predicate of query.predicates) bytes += predicate.length + 3;

@@ -47,8 +47,6 @@ interface PendingExchange {
 
 const cascadePings = 4;
 const lookupRounds = 30;
-/** Rounds after which a node's slots can be relied on to be whole. */
-const settlingRounds = 10;
 const lostProbeRounds = 3;
 /** A node that has just started gossips faster for its first rounds. */
 const eagerRounds = 12;
@@ -193,8 +191,10 @@ export class OverlayNode implements QueryHost {
   receive(message: Message): void {
     if (this.hasStopped) return;
     switch (message.type) {
-      case 'query':
-        return this.onQuery(message);
+      case 'query': {
+        this.onQuery(message);
+        return;
+      }
       case 'ack':
         return this.runs.get(message.token)?.onAck(message.token);
       case 'done':
@@ -203,8 +203,10 @@ export class OverlayNode implements QueryHost {
         if (message.borders === undefined) this.send(message.replyTo, this.bordersMessage(true));
         else this.keeper.consider(message.borders, message.former);
         return;
-      default:
-        return this.onGossip(message);
+      default: {
+        this.onGossip(message);
+        return;
+      }
     }
   }
 
@@ -221,11 +223,6 @@ export class OverlayNode implements QueryHost {
   /** {@link QueryHost} */
   isUncertain(slot: number): boolean {
     return this.membership.uncertain.has(slot);
-  }
-
-  /** {@link QueryHost} */
-  get isWarming(): boolean {
-    return this.round < settlingRounds || (this.keeper.isWarming && this.membership.previous === undefined);
   }
 
   /** {@link QueryHost} */
@@ -308,15 +305,13 @@ export class OverlayNode implements QueryHost {
     this.send(partner.profile.address, this.gossip('exchange', token, sent));
   }
 
-  /** In turn: the link heard of longest ago, which checks it, and a near one, which knows what we lack. */
+  /** In turn: the link heard of longest ago, which checks it, and one of a slot that may lack somebody. */
   private exchangePartner(): Descriptor | undefined {
     const { current, view } = this.membership;
-    if (this.round % 2 === 0) return current.oldest() ?? view.oldest();
-    const slots = current.filledSlots;
-    if (slots.length === 0) return view.oldest();
-    const slot = slots[Math.max(0, slots.length - 1 - this.components.random.int(3))] ?? 0;
+    const slot = this.round % 2 === 0 ? undefined : (current.leastChecked() ?? current.filledSlots.at(-1));
+    if (slot === undefined) return current.oldest() ?? view.oldest();
     const links = current.links(slot);
-    return links[this.components.random.int(Math.max(1, links.length))];
+    return links[this.components.random.int(links.length)];
   }
 
   private nearestFor(profile: Profile): Descriptor[] {
@@ -333,17 +328,21 @@ export class OverlayNode implements QueryHost {
     if (!isAccepted) return;
     this.compareBorders(message.mark, from.profile.address);
     switch (message.type) {
-      case 'shuffle':
-        return this.onShuffle(message);
-      case 'shuffled':
-        return this.onShuffled(message);
+      case 'shuffle': {
+        this.onShuffle(message);
+        return;
+      }
+      case 'shuffled': {
+        this.onShuffled(message);
+        return;
+      }
       case 'exchange':
         this.send(from.profile.address, this.gossip('exchanged', token, this.nearestFor(from.profile)));
-        this.membership.admitAll(message.items);
+        this.takeExchanged(message);
         return;
       case 'exchanged':
         if (this.exchange?.token === token) this.exchange = undefined;
-        this.membership.admitAll(message.items);
+        this.takeExchanged(message);
         return;
       case 'find': {
         const topology = this.membership.topologyOf(message.bordersId);
@@ -352,16 +351,26 @@ export class OverlayNode implements QueryHost {
           topology === undefined
             ? this.membership.view.sample(exchangeSize, this.components.random)
             : this.membership.helpful(message.key, topology, exchangeSize, from.profile);
-        return this.send(from.profile.address, this.gossip('found', token, items));
+        this.send(from.profile.address, this.gossip('found', token, items));
+        return;
       }
       case 'found':
         this.lookups.get(token)?.onFound(token, this.membership.admitAll(message.items));
         return;
-      case 'ping':
-        return this.send(from.profile.address, this.gossip('pong', token, []));
+      case 'ping': {
+        this.send(from.profile.address, this.gossip('pong', token, []));
+        return;
+      }
       case 'pong':
         return;
     }
+  }
+
+  /** Takes in what a partner thinks helps us; with the same borders that is everyone it knows of its cell, or enough. */
+  private takeExchanged(message: GossipMessage): void {
+    this.membership.admitAll(message.items);
+    const { current } = this.membership;
+    if (message.mark.id === current.borders.id) current.markChecked(message.from.profile, this.clock.monotonic());
   }
 
   private onShuffle(message: ShuffleMessage): void {

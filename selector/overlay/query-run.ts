@@ -4,7 +4,7 @@ import { Region } from './borders.ts';
 import type { Descriptor } from './descriptor.ts';
 import { messageLimits, type Offer, type Query, type QueryMessage, type QueryOutcome } from './messages.ts';
 import type { OverlaySettings } from './settings.ts';
-import { linksPerSlot, type Topology } from './topology.ts';
+import type { Topology } from './topology.ts';
 
 /** Branches are asked for this much more than is wanted: some bring less than hoped, and waiting costs a round trip. */
 const overcommit = 1.2;
@@ -24,8 +24,6 @@ export interface QueryHost {
   evaluate(query: Query): Evaluation;
   isSuspect(id: string): boolean;
   isUncertain(slot: number): boolean;
-  /** Links are still being made after a change of borders or a start. */
-  readonly isWarming: boolean;
   /** Sends a branch; the answer comes back through {@link QueryRun.onAck} and {@link QueryRun.onDone}. */
   forward(to: Descriptor, run: QueryRun, request: Omit<QueryMessage, 'type' | 'token' | 'replyTo'>): number;
   forget(token: number): void;
@@ -191,7 +189,7 @@ export class QueryRun {
   private planSlots(depth: number): void {
     const { borders, self } = this.topology;
     const total = Math.max(this.host.nodeCount, 2);
-    const isSettled = !this.host.isWarming;
+    const checkedSince = this.host.clock.monotonic() - this.host.settings.wholeForMs;
     const ranked: { state: SlotState; rank: number }[] = [];
     const slots = new Set(this.topology.filledSlots);
     for (let slot = depth; slot <= borders.keyBits; slot++) {
@@ -202,8 +200,8 @@ export class QueryRun {
       const links = this.topology.links(slot);
       const hasMatch = links.some((link) => this.isMatch(link));
       if (!hasMatch && expected < this.floor) continue;
-      // A slot with places left holds its whole cell: nobody there matches.
-      const isWhole = isSettled && links.length < linksPerSlot && !this.host.isUncertain(slot);
+      // The slot holds everyone of its cell: nobody there matches.
+      const isWhole = this.topology.isWhole(slot, checkedSince) && !this.host.isUncertain(slot);
       if (isWhole && !hasMatch) continue;
       // Few wanted: the cell that should hold about that many. All wanted: large cells first, they take longest.
       const fit = this.budget < total ? -Math.abs(Math.log2(Math.max(expected, 1e-6) / this.budget)) : -slot;

@@ -38,15 +38,16 @@ export class RandomView {
   /** Up to `count` entries other than `except`, uniformly. */
   sample(count: number, random: Random, except?: Descriptor): Descriptor[] {
     const pool = this.items.filter((item) => item.profile !== except?.profile);
-    const taken = Math.min(count, pool.length);
-    for (let i = 0; i < taken; i++) {
-      const j = i + random.int(pool.length - i);
-      const swap = pool[i] as Descriptor;
-      pool[i] = pool[j] as Descriptor;
-      pool[j] = swap;
+    const taken: Descriptor[] = [];
+    while (taken.length < count && pool.length > 0) {
+      const index = random.int(pool.length);
+      const item = pool[index];
+      const last = pool.pop();
+      if (item === undefined || last === undefined) break;
+      if (index < pool.length) pool[index] = last;
+      taken.push(item);
     }
-    pool.length = taken;
-    return pool;
+    return taken;
   }
 
   /**
@@ -58,7 +59,7 @@ export class RandomView {
     for (const descriptor of received) {
       const index = this.indexOf(descriptor.profile);
       if (index >= 0) {
-        if (isNewer(descriptor, this.items[index] as Descriptor)) this.items[index] = descriptor;
+        this.refresh(index, descriptor);
         continue;
       }
       if (!this.hasRoomFor(descriptor)) continue;
@@ -66,11 +67,10 @@ export class RandomView {
         this.set(this.items.length, descriptor);
         continue;
       }
-      while (spare < sent.length) {
-        const given = this.indexOf((sent[spare++] as Descriptor).profile);
-        if (given < 0) continue;
-        this.set(given, descriptor);
-        break;
+      for (let given = -1; given < 0 && spare < sent.length;) {
+        const candidate = sent[spare++];
+        given = candidate === undefined ? -1 : this.indexOf(candidate.profile);
+        if (given >= 0) this.set(given, descriptor);
       }
     }
   }
@@ -78,9 +78,8 @@ export class RandomView {
   /** Takes in one descriptor heard of outside a shuffle: refreshes its entry, or fills a free place. */
   offer(descriptor: Descriptor): void {
     const index = this.indexOf(descriptor.profile);
-    if (index >= 0) {
-      if (isNewer(descriptor, this.items[index] as Descriptor)) this.items[index] = descriptor;
-    } else if (this.items.length < this.capacity && this.hasRoomFor(descriptor)) {
+    if (index >= 0) this.refresh(index, descriptor);
+    else if (this.items.length < this.capacity && this.hasRoomFor(descriptor)) {
       this.set(this.items.length, descriptor);
     }
   }
@@ -93,6 +92,11 @@ export class RandomView {
     this.tags.pop();
     this.sites.pop();
     if (last !== undefined && index < this.items.length) this.set(index, last);
+  }
+
+  private refresh(index: number, descriptor: Descriptor): void {
+    const known = this.items[index];
+    if (known !== undefined && isNewer(descriptor, known)) this.items[index] = descriptor;
   }
 
   private set(index: number, descriptor: Descriptor): void {

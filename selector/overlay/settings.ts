@@ -16,6 +16,8 @@ export interface OverlaySettings {
   /** A descriptor older than this is no longer passed on; older than `descriptorAgeMaxMs` it is refused as stale. */
   readonly forwardAgeMaxMs: number;
   readonly descriptorAgeMaxMs: number;
+  /** A slot with places left counts as holding its whole cell this long after a node of the cell told of it. */
+  readonly wholeForMs: number;
   /** How far ahead of our clock a stamp may be. */
   readonly clockSkewMaxMs: number;
   /** New borders serve our own queries after this long; the old ones stay usable as long again. */
@@ -44,6 +46,7 @@ const defaultSettings: OverlaySettings = {
   ackEveryMs: 1_500,
   forwardAgeMaxMs: 200_000,
   descriptorAgeMaxMs: 600_000,
+  wholeForMs: 400_000,
   clockSkewMaxMs: 60_000,
   warmUpMs: 200_000,
   averagingRounds: 25,
@@ -61,6 +64,7 @@ export function settingsWith(own: Partial<OverlaySettings>): OverlaySettings {
   return {
     ...defaultSettings,
     warmUpMs: scale * defaultSettings.warmUpMs,
+    wholeForMs: scale * defaultSettings.wholeForMs,
     forwardAgeMaxMs: Math.max(60_000, scale * defaultSettings.forwardAgeMaxMs),
     ...own,
   };

@@ -3,7 +3,8 @@ import { isNewer, type Descriptor, type Placement, type Profile } from './descri
 
 /**
  * Links kept per slot: one in use and others to fall back on or to choose a matching one from. A slot with fewer links
- * holds everyone of its cell, as RSS's C_0 does: nobody there needs to be asked whether they match.
+ * holds everyone of its cell, as RSS's C_0 does, once a node of that cell has said whom it knows there: then nobody in
+ * it needs to be asked whether they match.
  */
 export const linksPerSlot = 4;
 
@@ -12,6 +13,8 @@ interface Slot {
   readonly links: Descriptor[];
   readonly tags: number[];
   readonly stamps: number[];
+  /** When a node of the cell last told of its neighbours there, monotonic milliseconds. */
+  checkedAt: number;
 }
 
 /**
@@ -61,6 +64,31 @@ export class Topology {
     return this.slots[slot]?.links ?? [];
   }
 
+  /** A node has told whom it knows near itself: its slot here is now as full as it can be. */
+  markChecked(profile: Profile, now: number): void {
+    const slot = this.slots[this.slotOf(profile)];
+    if (slot !== undefined) slot.checkedAt = now;
+  }
+
+  /** Whether a slot holds everyone of its cell, as far as was known there at `since` or later. */
+  isWhole(slot: number, since: number): boolean {
+    const { links, checkedAt } = this.slots[slot] ?? { links: [], checkedAt: -Infinity };
+    return links.length < linksPerSlot && checkedAt >= since;
+  }
+
+  /** The slot with places left that was checked longest ago: whether more belong there is worth asking. */
+  leastChecked(): number | undefined {
+    let least: number | undefined;
+    let at = Infinity;
+    for (const index of this.slotIndexes) {
+      const slot = this.slots[index];
+      if (slot === undefined || slot.links.length >= linksPerSlot || slot.checkedAt >= at) continue;
+      at = slot.checkedAt;
+      least = index;
+    }
+    return least;
+  }
+
   /** Every link, shallow slots first. */
   all(): Descriptor[] {
     const all: Descriptor[] = [];
@@ -91,8 +119,9 @@ export class Topology {
     const { links, tags, stamps } = slot;
     let oldest = 0;
     for (let i = 0; i < tags.length; i++) {
-      if (tags[i] === tag && links[i]?.profile.id === profile.id) {
-        if (isNewer(descriptor, links[i] as Descriptor)) setLink(slot, i, descriptor);
+      const known = tags[i] === tag ? links[i] : undefined;
+      if (known?.profile.id === profile.id) {
+        if (isNewer(descriptor, known)) setLink(slot, i, descriptor);
         return false;
       }
       if ((stamps[i] ?? 0) < (stamps[oldest] ?? 0)) oldest = i;
@@ -174,13 +203,19 @@ export class Topology {
     const end = Math.min(count, target.length + most);
     for (let i = 0; i < slot.links.length && target.length < end; i++) {
       if ((slot.stamps[i] ?? 0) < oldestStamp || slot.tags[i] === except.tag) continue;
-      target.push(slot.links[i] as Descriptor);
+      const link = slot.links[i];
+      if (link !== undefined) target.push(link);
     }
   }
 
   private openSlot(index: number, descriptor: Descriptor): void {
     while (this.slots.length <= index) this.slots.push(undefined);
-    this.slots[index] = { links: [descriptor], tags: [descriptor.profile.tag], stamps: [descriptor.stamp] };
+    this.slots[index] = {
+      links: [descriptor],
+      tags: [descriptor.profile.tag],
+      stamps: [descriptor.stamp],
+      checkedAt: -Infinity,
+    };
     this.linkCount++;
     let at = this.slotIndexes.length;
     while (at > 0 && (this.slotIndexes[at - 1] ?? 0) > index) at--;

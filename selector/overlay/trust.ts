@@ -75,6 +75,10 @@ export class TrustSet implements Verifier {
 
   verifyBorders(borders: Borders): boolean {
     const key = this.keys.get(borders.site);
-    return key !== undefined && borders.signature.length === 64 && verify(null, borders.signedBytes(), key, borders.signature);
+    return (
+      key !== undefined &&
+      borders.signature.length === 64 &&
+      verify(null, borders.signedBytes(), key, borders.signature)
+    );
   }
 }

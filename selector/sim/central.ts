@@ -80,7 +80,10 @@ export class CentralIndex {
 }
 
 function* slice(rows: readonly Row[], from: number, to: number): Generator<Row> {
-  for (let i = from; i < to; i++) yield rows[i] as Row;
+  for (let i = from; i < to; i++) {
+    const row = rows[i];
+    if (row !== undefined) yield row;
+  }
 }
 
 function lowerBound(values: Float64Array, wanted: number): number {

@@ -29,7 +29,9 @@ export function createPopulation(distribution: Distribution, random: Random): Po
     distribution === 'uniform'
       ? (): number => Math.floor(random.next() * 1_000_000) / 1_000
       : (k: number): number =>
-          k % 2 === 0 ? Math.floor(-Math.log(1 - random.next()) * 20_000) / 1_000 : Math.floor((1 - random.next()) ** -1.2);
+          k % 2 === 0
+            ? Math.floor(-Math.log(1 - random.next()) * 20_000) / 1_000
+            : Math.floor((1 - random.next()) ** -1.2);
   return { distribution, attributes: () => Object.fromEntries(axes.map((axis, k) => [axis, draw(k)])) };
 }
 
@@ -41,9 +43,11 @@ interface Model {
   readonly arch: string;
 }
 
+const commonModel: Model = { weight: 30, name: 'xeon-4', cores: 4, memory: [16, 32], arch: 'amd64' };
+
 /** Shares and sizes as public clouds and batch farms have them: a few models make up most of the fleet. */
 const models: readonly Model[] = [
-  { weight: 30, name: 'xeon-4', cores: 4, memory: [16, 32], arch: 'amd64' },
+  commonModel,
   { weight: 24, name: 'xeon-8', cores: 8, memory: [32, 64], arch: 'amd64' },
   { weight: 14, name: 'epyc-16', cores: 16, memory: [64, 128], arch: 'amd64' },
   { weight: 10, name: 'epyc-64', cores: 64, memory: [256, 512], arch: 'amd64' },
@@ -55,14 +59,14 @@ const models: readonly Model[] = [
 
 function realNode(random: Random): Attributes {
   let ticket = random.next() * models.reduce((sum, { weight }) => sum + weight, 0);
-  const model = models.find(({ weight }) => (ticket -= weight) < 0) ?? (models[0] as Model);
+  const model = models.find(({ weight }) => (ticket -= weight) < 0) ?? commonModel;
   const memory = model.memory[random.int(model.memory.length)] ?? 16;
   const accelerators = model.cores >= 32 && random.next() < 0.15 ? 2 ** random.int(4) : 0;
   return {
     'cpu.model': model.name,
     'cpu.cores': model.cores,
     // The kernel keeps some for itself: no two machines report quite the same.
-    memory: Math.round((memory * (0.955 + 0.01 * random.next())) * 1_000) / 1_000,
+    memory: Math.round(memory * (0.955 + 0.01 * random.next()) * 1_000) / 1_000,
     disk: Math.round(100 * 2 ** (random.next() * 5)),
     ...(accelerators > 0 ? { accelerators } : {}),
     kernel: `6.${random.int(4) + 8}`,
@@ -74,11 +78,7 @@ function realNode(random: Random): Attributes {
  * on three attributes with random ends (RSS's typical query), `narrow` at few nodes through ranges on every attribute,
  * `whole` at all.
  */
-export function planQuery(
-  kind: QueryPlan['name'],
-  sample: readonly Attributes[],
-  random: Random,
-): QueryPlan {
+export function planQuery(kind: QueryPlan['name'], sample: readonly Attributes[], random: Random): QueryPlan {
   if (kind === 'whole') return { name: kind, constraints: [] };
   const numeric = numericAxes(sample);
   const wanted = kind === 'eighth' ? 1 / 8 : 1 / 2_000;
@@ -100,7 +100,8 @@ export function planQuery(
 
 function numericAxes(sample: readonly Attributes[]): string[] {
   const names = new Set(sample.flatMap((attributes) => Object.keys(attributes)));
-  return [...names].filter((name) => new Set(sample.map((attributes) => attributes[name])).size > 4 || name === 'cpu.cores')
+  return [...names]
+    .filter((name) => new Set(sample.map((attributes) => attributes[name])).size > 4 || name === 'cpu.cores')
     .filter((name) => sample.some((attributes) => typeof attributes[name] === 'number'));
 }
 

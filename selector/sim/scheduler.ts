@@ -61,11 +61,10 @@ export class Scheduler implements Clock {
   private fire(): void {
     const slot = this.ring[this.elapsed % ringSize];
     if (slot === undefined || slot.length === 0) return;
-    // What fires may add to this very slot; the length is read anew each time.
-    for (let i = 0; i < slot.length; i++) {
-      const entry = slot[i];
+    // What fires may add to this very slot: the iterator reads the length anew each time.
+    for (const entry of slot) {
       if (typeof entry === 'function') entry();
-      else entry?.fn?.();
+      else entry.fn?.();
     }
     slot.length = 0;
   }

@@ -1,4 +1,4 @@
-import { SeededRandom, shuffle, type Random } from '#common/random.ts';
+import { pick, SeededRandom, shuffle, type Random } from '#common/random.ts';
 import { matchesAll, type Constraint } from '#selector/overlay/attributes.ts';
 import { Profile } from '#selector/overlay/descriptor.ts';
 import type { Query, QueryOutcome } from '#selector/overlay/messages.ts';
@@ -131,7 +131,7 @@ export class World {
 
   /** Runs a query from a random node to its end and judges the answer. */
   ask(constraints: readonly Constraint[], wanted: number, timeoutMs = 60_000): Judged {
-    const asker = this.alive[this.random.int(this.alive.length)] as SimNode;
+    const asker = pick(this.random, this.alive);
     const begin = this.scheduler.monotonic();
     const before = this.alive.filter(({ profile }) => matchesAll(profile.attributes, constraints));
     const answer: { outcome?: QueryOutcome } = {};
@@ -148,14 +148,17 @@ export class World {
       matching: lasting.length,
       found: lasting.filter(({ profile }) => ids.has(profile.id)).length,
       wrong:
-        outcome.offers.length - ids.size + outcome.offers.filter((offer) => !matchesAll(offer.attributes, constraints)).length,
+        outcome.offers.length -
+        ids.size +
+        outcome.offers.filter((offer) => !matchesAll(offer.attributes, constraints)).length,
       tookMs: this.scheduler.monotonic() - begin,
     };
   }
 
   private crash(index: number): SimNode {
-    const entry = this.alive[index] as SimNode;
-    const last = this.alive.pop() as SimNode;
+    const entry = this.alive[index];
+    const last = this.alive.pop();
+    if (entry === undefined || last === undefined) throw new RangeError(`No node ${index} is alive`);
     if (last !== entry) this.alive[index] = last;
     entry.node.halt();
     this.dead.push({ profile: entry.profile, at: this.scheduler.monotonic() });
@@ -166,6 +169,6 @@ export class World {
 
   private randomSeeds(): string[] {
     if (this.alive.length === 0) return [];
-    return [(this.alive[this.random.int(this.alive.length)] as SimNode).profile.address];
+    return [pick(this.random, this.alive).profile.address];
   }
 }

@@ -18,7 +18,7 @@ export interface SiteFiles {
 
 /** Makes a certificate authority, one selector certificate, and an Ed25519 key for each site, in `folder`. */
 export async function makeCredentials(folder: string, sites: readonly string[]): Promise<Map<string, SiteFiles>> {
-  x509.cryptoProvider.set(webcrypto as unknown as typeof globalThis.crypto);
+  x509.cryptoProvider.set(webcrypto);
   const trust = path.join(folder, 'trust');
   mkdirSync(trust, { recursive: true });
   const notBefore = new Date(Date.now() - 60_000);

@@ -1,0 +1,206 @@
+import { describe, expect, test } from '@jest/globals';
+import { VirtualClock } from '#common/clock.ts';
+import { Ledger, LedgerNotReadyError, UnknownClaimError, type HoldRequest } from './ledger.ts';
+import { MemoryClaimStore, type Claim } from './store.ts';
+
+const hour = 3_600_000;
+
+async function aNode(cpu = 4_000): Promise<{ clock: VirtualClock; store: MemoryClaimStore; ledger: Ledger }> {
+  const clock = new VirtualClock();
+  const store = new MemoryClaimStore();
+  const ledger = new Ledger(clock, store);
+  ledger.setAllocatable({ cpu });
+  await ledger.open();
+  return { clock, store, ledger };
+}
+
+function aHold(id: string, cpu: number, extra: Partial<HoldRequest> = {}): HoldRequest {
+  return { id, owner: 'job', virtualOrganization: 'physics', demand: { cpu }, ttlMs: 10_000, ...extra };
+}
+
+describe('holds', () => {
+  test('are refused when others hold the rest, saying what is lacking', async () => {
+    const { ledger } = await aNode();
+    expect(ledger.hold(aHold('a', 3_000)).granted).toBe(true);
+    expect(ledger.hold(aHold('b', 2_000))).toEqual({
+      granted: false,
+      reason: 'Not enough free: cpu: 2000 wanted, 1000 free',
+    });
+  });
+
+  test('end by themselves, and confirming one that ended asks for a new hold', async () => {
+    const { ledger, clock } = await aNode();
+    ledger.hold(aHold('a', 4_000));
+    clock.advance(10_000);
+    expect(ledger.free()).toEqual({ cpu: 4_000 });
+    await expect(ledger.confirm('a', 'job')).rejects.toThrow(UnknownClaimError);
+  });
+
+  test('asked for again are the same hold, with its time begun anew', async () => {
+    const { ledger, clock } = await aNode();
+    ledger.hold(aHold('a', 3_000));
+    clock.advance(9_000);
+    expect(ledger.hold(aHold('a', 3_000)).granted).toBe(true);
+    clock.advance(9_000);
+    expect(ledger.free()).toEqual({ cpu: 1_000 });
+    expect(ledger.hold(aHold('a', 1))).toMatchObject({ granted: false });
+  });
+
+  test('run on the monotonic clock: a step of the wall clock neither ends nor prolongs them', async () => {
+    const { ledger, clock } = await aNode();
+    ledger.hold(aHold('a', 3_000));
+    clock.step(hour);
+    expect(ledger.free()).toEqual({ cpu: 1_000 });
+    clock.step(-2 * hour);
+    clock.advance(10_000);
+    expect(ledger.free()).toEqual({ cpu: 4_000 });
+  });
+
+  test('belong to their owner', async () => {
+    const { ledger } = await aNode();
+    ledger.hold(aHold('a', 3_000));
+    await expect(ledger.confirm('a', 'thief')).rejects.toThrow('belongs to another owner');
+    await expect(ledger.release('a', 'thief')).rejects.toThrow('belongs to another owner');
+  });
+
+  test.each([
+    ['a negative amount', { demand: { cpu: -1 } }, 'demand.cpu: must be a whole number of at least 0, not -1'],
+    ['part of a millicore', { demand: { cpu: 0.5 } }, 'not 0.5'],
+    ['a span that ends before it starts', { span: { startMs: 5, endMs: 5 } }, 'must end after it starts'],
+    ['an endless hold', { ttlMs: Infinity }, 'ttlMs: must be 1 to 300000'],
+    ['no owner', { owner: '' }, 'owner: must have 1 to 253 characters'],
+    ['a reservation that gives way', { isReservation: true, isPreemptible: true }, 'neither give way'],
+  ])('with %s are refused by name', async (_, extra, message) => {
+    const { ledger } = await aNode();
+    expect(() => ledger.hold(aHold('a', 1, extra))).toThrow(message);
+  });
+
+  test('are bounded in number', async () => {
+    const ledger = new Ledger(new VirtualClock(), new MemoryClaimStore(), { claimsMax: 2 });
+    await ledger.open();
+    ledger.hold(aHold('a', 0));
+    ledger.hold(aHold('b', 0));
+    expect(ledger.hold(aHold('c', 0))).toMatchObject({ granted: false, reason: expect.stringContaining('limit') });
+  });
+});
+
+describe('pods', () => {
+  test('count whoever made them, and those of a claim count within it', async () => {
+    const { ledger } = await aNode();
+    ledger.hold(aHold('a', 1_000));
+    ledger.setPods([
+      { uid: 'foreign', demand: { cpu: 1_500 } },
+      { uid: 'mine', demand: { cpu: 800 }, claim: 'a' },
+    ]);
+    expect(ledger.free()).toEqual({ cpu: 1_500 });
+    ledger.setPods([{ uid: 'mine', demand: { cpu: 1_700 }, claim: 'a' }]);
+    expect(ledger.free()).toEqual({ cpu: 2_300 });
+  });
+
+  test('beyond what the node has leave nothing free and no debt', async () => {
+    const { ledger } = await aNode();
+    ledger.setPods([{ uid: 'p', demand: { cpu: 9_000 } }]);
+    expect(ledger.free()).toEqual({ cpu: 0 });
+  });
+});
+
+describe('a restart', () => {
+  test('answers nothing before the claims are read, then counts the confirmed ones', async () => {
+    const { ledger, store, clock } = await aNode();
+    ledger.hold(aHold('kept', 3_000));
+    ledger.hold(aHold('lost', 1_000));
+    await ledger.confirm('kept', 'job');
+    const again = new Ledger(clock, store);
+    again.setAllocatable({ cpu: 4_000 });
+    expect(() => again.hold(aHold('x', 1))).toThrow(LedgerNotReadyError);
+    await again.open();
+    expect(again.free()).toEqual({ cpu: 1_000 });
+    await expect(again.confirm('kept', 'job')).resolves.toBeUndefined();
+    await expect(again.confirm('lost', 'job')).rejects.toThrow(UnknownClaimError);
+  });
+});
+
+describe('a store that fails', () => {
+  test('after writing leaves the resources counted until the claim is surely gone', async () => {
+    const { ledger, store } = await aNode();
+    const put = store.put.bind(store);
+    store.put = async (claim: Claim): Promise<void> => {
+      await put(claim);
+      throw new Error('timed out');
+    };
+    ledger.hold(aHold('a', 3_000));
+    await expect(ledger.confirm('a', 'job')).rejects.toThrow('timed out');
+    expect(ledger.free()).toEqual({ cpu: 1_000 });
+    await ledger.settle();
+    expect(ledger.free()).toEqual({ cpu: 4_000 });
+    expect(await store.list()).toEqual([]);
+  });
+
+  test('to remove keeps the resources counted, and releasing again succeeds later', async () => {
+    const { ledger, store } = await aNode();
+    ledger.hold(aHold('a', 3_000));
+    await ledger.confirm('a', 'job');
+    const remove = store.remove.bind(store);
+    store.remove = async (): Promise<void> => Promise.reject(new Error('API server away'));
+    await expect(ledger.release('a', 'job')).rejects.toThrow('API server away');
+    expect(ledger.free()).toEqual({ cpu: 1_000 });
+    store.remove = remove;
+    await ledger.release('a', 'job');
+    expect(ledger.free()).toEqual({ cpu: 4_000 });
+  });
+});
+
+describe('reservations', () => {
+  test('keep their window free of work without a known end, not of work that ends before', async () => {
+    const { ledger, clock } = await aNode();
+    const window = { startMs: clock.now() + hour, endMs: clock.now() + 2 * hour };
+    ledger.hold(aHold('r', 3_000, { span: window, isReservation: true }));
+    await ledger.confirm('r', 'job');
+    expect(ledger.hold(aHold('long', 2_000)).granted).toBe(false);
+    const short = { startMs: clock.now(), endMs: clock.now() + hour };
+    expect(ledger.hold(aHold('short', 4_000, { span: short })).granted).toBe(true);
+    const other = { startMs: window.startMs - hour / 2, endMs: window.startMs + 1 };
+    expect(ledger.hold(aHold('r2', 2_000, { span: other, isReservation: true }))).toEqual({
+      granted: false,
+      reason: 'Not enough free in that window: cpu: 2000 wanted, 0 free',
+    });
+  });
+
+  test('are drawn from by their own virtual organization only, and no more than there is', async () => {
+    const { ledger, clock } = await aNode();
+    const span = { startMs: clock.now(), endMs: clock.now() + hour };
+    ledger.hold(aHold('r', 3_000, { span, isReservation: true }));
+    await ledger.confirm('r', 'job');
+    expect(ledger.hold(aHold('a', 2_000, { reservation: 'r' })).granted).toBe(true);
+    expect(ledger.hold(aHold('b', 2_000, { reservation: 'r' }))).toMatchObject({
+      reason: 'Not enough left of reservation r: cpu: 2000 wanted, 1000 free',
+    });
+    expect(ledger.hold(aHold('c', 1, { reservation: 'r', virtualOrganization: 'chemistry' })).granted).toBe(false);
+    expect(ledger.free()).toEqual({ cpu: 1_000 });
+  });
+
+  test('push out work that gives way when they begin, no more of it than is needed', async () => {
+    const { ledger, clock } = await aNode();
+    const window = { startMs: clock.now() + hour, endMs: clock.now() + 2 * hour };
+    ledger.hold(aHold('r', 3_000, { span: window, isReservation: true }));
+    await ledger.confirm('r', 'job');
+    for (const id of ['old', 'new']) {
+      expect(ledger.hold(aHold(id, 1_000, { isPreemptible: true })).granted).toBe(true);
+      await ledger.confirm(id, 'job');
+    }
+    expect(ledger.preempted()).toEqual([]);
+    clock.advance(hour);
+    expect(ledger.preempted().map(({ id }) => id)).toEqual(['new']);
+  });
+
+  test('that are over leave by themselves', async () => {
+    const { ledger, clock, store } = await aNode();
+    ledger.hold(aHold('r', 3_000, { span: { startMs: clock.now(), endMs: clock.now() + hour }, isReservation: true }));
+    await ledger.confirm('r', 'job');
+    clock.advance(hour);
+    expect(ledger.free()).toEqual({ cpu: 1_000 });
+    await ledger.settle();
+    expect(ledger.free()).toEqual({ cpu: 4_000 });
+    expect(await store.list()).toEqual([]);
+  });
+});
