@@ -1,6 +1,7 @@
 /** An instance: one or more sites under one name, with all that lasts in one folder. */
-import { copyFileSync, existsSync, linkSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
-import { join } from 'node:path';
+import { createHash } from 'node:crypto';
+import { copyFileSync, existsSync, linkSync, mkdirSync, readdirSync, readFileSync, rmdirSync, rmSync } from 'node:fs';
+import { join, resolve } from 'node:path';
 
 import { z } from 'zod';
 
@@ -49,7 +50,23 @@ export function parseRecord(text: string, path: string): InstanceRecord {
 /** Folder of all instances: `XTREEMOS_SITES_DIR`, else `/var/lib/xtreemos-sites`. */
 export function sitesRoot(): string {
   const given = process.env.XTREEMOS_SITES_DIR;
-  return given === undefined || given === '' ? '/var/lib/xtreemos-sites' : given;
+  return given === undefined || given === '' ? usualRoot : resolve(given);
+}
+
+const usualRoot = '/var/lib/xtreemos-sites';
+
+/**
+ * The control group of an instance, whether it exists or not. Instances of one name in different folders are different
+ * instances, so the folder is part of the group's name when it isn't the usual one.
+ */
+export function groupOf(name: string): ControlGroup {
+  const suffix = createHash('sha256').update(sitesRoot()).digest('hex').slice(0, 8);
+  return new ControlGroup(sitesRoot() === usualRoot ? name : `${name}.${suffix}`);
+}
+
+/** File of the lock that work on an instance holds. Not beside the instance, so that nothing of it stays there. */
+export function lockPath(name: string): string {
+  return join('/run/lock/xtreemos-sites', name);
 }
 
 /** An instance as found on disk. */
@@ -67,7 +84,7 @@ export class Instance {
     this.tools = tools;
     this.dir = join(sitesRoot(), record.name);
     this.plan = planInstance(record.name, record.index, record.sites, record.nodes);
-    this.group = new ControlGroup(record.name);
+    this.group = groupOf(record.name);
     this.backbone = new Backbone(
       this.plan,
       new Machine({ name: 'router', dir: join(this.dir, 'router'), group: this.group.child('router') }),
@@ -155,7 +172,7 @@ export function instanceNames(): string[] {
 /** Writes the record of a new instance, with a number that no other instance and no route of this machine uses. */
 export async function createRecord(name: string, sites: number, nodes: number): Promise<InstanceRecord> {
   planInstance(name, 0, sites, nodes);
-  return withLock(join(sitesRoot(), '.locks', '.all'), async () => {
+  return withLock(lockPath('.all'), async () => {
     const others = instanceNames().filter((other) => other !== name);
     const taken = new Set(others.flatMap((other) => findIndex(other) ?? []));
     const routes = JSON.parse(await runCommand(['ip', '-json', 'route', 'show', 'table', 'all'])) as { dst: string }[];
@@ -190,4 +207,5 @@ function findIndex(name: string): number | undefined {
 /** Removes an instance's folder. Its processes must have ended. */
 export function removeFolder(name: string): void {
   rmSync(join(sitesRoot(), name), { recursive: true, force: true, maxRetries: 5, retryDelay: 100 });
+  if (existsSync(sitesRoot()) && readdirSync(sitesRoot()).length === 0) rmdirSync(sitesRoot());
 }

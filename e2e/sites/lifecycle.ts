@@ -5,10 +5,20 @@ import { join } from 'node:path';
 import { TerminalError } from '#common/errors.ts';
 
 import { addonTools } from './addons.ts';
-import { ControlGroup } from './cgroups.ts';
+import { planInstance } from './addresses.ts';
+import type { ControlGroup } from './cgroups.ts';
 import { controlPlaneTools, controllerTools } from './control-plane.ts';
 import { writeFileAtomic } from './files.ts';
-import { createRecord, findRecord, Instance, instanceNames, removeFolder, sitesRoot } from './instance.ts';
+import {
+  createRecord,
+  findRecord,
+  groupOf,
+  Instance,
+  instanceNames,
+  lockPath,
+  removeFolder,
+  sitesRoot,
+} from './instance.ts';
 import { waitFor } from './kube-client.ts';
 import { renderKubeconfig } from './kubeconfig.ts';
 import { withLock } from './lock.ts';
@@ -53,6 +63,7 @@ export interface UpResult {
  */
 export async function up(options: UpOptions): Promise<UpResult> {
   const { name, sites, nodes, report } = options;
+  planInstance(name, 0, sites, nodes); // refuses what can't be planned before anything is built
   await checkSitePrerequisites(sitesRoot(), 1 + sites * (0.6 + nodes * 0.3), report);
   let isWarm = true;
   const building = (line: string): void => {
@@ -105,18 +116,18 @@ export async function openInstance(name: string): Promise<Instance> {
 
 /** Takes an instance down and removes everything of it. Nothing there is fine. @returns whether there was anything. */
 export async function down(name: string, report: (line: string) => void): Promise<boolean> {
-  if (!existsSync(join(sitesRoot(), name)) && !new ControlGroup(name).exists()) return false;
+  if (!existsSync(join(sitesRoot(), name)) && !groupOf(name).exists()) return false;
   await locked(name, report, async () => remove(name));
   return true;
 }
 
 async function locked<T>(name: string, report: (line: string) => void, work: () => Promise<T>): Promise<T> {
-  const path = join(sitesRoot(), '.locks', name);
+  const path = lockPath(name);
   return withLock(path, work, { onWait: (holder) => report(`Waiting for process ${holder}, which works on ${name}`) });
 }
 
 async function remove(name: string): Promise<void> {
-  const group = new ControlGroup(name);
+  const group = groupOf(name);
   abortFuse(group);
   await group.kill();
   await waitLinkGone(name);
@@ -286,7 +297,7 @@ export function memoryOf(group: ControlGroup): MemoryUse {
 
 /** What `down` must not leave behind, for tests: paths and names that still exist. */
 export async function remainsOf(name: string, index: number): Promise<string[]> {
-  const group = new ControlGroup(name);
+  const group = groupOf(name);
   const links = (await runCommand(['ip', '-o', 'link'])).split('\n');
   const routes = (await runCommand(['ip', 'route'])).split('\n');
   const mounts = readFileSync('/proc/self/mountinfo', 'utf8').split('\n');

@@ -96,7 +96,15 @@ async function up(
 
 async function status(names: readonly string[], output: string): Promise<void> {
   const found: InstanceStatus[] = [];
-  for (const name of names) found.push(statusOf(await openInstance(name)));
+  for (const name of names) {
+    try {
+      found.push(statusOf(await openInstance(name)));
+    } catch (error) {
+      // One damaged instance doesn't hide the others.
+      report(describeError(error));
+      process.exitCode = 1;
+    }
+  }
   if (output === 'json') console.log(JSON.stringify(found, null, 2));
   else if (found.length === 0) console.log('No sites on this machine. Start some: make sites');
   else console.log(found.map(renderStatus).join('\n'));
