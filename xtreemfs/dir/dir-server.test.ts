@@ -20,7 +20,7 @@ function options(more: readonly string[] = []): ReturnType<typeof parseOptions<t
   return parseOptions(dirOptionSpecs, [...argv, '--port', '0', '--http-port', '0', ...more], {}).values;
 }
 
-function aMember(port: number): ServiceHost {
+function aMember(port: number, host = '127.0.0.1'): ServiceHost {
   return new ServiceHost({
     ...deps,
     kind: 'osd',
@@ -30,7 +30,7 @@ function aMember(port: number): ServiceHost {
     listenHost: '127.0.0.1',
     advertisedHost: '127.0.0.1',
     httpPort: -1,
-    dirs: [{ host: '127.0.0.1', port }],
+    dirs: [{ host, port }],
     unknownProcedureErrno: PosixErrno.EINVAL,
     waitForDirMs: 300,
   });
@@ -137,4 +137,13 @@ test('status is served as a page, as JSON and as metrics, and pages ask for the 
 test('a DIR is found by broadcast', async () => {
   const found = await discoverDir({ ...deps, port: dir.port, targets: ['127.0.0.1'], timeoutMs: 3_000 });
   expect(found).toEqual({ address: '127.0.0.1', port: dir.port, protocol: 'pbrpc', interfaceVersion: 10_001 });
+});
+
+test('a member that is told to search finds a DIR that listens on all addresses', async () => {
+  await dir.stop();
+  dir = await startDir(options(['--listen-host', '', '--host-name', '127.0.0.1']), deps);
+  const member = aMember(dir.port, '.autodiscover');
+  await member.start({});
+  expect(member.time.isSynchronized).toBe(true);
+  await member.stop();
 });

@@ -6,7 +6,7 @@ import { MessageType } from '#proto/generated/xtreemfs/rpc.ts';
 import { ioError } from '../rpc/errors.ts';
 import { UdpEndpoint } from '../rpc/udp.ts';
 
-/** The host name in a configuration that asks for a search. */
+/** The host name that asks for a search in place of an address. */
 export const discoveryHost = '.autodiscover';
 
 const broadcastMs = 1_000;

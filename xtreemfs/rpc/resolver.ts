@@ -2,7 +2,7 @@ import { BlockList, isIPv4, isIPv6 } from 'node:net';
 import { networkInterfaces } from 'node:os';
 import type { Clock } from '#common/clock.ts';
 import { dirProcedures, type AddressMapping } from '#proto/generated/xtreemfs/dir.ts';
-import { formatAddress, type Address, type Scheme } from './address.ts';
+import type { Address, Scheme } from './address.ts';
 import type { RpcClient } from './client.ts';
 import { ioError } from './errors.ts';
 import { callWithRetries, type AddressResolver, type RetryPolicy, type ServerList } from './retry.ts';
@@ -139,9 +139,4 @@ function isInNetwork(network: string, addresses: readonly string[]): boolean {
 
 function localAddresses(): string[] {
   return Object.values(networkInterfaces()).flatMap((entries) => (entries ?? []).map((entry) => entry.address));
-}
-
-/** A list of DIRs from addresses. */
-export function dirTexts(addresses: readonly Address[]): string[] {
-  return addresses.map(formatAddress);
 }

@@ -3,6 +3,7 @@ import type { Logger } from '#common/logger.ts';
 import { createRegistry, type Registry } from '#common/metrics.ts';
 import type { KeyValuePair } from '#proto/generated/xtreemfs/global-types.ts';
 import type { PosixErrno } from '#proto/generated/xtreemfs/rpc.ts';
+import { discoverDir, discoveryHost } from '../dir/discovery.ts';
 import { formatAddress, type Address, type Scheme } from '../rpc/address.ts';
 import { RpcClient } from '../rpc/client.ts';
 import { ioError } from '../rpc/errors.ts';
@@ -35,7 +36,7 @@ export interface ServiceHostOptions {
   readonly httpPort: number;
   readonly httpHost?: string | undefined;
   readonly adminPassword?: string | undefined;
-  /** Empty at a DIR. */
+  /** Empty at a DIR. The host `.autodiscover` searches for one by broadcast on its port. */
   readonly dirs: readonly Address[];
   readonly unknownProcedureErrno: PosixErrno;
   readonly rpc?: Partial<RpcServerOptions>;
@@ -76,6 +77,7 @@ export class ServiceHost {
   /** Metrics of the server's own. */
   readonly registry: Registry;
   private readonly options: ServiceHostOptions;
+  private readonly dirs: ServerList;
   private listening: Listening | undefined;
   private heartbeat: Heartbeat | undefined;
   private status: StatusServer | undefined;
@@ -90,6 +92,7 @@ export class ServiceHost {
     this.rpc = new RpcServer({ clock, logger, unknownProcedureErrno, ...options.rpc });
     this.client = new RpcClient({ clock, logger, dialer: createDialer(scheme, options.tls) });
     const dirs = new ServerList(options.dirs.map(formatAddress));
+    this.dirs = dirs;
     this.dir = new DirClient({ client: this.client, clock, dirs });
     this.resolver = new UuidResolver({ clock, client: this.client, dirs, scheme });
     this.time = new GlobalTime({ clock, logger, ask: async (signal) => this.dir.globalTime(signal) });
@@ -140,7 +143,12 @@ export class ServiceHost {
   }
 
   private async waitForDir(): Promise<void> {
-    const { clock, waitForDirMs = 30_000, dirs } = this.options;
+    const { clock, logger, waitForDirMs = 30_000, dirs } = this.options;
+    const search = dirs.find(({ host }) => host === discoveryHost);
+    if (search !== undefined) {
+      const found = await discoverDir({ clock, logger, port: search.port, timeoutMs: waitForDirMs });
+      this.dirs.replace([formatAddress({ host: found.address, port: found.port })]);
+    }
     const end = clock.monotonic() + waitForDirMs;
     while (!(await this.time.synchronize())) {
       if (clock.monotonic() >= end) {

@@ -74,7 +74,7 @@ export function memberOptionSpecs() {
     }),
     dir: option({
       schema: text.transform((value) => parseAddresses('--dir', value, 32_638)),
-      about: 'DIRs, separated by commas',
+      about: 'DIRs, separated by commas; .autodiscover searches for one by broadcast',
       default: 'localhost:32638',
       value: 'HOST:PORT',
     }),

@@ -1,6 +1,6 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import path from 'node:path';
+import { fileURLToPath } from 'node:url';
 
 /** A DIR in a process of its own. */
 export interface DirProcess {
@@ -11,7 +11,7 @@ export interface DirProcess {
 
 /** Starts a DIR with these flags beside the usual ones of tests. @throws when it ends before it listens. */
 export async function spawnDir(flags: readonly string[]): Promise<DirProcess> {
-  const script = path.join(import.meta.dirname, 'dir-process.ts');
+  const script = fileURLToPath(new URL('./dir-process.ts', import.meta.url));
   const usual = ['--port', '0', '--http-port=-1', '--listen-host', '127.0.0.1', '--no-discover'];
   const child = spawn(process.execPath, [script, ...usual, ...flags], { stdio: ['ignore', 'pipe', 'pipe'] });
   let problem = '';

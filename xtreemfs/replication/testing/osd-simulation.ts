@@ -194,7 +194,7 @@ export class OsdSimulation {
               const response = procedure.response.decode(procedure.response.encode(reply.response as Response));
               answer(() => resolve({ response, data: Buffer.concat(bytes) }));
             },
-            (error: unknown) => answer(() => reject(error as Error)),
+            (error: unknown) => answer(() => reject(error instanceof Error ? error : new TypeError(String(error)))),
           );
       });
     });
