@@ -6,7 +6,7 @@ const style = `body{font:14px/1.5 system-ui,sans-serif;margin:2rem auto;max-widt
 h1{font-size:1.4rem}h2{font-size:1.05rem;margin-top:2rem}table{border-collapse:collapse;width:100%}
 th,td{text-align:left;padding:.25rem .6rem;border-bottom:1px solid #d8dee4;font-variant-numeric:tabular-nums;vertical-align:top}
 th{font-weight:600;color:#52606d}code{font-size:.92em;overflow-wrap:anywhere}.late{color:#b42318}.note{color:#52606d}
-svg{width:100%;height:auto;border:1px solid #d8dee4;border-radius:6px}`;
+svg{display:block;width:100%;max-width:44rem;height:auto;border:1px solid #d8dee4;border-radius:6px}`;
 
 /**
  * The monitor pages: `/` for people, `/status.json` for programs, `/overlay.svg` the picture, `/healthz`. Read-only,
