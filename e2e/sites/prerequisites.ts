@@ -47,7 +47,7 @@ export interface BuildCheck {
 
 /** @throws {TerminalError} listing everything that is missing for building, with the mending commands. */
 export async function checkBuildPrerequisites({ cacheDir, needsC, report }: BuildCheck): Promise<void> {
-  const problems = [await goProblem(), await diskProblem(cacheDir, 8, 'build'), memoryProblem(2, 'build')];
+  const problems = [await goProblem(), await diskProblem(cacheDir, 12, 'build'), memoryProblem(2, 'build')];
   if (needsC) problems.push(await ensurePackages(buildNeedsC, report));
   throwProblems(problems);
 }
