@@ -55,8 +55,8 @@ export interface Found extends Resolved {
   readonly inode: Inode;
 }
 
-/** Longest path accepted, bytes (PATH_MAX of Linux). */
-const pathBytesMax = 4096;
+/** Longest path accepted, characters. More than PATH_MAX: programs reach deeper directories by relative paths. */
+const pathBytesMax = 65_536;
 
 /** @throws {PosixError} ENOENT for an unknown volume. */
 export function volumeNamed(op: Operation, name: string): Volume {
