@@ -6,8 +6,8 @@
 import { basename } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describeError, TerminalError } from '#common/errors.ts';
-import type { Command, CommandIo } from './tools/command.ts';
-import { commands } from './tools/commands.ts';
+import type { CommandIo } from './tools/command.ts';
+import { type CommandEntry, commands } from './tools/commands.ts';
 
 const version = '0.1.0';
 
@@ -18,7 +18,7 @@ function overview(): string {
   return ['Usage: xtreemfs COMMAND [OPTIONS]', '', 'Commands (each has --help):', ...lines].join('\n');
 }
 
-function findCommand(name: string): Command | undefined {
+function findCommand(name: string): CommandEntry | undefined {
   return commands.find((command) => command.names.includes(name));
 }
 
@@ -40,7 +40,7 @@ async function main(argv: readonly string[], calledAs: string, io: CommandIo): P
     return 2;
   }
   try {
-    return await command.run(byName === undefined ? rest : argv, io);
+    return await (await command.load()).run(byName === undefined ? rest : argv, io);
   } catch (error) {
     const isExpected = error instanceof TerminalError || (error instanceof Error && error.name === 'RpcError');
     io.note(`${command.names.at(-1) ?? calledAs}: ${isExpected ? describeError(error) : describeUnexpected(error)}`);

@@ -90,15 +90,17 @@ export class Keeper {
       const how = await this.runWorkerOnce();
       if (how === 'ended') return;
       const isSound = clock.monotonic() - startedAt > soundMs;
-      this.crashesInRow = isSound ? 0 : this.crashesInRow + 1;
+      // Being killed from outside is no fault of the worker's; such a mount goes on however often it happens.
+      const isOwnFault = how !== 'signal SIGKILL' && how !== 'signal SIGTERM';
+      this.crashesInRow = isSound ? 0 : this.crashesInRow + (isOwnFault ? 1 : 0);
       if (this.crashesInRow > crashesInRowMax) {
         if (this.connection !== undefined) await abortConnection(this.connection).catch(() => undefined);
         await unmount(this.init.config.mountPoint, { lazy: true }).catch(() => undefined);
         throw new Error(`the mount's process died ${this.crashesInRow} times in a row, last by ${how}: see its log`);
       }
       logger.error('The process of the mount died: starting another', { how, crashesInRow: this.crashesInRow });
-      await clock.sleep(this.crashesInRow <= 1 ? restartDelayMs.first : delayMs);
-      delayMs = isSound ? restartDelayMs.first : Math.min(restartDelayMs.max, delayMs * 2);
+      await clock.sleep(delayMs);
+      delayMs = isSound || !isOwnFault ? restartDelayMs.first : Math.min(restartDelayMs.max, delayMs * 2);
     }
   }
 

@@ -10,7 +10,7 @@ import { Keeper } from '../fuse/keeper.ts';
 import { abortConnection, checkMountable, connectionOf, mountAt, type MountOptions, unmount } from '../fuse/mount.ts';
 import type { MountConfig } from '../fuse/mount-config.ts';
 import { consistencyModes } from '../fuse/negotiation.ts';
-import { runWorker, servicesFor } from '../fuse/worker.ts';
+import { servicesFor } from '../fuse/worker.ts';
 import { type Command, type CommandIo, parseTool, toolHelp, type ToolOption, type ToolOptions } from './command.ts';
 import { connectionOptions, readConnection } from './connection-options.ts';
 import { parseVolumeUrl } from './volume-url.ts';
@@ -69,20 +69,6 @@ export const mountCommand: Command = {
     const policy = await probeVolume(config);
     if (!options.has('foreground')) return await runInBackground(argv, options, io);
     return await serveMount(config, readMountOptions(options, config, policy), io);
-  },
-};
-
-/** The process behind a mount; started by its keeper only. */
-export const workerCommand: Command = {
-  names: ['mount-worker'],
-  usage: 'mount-worker',
-  about: 'Serves a mount; started by mount.xtreemfs itself.',
-  run: async () => {
-    if (process.send === undefined) {
-      throw new TerminalError('mount-worker is started by mount.xtreemfs, not by hand: use mount.xtreemfs');
-    }
-    await runWorker();
-    return 0;
   },
 };
 

@@ -27,14 +27,15 @@ const pause = async (ms: number): Promise<void> => await new Promise((resolve) =
       let kills = 0;
       const killer = (async () => {
         while (isKilling) {
-          await pause(150);
+          await pause(300);
           if (installation?.kill(victim) !== 0) kills++;
-          await pause(1500);
+          await fs.statfs(folder);
+          await pause(1000);
         }
       })();
       const wanted = new Map<string, string>();
       const until = performance.now() + 6_000;
-      for (let index = 0; index < 200 && (kills < 2 || performance.now() < until); index++) {
+      for (let index = 0; index < 200 && (kills < 3 || performance.now() < until); index++) {
         const [name, content] = [`file-${index}`, `content ${index} `.repeat(1 + (index % 7) * 300)];
         const file = await fs.open(join(folder, name), 'w');
         await file.write(content);
