@@ -1,3 +1,4 @@
+import { readFile } from 'node:fs/promises';
 import { expect, test } from '@jest/globals';
 import { assert, AssertionError, describeError, InvalidInputError, systemErrorCode } from './errors.ts';
 
@@ -24,6 +25,12 @@ test('tells a system error code from other codes', () => {
   expect(systemErrorCode(Object.assign(new Error('x'), { code: 'ENOENT' }))).toBe('ENOENT');
   expect(systemErrorCode(Object.assign(new Error('x'), { code: 7 }))).toBeUndefined();
   expect(systemErrorCode('ENOENT')).toBeUndefined();
+});
+
+test('reads errors of another realm, as those of Node modules are inside jest', async () => {
+  const error: unknown = await readFile('/no/such/file').catch((thrown: unknown) => thrown);
+  expect(systemErrorCode(error)).toBe('ENOENT');
+  expect(describeError(error)).toContain('no such file');
 });
 
 test('a false assertion throws', () => {

@@ -38,19 +38,25 @@ export function describeError(thrown: unknown): string {
   const parts: string[] = [];
   let current: unknown = thrown;
   for (let depth = 0; depth < 8 && current !== undefined && current !== null; depth++) {
-    const message = current instanceof Error ? current.message || current.name : textOf(current);
+    const message = textOf(current);
     if (parts.at(-1)?.includes(message) !== true) parts.push(message);
-    current = current instanceof Error ? current.cause : undefined;
+    current = typeof current === 'object' && 'cause' in current ? current.cause : undefined;
   }
   return parts.join(': ');
 }
 
+/** Told by shape: errors of another realm (a `vm` context, a worker) are no instances of this realm's Error. */
 function textOf(thrown: unknown): string {
-  return typeof thrown === 'string' ? thrown : inspect(thrown, { depth: 2, breakLength: Infinity });
+  if (typeof thrown === 'string') return thrown;
+  if (typeof thrown === 'object' && thrown !== null && 'message' in thrown && typeof thrown.message === 'string') {
+    if (thrown.message !== '') return thrown.message;
+    if ('name' in thrown && typeof thrown.name === 'string') return thrown.name;
+  }
+  return inspect(thrown, { depth: 2, breakLength: Infinity });
 }
 
-/** The `code` of a Node.js system error such as `ENOENT`; undefined for anything else. */
+/** The `code` of a Node.js system error such as `ENOENT`; undefined for anything else. Told by shape, as above. */
 export function systemErrorCode(thrown: unknown): string | undefined {
-  if (!(thrown instanceof Error) || !('code' in thrown)) return undefined;
+  if (typeof thrown !== 'object' || thrown === null || !('code' in thrown)) return undefined;
   return typeof thrown.code === 'string' ? thrown.code : undefined;
 }

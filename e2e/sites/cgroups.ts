@@ -7,7 +7,7 @@ import { join } from 'node:path';
 
 import { type Clock, systemClock } from '#common/clock.ts';
 
-import { errorCode } from './files.ts';
+import { systemErrorCode } from '#common/errors.ts';
 
 const top = 'xtreemos-sites';
 const controllersV2 = ['cpuset', 'cpu', 'io', 'memory', 'pids'];
@@ -145,7 +145,7 @@ function listFolders(folder: string): string[] {
       .filter((entry) => entry.isDirectory())
       .map((entry) => entry.name);
   } catch (error) {
-    if (errorCode(error) === 'ENOENT') return [];
+    if (systemErrorCode(error) === 'ENOENT') return [];
     throw error;
   }
 }
@@ -157,7 +157,7 @@ function readLines(path: string): string[] {
       .filter((line) => line !== '');
   } catch (error) {
     // Gone meanwhile, or a threaded group, whose processes the parent lists.
-    if (['ENOENT', 'ENODEV', 'EOPNOTSUPP'].includes(errorCode(error) ?? '')) return [];
+    if (['ENOENT', 'ENODEV', 'EOPNOTSUPP'].includes(systemErrorCode(error) ?? '')) return [];
     throw error;
   }
 }
@@ -173,7 +173,7 @@ function removeIfEmpty(folder: string): boolean {
     rmdirSync(folder);
     return true;
   } catch (error) {
-    return errorCode(error) === 'ENOENT';
+    return systemErrorCode(error) === 'ENOENT';
   }
 }
 
@@ -181,6 +181,6 @@ function killQuietly(pid: number): void {
   try {
     process.kill(pid, 'SIGKILL');
   } catch (error) {
-    if (errorCode(error) !== 'ESRCH') throw error;
+    if (systemErrorCode(error) !== 'ESRCH') throw error;
   }
 }

@@ -15,11 +15,3 @@ export function writeFileAtomic(path: string, content: string | Buffer, mode = 0
   renameSync(temporary, path);
 }
 
-/**
- * The `code` of a Node.js system error such as `ENOENT`; undefined for anything else. Told by shape, not by
- * `instanceof`: inside jest the errors of Node's own modules belong to another realm.
- */
-export function errorCode(thrown: unknown): string | undefined {
-  if (typeof thrown !== 'object' || thrown === null || !('code' in thrown)) return undefined;
-  return typeof thrown.code === 'string' ? thrown.code : undefined;
-}

@@ -8,7 +8,7 @@ import { dirname } from 'node:path';
 
 import { type Clock, systemClock } from '#common/clock.ts';
 
-import { errorCode } from './files.ts';
+import { systemErrorCode } from '#common/errors.ts';
 
 /** A process as recorded: `startTicks` is field 22 of /proc/PID/stat, `bootId` tells one uptime from the next. */
 export interface ProcessRecord {
@@ -46,7 +46,7 @@ function statFields(pid: number): string[] | undefined {
     const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
     return stat.slice(stat.lastIndexOf(')') + 2).split(' ');
   } catch (error) {
-    if (errorCode(error) === 'ENOENT' || errorCode(error) === 'ESRCH') return undefined;
+    if (systemErrorCode(error) === 'ENOENT' || systemErrorCode(error) === 'ESRCH') return undefined;
     throw error;
   }
 }
@@ -100,7 +100,7 @@ export function signalProcess(record: ProcessRecord, signal: NodeJS.Signals): bo
   try {
     return process.kill(record.pid, signal);
   } catch (error) {
-    if (errorCode(error) === 'ESRCH') return false;
+    if (systemErrorCode(error) === 'ESRCH') return false;
     throw error;
   }
 }

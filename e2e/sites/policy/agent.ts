@@ -1,9 +1,8 @@
 import { type FSWatcher, mkdirSync, readdirSync, readFileSync, statSync, watch } from 'node:fs';
 import { join } from 'node:path';
 
-import { describeError } from '#common/errors.ts';
+import { describeError, systemErrorCode } from '#common/errors.ts';
 
-import { errorCode } from '../files.ts';
 import type { KubeClient, KubeObject, WatchEvent } from '../kube-client.ts';
 import { type Policy, type PolicyPod, type PolicyWorld, renderRules } from './rules.ts';
 
@@ -220,7 +219,7 @@ function listFiles(dir: string): string[] {
   try {
     return readdirSync(dir);
   } catch (error) {
-    if (errorCode(error) === 'ENOENT') return [];
+    if (systemErrorCode(error) === 'ENOENT') return [];
     throw error;
   }
 }
