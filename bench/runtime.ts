@@ -68,8 +68,9 @@ const objects = Number(values.objects);
 const events = Number(values.events);
 const rate = Number(values.rate);
 const limitMs = 180_000;
-/** What docs/runtime.md recommends for controllers: V8's young generation small, the old one kept tight. */
+/** What docs/runtime.md recommends for controllers: V8's young generation small, the old one and glibc's arenas kept tight. */
 const nodeFlags = ['--max-semi-space-size=1', '--optimize-for-size'];
+const childEnv = { ...process.env, MALLOC_ARENA_MAX: '1' };
 const root = path.resolve(import.meta.dirname, '..');
 const group = 'bench.xtreemos.io';
 const namespace = 'bench';
@@ -186,7 +187,7 @@ async function measure(
       `--expect=${there},${there + events}`,
       `--run=${run}`,
     ],
-    { stdio: ['ignore', 'pipe', 'inherit'] },
+    { stdio: ['ignore', 'pipe', 'inherit'], env: childEnv },
   );
   const onStop = (): void => {
     child.kill('SIGKILL');
