@@ -36,7 +36,7 @@ async function demo(name: string): Promise<void> {
   const digest = await loadImage(site);
   await install(site, digest);
   report('Waiting for the Site to be Ready');
-  const ready = await waitForSite(site);
+  const ready = await waitForSite(site, Date.now());
   console.log(`\n$ kubectl get site\n${await site.kubectl(['get', 'site'])}`);
   console.log(await nextSteps(site, name));
   const figure = { seconds: seconds(), sites: 1, tasks: 0, warm: isWarm, nodes: ready.status?.nodes?.ready ?? 0 };
@@ -73,6 +73,7 @@ async function install(site: TestSite, digest: string): Promise<void> {
     `site.name=${siteName}`,
     'site.attributes.country=FR',
     'site.attributes.organization=Example University',
+    'operator.siteHeartbeatSeconds=5',
   ];
   await site.helm([
     'upgrade',
@@ -99,13 +100,15 @@ async function clearInterrupted(site: TestSite): Promise<void> {
   await site.helm(['uninstall', release, '--namespace', namespace, '--wait', '--timeout=60s']);
 }
 
-async function waitForSite(site: TestSite): Promise<Site> {
+/** @param since - milliseconds since the Unix epoch: what was observed earlier, perhaps by an operator that is gone, doesn't count. */
+async function waitForSite(site: TestSite, since: number): Promise<Site> {
   return waitFor(
     `Site ${siteName} is Ready with ${nodes} nodes`,
     async () => {
       const found = await site.get<Site>('site', siteName);
       const ready = found.status?.conditions?.find((condition) => condition.type === 'Ready');
-      return ready?.status === 'True' && found.status?.nodes?.ready === nodes ? found : undefined;
+      const isFresh = Date.parse(found.status?.lastSeenTime ?? '') >= since - 1000;
+      return isFresh && ready?.status === 'True' && found.status?.nodes?.ready === nodes ? found : undefined;
     },
     { limitMs: 120_000, pauseMs: 500 },
   );
