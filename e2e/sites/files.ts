@@ -14,4 +14,3 @@ export function writeFileAtomic(path: string, content: string | Buffer, mode = 0
   }
   renameSync(temporary, path);
 }
-

@@ -1,8 +1,6 @@
 import { type FSWatcher, mkdirSync, readdirSync, readFileSync, statSync, watch } from 'node:fs';
 import { join } from 'node:path';
-
 import { describeError, systemErrorCode } from '#common/errors.ts';
-
 import type { KubeClient, KubeObject, WatchEvent } from '../kube-client.ts';
 import { type Policy, type PolicyPod, type PolicyWorld, renderRules } from './rules.ts';
 
