@@ -343,7 +343,10 @@ export class FileHandle {
 
   /** Gets a capability that lasts longer, and (`increaseVoucher`) allows a larger file. */
   async renew(increaseVoucher: boolean, signal?: AbortSignal): Promise<void> {
-    if (this.renewing !== undefined && !increaseVoucher) return await this.renewing;
+    if (this.renewing !== undefined && !increaseVoucher) {
+      await this.renewing;
+      return;
+    }
     this.renewing = this.metadata
       .renew(this.capability, increaseVoucher, signal)
       .then((cap) => this.useIfNewer(cap))

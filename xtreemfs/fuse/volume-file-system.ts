@@ -26,6 +26,8 @@ import { fromTimestamp, isDevice } from './volume-state.ts';
 interface Listed {
   readonly name: string;
   readonly stat: Stat | undefined;
+  /** Monotonic time of the question that this answers. */
+  readonly askedAt: number;
 }
 
 interface DirectoryHandle {
@@ -351,17 +353,18 @@ export class VolumeFileSystem extends VolumeFiles implements FuseFileSystem {
     return node.links[0]?.parent ?? node;
   }
 
-  private show(parent: Node, { name, stat }: Listed, nextOffset: number, sink: DirectorySink): boolean {
+  private show(parent: Node, { name, stat, askedAt }: Listed, nextOffset: number, sink: DirectorySink): boolean {
     if (stat === undefined) return sink.add(name, unknownIno, 0, nextOffset);
     if (!sink.wantsAttributes) return sink.add(name, stat.ino, stat.mode, nextOffset);
     const known = this.table.find(stat.ino);
+    const validMs = Math.max(0, askedAt + this.ttlMs - this.clock.monotonic());
     const attributes = known === undefined ? this.toAttributes(stat) : this.takeStat(known, stat);
     const entry: Entry = {
       nodeId: stat.ino,
       generation: 0,
       attributes,
-      entryValidMs: this.ttlMs,
-      attributesValidMs: this.ttlMs,
+      entryValidMs: validMs,
+      attributesValidMs: validMs,
     };
     if (!sink.addWithEntry(name, entry, nextOffset)) return false;
     const node = this.table.link(parent, name, stat.ino);
@@ -374,10 +377,11 @@ export class VolumeFileSystem extends VolumeFiles implements FuseFileSystem {
     const chunk = this.init.readdirChunk ?? 1024;
     const path = this.table.pathOf(directory.node);
     while (!directory.isComplete && (directory.entries.length <= index || directory.seen < listWholeMax)) {
+      const askedAt = this.clock.monotonic();
       const entries = await this.metadata.readdir(caller, path, directory.seen, chunk, false);
       directory.seen += entries.length;
       for (const { name, stbuf } of entries) {
-        if (name !== '.' && name !== '..') directory.entries.push({ name, stat: stbuf });
+        if (name !== '.' && name !== '..') directory.entries.push({ name, stat: stbuf, askedAt });
       }
       directory.isComplete = entries.length < chunk;
     }
