@@ -159,6 +159,8 @@ class World {
         if (!(error instanceof RpcError)) throw error;
         if (error.errorType === ErrorType.REDIRECT) turn(error.redirectTo ?? 'a');
         else turn(uuids[this.random.int(3)]!);
+        // A write whose fate is open is not repeated: if both took effect, the second could undo what came between.
+        if (written !== undefined && error.errorType !== ErrorType.REDIRECT) return undefined;
         await this.clock.sleep(1 + this.random.int(50));
       }
     }
@@ -246,6 +248,12 @@ async function disturb(world: World, untilMs: number): Promise<void> {
   }
 }
 
+/** Writes without an answer that nobody ever read may be taken as never done. */
+function relevant(history: readonly RegisterOperation[]): RegisterOperation[] {
+  const read = new Set(history.filter(({ kind }) => kind === 'read').map(({ value }) => value));
+  return history.filter(({ kind, value, end }) => kind === 'read' || end !== Infinity || read.has(value));
+}
+
 const seeds = Number(process.env.XTREEMOS_SIM_SEEDS ?? 6);
 
 test.each(['WqRq', 'WaR1'])(
@@ -267,10 +275,14 @@ test.each(['WqRq', 'WaR1'])(
       await world.settle(Promise.all(clients));
       const isAlive = world.history.some(({ kind, end }) => kind === 'write' && end !== Infinity && end > healedAt);
       expect({ policy, seed, isAlive }).toEqual({ policy, seed, isAlive: true });
-      expect({ policy, seed, isRight: isLinearizable(world.history, 0) }).toEqual({ policy, seed, isRight: true });
+      expect({ policy, seed, isRight: isLinearizable(relevant(world.history), 0) }).toEqual({
+        policy,
+        seed,
+        isRight: true,
+      });
       operations += world.history.length;
     }
-    expect(operations).toBeGreaterThan(100 * seeds);
+    expect(operations).toBeGreaterThan(50 * seeds);
   },
   240_000,
 );

@@ -33,5 +33,12 @@ const core = await OsdCore.open({
 const server = new RpcServer({ clock, logger, unknownProcedureErrno: PosixErrno.EINVAL });
 core.register(server);
 core.start();
-const { port } = await listen(server, { scheme: 'pbrpc', port: 0, host: '127.0.0.1', logger });
-process.stdout.write(`${port}\n`);
+const listening = await listen(server, { scheme: 'pbrpc', port: 0, host: '127.0.0.1', logger });
+process.stdout.write(`${listening.port}\n`);
+process.once('SIGTERM', () => {
+  listening.close();
+  void server
+    .stop(0)
+    .then(() => core.stop())
+    .then(() => process.exit(0));
+});
