@@ -9,4 +9,6 @@ process.on('message', (message) => {
     process.send?.({ rssMb: Math.round(process.memoryUsage().rss / 2 ** 20), store: mrc.status().store });
   if (message === 'stop') void standalone.stop().then(() => process.exit(0));
 });
+// Whoever started it is gone: nobody would stop it.
+process.on('disconnect', () => process.exit(1));
 process.send?.({ port });
