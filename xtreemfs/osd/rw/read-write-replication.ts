@@ -103,7 +103,7 @@ export class ReadWriteReplication implements ReplicatedFiles {
       await this.replicate(access, file, (uuid) =>
         this.options.peers.call(uuid, osdProcedures.rwrUpdate, { ...request, obj }, whole),
       );
-      this.checkPrimary(access, epoch);
+      this.checkStillPrimary(access, epoch);
       return this.applyHere(file, () => this.options.files.write(access, object, offset, data, objectVersion));
     });
   }
@@ -121,7 +121,7 @@ export class ReadWriteReplication implements ReplicatedFiles {
       const objectVersion = nextVersion(file, epoch);
       const request = { ...requestOf(access), newFileSize: newFileBytes, objectVersion };
       await this.replicate(access, file, (uuid) => this.options.peers.call(uuid, osdProcedures.rwrTruncate, request));
-      this.checkPrimary(access, epoch);
+      this.checkStillPrimary(access, epoch);
       return this.applyHere(file, () => this.options.files.truncateLocally(access, newFileBytes, objectVersion));
     });
   }
@@ -353,6 +353,13 @@ export class ReadWriteReplication implements ReplicatedFiles {
       }
     }
     throw unavailable(`No replica gave object ${object} of ${access.fileId}`, problem);
+  }
+
+  /** As `checkPrimary` once backups have a change: a redirect would have the client do it a second time. */
+  private checkStillPrimary(access: FileAccess, epoch: number): void {
+    const { role, masterEpoch } = this.options.flease.lease(cellOf(access.fileId));
+    if (role === 'primary' && masterEpoch === epoch) return;
+    throw unavailable(`The lease of ${access.fileId} ended during a change: whether it was made is open`);
   }
 
   private checkPrimary(access: FileAccess, epoch: number): void {

@@ -83,7 +83,7 @@ function registerChanges(server: RpcServer, options: RwHandlersOptions): void {
       const { objectNumber, objectVersion } = request;
       return store.use(file.fileId, async (log) => {
         const entry = log.state.objects.get(objectNumber);
-        if (entry === undefined || entry.version < objectVersion) {
+        if (entry?.version !== objectVersion) {
           throw errnoError(PosixErrno.EIO, `Version ${objectVersion} of object ${objectNumber} is not here`);
         }
         const bytes = await log.read(objectNumber, 0, file.stripe.objectBytes);
