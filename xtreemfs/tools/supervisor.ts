@@ -16,7 +16,6 @@ export interface SupervisedInit {
 }
 
 const restartDelayMs = { first: 100, max: 5_000 };
-const soundMs = 20_000;
 const startTimeoutMs = 60_000;
 const stopTimeoutMs = 15_000;
 
@@ -76,14 +75,18 @@ export class Supervised {
 
   private async keepRunning(first: Promise<string>): Promise<void> {
     const { clock, note, name } = this.init;
-    let startedAt = clock.monotonic();
+    let hasServed = true;
     let delayMs = restartDelayMs.first;
-    for (let how = await first; !this.isStopping; how = await this.runOnce(() => note(`${name} serves again`))) {
-      if (clock.monotonic() - startedAt > soundMs) delayMs = restartDelayMs.first;
+    const serving = (): void => {
+      hasServed = true;
+      note(`${name} serves again`);
+    };
+    for (let how = await first; !this.isStopping; how = await this.runOnce(serving)) {
+      if (hasServed) delayMs = restartDelayMs.first;
+      hasServed = false;
       note(`${name} ended (${how}); starting it again`);
       await clock.sleep(delayMs);
       delayMs = Math.min(restartDelayMs.max, delayMs * 2);
-      startedAt = clock.monotonic();
     }
   }
 
