@@ -128,6 +128,10 @@ function operatorContainer(): object {
     env: [
       { name: 'XTREEMOS_NAMESPACE', valueFrom: { fieldRef: { fieldPath: 'metadata.namespace' } } },
       { name: 'XTREEMOS_IDENTITY', valueFrom: { fieldRef: { fieldPath: 'metadata.name' } } },
+      // A controller makes much short-lived garbage and keeps little: a small young space and one malloc arena keep its
+      // memory low (docs/runtime.md).
+      { name: 'NODE_OPTIONS', value: '--max-semi-space-size=1' },
+      { name: 'MALLOC_ARENA_MAX', value: '1' },
     ],
     ports: [
       { name: 'metrics', containerPort: ports.metrics },

@@ -3,7 +3,7 @@
  * kernel gave to somebody else is never signalled.
  */
 import { spawn } from 'node:child_process';
-import { closeSync, mkdirSync, openSync, readFileSync } from 'node:fs';
+import { closeSync, mkdirSync, openSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 
 import { type Clock, systemClock } from '#common/clock.ts';
@@ -62,7 +62,18 @@ export function recordProcess(pid: number): ProcessRecord {
 export function isAlive(record: ProcessRecord): boolean {
   if (record.bootId !== currentBootId()) return false;
   const fields = statFields(record.pid);
-  return fields?.[19] === record.startTicks && fields[0] !== 'Z';
+  if (fields?.[19] !== record.startTicks) return false;
+  return fields[0] !== 'Z' || hasThreads(record.pid);
+}
+
+/** A process whose main thread has ended is a zombie to look at, but its other threads may still hold its ports. */
+function hasThreads(pid: number): boolean {
+  try {
+    return readdirSync(`/proc/${pid}/task`).length > 1;
+  } catch (error) {
+    if (systemErrorCode(error) === 'ENOENT' || systemErrorCode(error) === 'ESRCH') return false;
+    throw error;
+  }
 }
 
 /**
