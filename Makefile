@@ -36,7 +36,7 @@ format: deps ## Format the sources of one folder (ROOM=, default all)
 	prettier --write --log-level warn $(ROOM)
 	eslint --fix $(ROOM)
 layers: deps ## Check that rooms import only what they may
-	depcruise --config .dependency-cruiser.cjs --output-type err common crds proto xtreemfs selector operator nodeagent cli e2e bench hack charts
+	depcruise --config .dependency-cruiser.cjs --output-type err $(wildcard common crds proto xtreemfs selector operator nodeagent cli e2e bench hack charts)
 dead-code: deps ## Find files, exports and dependencies that nobody uses
 	knip
 

@@ -134,7 +134,6 @@ export const openKillSuidgid = 1;
 export const getattrHasHandle = 1;
 export const writeFromCache = 1;
 export const writeKillSuidgid = 4;
-export const releaseFlush = 1;
 export const releaseFlockUnlock = 2;
 export const lockIsFlock = 1;
 export const fsyncDataOnly = 1;
@@ -159,10 +158,6 @@ export const outHeaderBytes = 16;
 export const attrBytes = 88;
 export const entryOutBytes = 40 + attrBytes;
 export const attrOutBytes = 16 + attrBytes;
-export const openOutBytes = 16;
-export const initOutBytes = 64;
-export const statfsOutBytes = 80;
-export const lockOutBytes = 24;
 export const direntHeaderBytes = 24;
 
 /** Names longer than this are refused with ENAMETOOLONG by the kernel itself (FUSE_NAME_MAX is 1024; Linux says 255). */
@@ -205,4 +200,3 @@ export const RenameFlag = { NOREPLACE: 1, EXCHANGE: 2, WHITEOUT: 4 } as const;
 export const FallocateMode = { KEEP_SIZE: 1, PUNCH_HOLE: 2, COLLAPSE_RANGE: 8, ZERO_RANGE: 16 } as const;
 export const Whence = { DATA: 3, HOLE: 4 } as const;
 export const LockType = { READ: 0, WRITE: 1, UNLOCK: 2 } as const;
-export const AccessMask = { EXECUTE: 1, WRITE: 2, READ: 4 } as const;

@@ -1,7 +1,6 @@
 import { bytesToText, textToBytes } from '#proto/wire.ts';
 import {
   attrBytes,
-  attrOutBytes,
   direntHeaderBytes,
   entryOutBytes,
   inHeaderBytes,
@@ -292,7 +291,3 @@ export class DirentWriter {
     writer.zeros(align8(name.length) - name.length);
   }
 }
-
-/** Bytes of an entry in a READDIR reply; for fixtures and tests. */
-export const direntSize = (nameBytes: number): number => align8(direntHeaderBytes + nameBytes);
-export { attrOutBytes };

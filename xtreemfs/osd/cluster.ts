@@ -5,7 +5,7 @@ import { PosixErrno, type Auth, type UserCredentials } from '#proto/generated/xt
 import type { Procedure } from '#proto/wire.ts';
 import { parseAddress } from '#xtreemfs/rpc/address.ts';
 import type { RpcClient } from '#xtreemfs/rpc/client.ts';
-import { errnoError, RpcError } from '#xtreemfs/rpc/errors.ts';
+import { errnoError } from '#xtreemfs/rpc/errors.ts';
 import { callWithRetries, ServerList, type AddressResolver } from '#xtreemfs/rpc/retry.ts';
 import type { DirClient } from '#xtreemfs/service/dir-client.ts';
 import type { PeerOsds } from './peer-osds.ts';
@@ -151,9 +151,4 @@ function fateOf(state: FileState): FileFate {
     case FileState.ABANDONED:
       return 'abandoned';
   }
-}
-
-/** Whether a failure means that a server can't be reached now. */
-export function isUnreachable(error: unknown): boolean {
-  return error instanceof RpcError && error.code === 'EIO';
 }
