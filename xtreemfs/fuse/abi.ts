@@ -157,7 +157,6 @@ export const inHeaderBytes = 40;
 export const outHeaderBytes = 16;
 export const attrBytes = 88;
 export const entryOutBytes = 40 + attrBytes;
-export const attrOutBytes = 16 + attrBytes;
 export const direntHeaderBytes = 24;
 
 /** Names longer than this are refused with ENAMETOOLONG by the kernel itself (FUSE_NAME_MAX is 1024; Linux says 255). */
