@@ -1,5 +1,5 @@
 /** Bringing instances up, looking at them, taking them down. */
-import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 import { TerminalError } from '#common/errors.ts';
@@ -9,6 +9,7 @@ import { planInstance } from './addresses.ts';
 import type { ControlGroup } from './cgroups.ts';
 import { controlPlaneTools, controllerTools } from './control-plane.ts';
 import { writeFileAtomic } from './files.ts';
+import { abortFuse } from './fuse.ts';
 import {
   createRecord,
   findRecord,
@@ -128,7 +129,7 @@ async function locked<T>(name: string, report: (line: string) => void, work: () 
 
 async function remove(name: string): Promise<void> {
   const group = groupOf(name);
-  abortFuse(group);
+  abortFuse(group.pids());
   await group.kill();
   await waitLinkGone(name);
   await group.remove();
@@ -150,33 +151,6 @@ async function waitLinkGone(name: string): Promise<void> {
     await waitFor(`${link} is gone`, isGone, { limitMs: 5000, pauseMs: 20 });
   } catch {
     await runCommand(['ip', 'link', 'del', link]);
-  }
-}
-
-/**
- * Breaks FUSE connections of every mount namespace in the group: who waits for a dead FUSE server sleeps
- * uninterruptibly and would survive SIGKILL.
- */
-function abortFuse(group: ControlGroup): void {
-  for (const pid of group.pids()) {
-    for (const control of fuseControls(pid)) {
-      try {
-        writeFileSync(control, '1');
-      } catch {
-        // The connection is gone already.
-      }
-    }
-  }
-}
-
-function fuseControls(pid: number): string[] {
-  try {
-    const mounts = readFileSync(`/proc/${pid}/mountinfo`, 'utf8');
-    return [...mounts.matchAll(/^\d+ \d+ 0:(\d+) .* - fuse(?:\.\S+)? /gm)].map(
-      ([, minor]) => `/proc/${pid}/root/sys/fs/fuse/connections/${minor ?? ''}/abort`,
-    );
-  } catch {
-    return [];
   }
 }
 

@@ -3,10 +3,11 @@
  * (interfaces, firewall rules, mounts) lives in the anchor's namespaces and is gone when the last process is, so there
  * is nothing to clean up after a crash but processes.
  */
-import { existsSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs';
+import { readFileSync, readlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 import type { ControlGroup } from './cgroups.ts';
+import { abortFuse } from './fuse.ts';
 import { waitFor } from './kube-client.ts';
 import { ProcessTable } from './process-table.ts';
 import { type CommandOptions, runCommand } from './shell.ts';
@@ -81,7 +82,7 @@ export class Machine {
 
   /** Switches the machine off as a power cut would: every process of it is killed, pods too. Files stay. */
   async down(): Promise<void> {
-    this.abortFuse();
+    if (this.isUp()) abortFuse([this.anchorPid()]);
     await this.group.kill();
     // Pods' groups that outlive their pods would keep the next kubelet busy for seconds each.
     await this.group.remove();
@@ -129,20 +130,6 @@ export class Machine {
     const namespaces = ['net', 'uts', ...(this.rootScript === undefined ? [] : ['mnt'])];
     const option = (kind: string): string => `--${kind === 'mnt' ? 'mount' : kind}=/proc/${pid}/ns/${kind}`;
     return this.inGroup(['/usr/bin/nsenter', ...namespaces.map(option), '--', ...command]);
-  }
-
-  /**
-   * Breaks FUSE connections of file systems mounted on the machine. A caller that waits for a dead FUSE server sleeps
-   * uninterruptibly and would survive SIGKILL.
-   */
-  private abortFuse(): void {
-    if (this.rootScript === undefined || !this.isUp()) return;
-    const pid = this.anchorPid();
-    for (const line of readFileSync(`/proc/${pid}/mountinfo`, 'utf8').split('\n')) {
-      const [, minor] = /^\d+ \d+ 0:(\d+) .* - fuse(?:\.\S+)? /.exec(line) ?? [];
-      const control = `/proc/${pid}/root/sys/fs/fuse/connections/${minor ?? ''}/abort`;
-      if (minor !== undefined && existsSync(control)) writeFileSync(control, '1');
-    }
   }
 }
 
