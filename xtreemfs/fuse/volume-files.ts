@@ -275,7 +275,7 @@ export class VolumeFiles extends VolumeState {
     for (const open of this.handles.values()) {
       yield openRecord(open);
       if (open.node.isGone) yield ['gone', open.node.id, open.node.attributes];
-      if (open.node.writes?.isDirty === true) yield ['dirty', open.node.id];
+      if (open.node.writes?.mayHaveLost === true) yield ['dirty', open.node.id];
     }
   }
 
@@ -293,7 +293,9 @@ export class VolumeFiles extends VolumeState {
       }
       case 'close': {
         const open = this.handles.get(id);
-        if (open !== undefined) this.removeHandle(open);
+        if (open === undefined) return true;
+        this.removeHandle(open);
+        if (open.node.openCount === 0) dirty.delete(open.node.id);
         return true;
       }
       case 'gone': {

@@ -43,8 +43,10 @@ export async function runWorker(): Promise<void> {
   });
   keepCompact(journal, fileSystem, session);
   fileSystem.start();
-  const running = session.run();
+  // Before the first request is taken: one taken earlier would be queued again too, run twice, and its first answer
+  // (an error that is reported once, for example) be thrown away by the kernel.
   if (agreement?.canResend === true) session.resend();
+  const running = session.run();
   if (agreement !== undefined) say({ kind: 'serving', isResumed: true });
   const end = await running;
   logger.info('Session ended', { end });

@@ -33,6 +33,15 @@ describe('WriteBehind', () => {
     expect([writes.failureCount, writes.error?.message]).toEqual([1, 'disk full']);
   });
 
+  test('stays marked after a failure: nobody knows yet whether an answer that tells of it will arrive', async () => {
+    const seen: string[] = [];
+    const told = { onFirst: () => void seen.push('first'), onClean: () => void seen.push('clean') };
+    const writes = new WriteBehind(new DirtyBudget(1 << 20), 16, told);
+    await writes.write(0, Buffer.alloc(16), async () => Promise.reject(new Error('disk full')));
+    await writes.drain();
+    expect([writes.isDirty, writes.mayHaveLost, seen]).toEqual([false, true, ['first']]);
+  });
+
   test('waits for room when the budget is used up', async () => {
     const budget = new DirtyBudget(100);
     const writes = new WriteBehind(budget, 50, marks);

@@ -61,7 +61,7 @@ export class WriteBehind {
 
   /**
    * @param pieceBytes - small writes are joined up to a multiple of this (the size of an object).
-   * @param marks - told when the file gets its first unsent byte, and when all is sent.
+   * @param marks - told when the file gets its first unsent byte, and when all is sent and nothing of it ever failed.
    */
   constructor(budget: DirtyBudget, pieceBytes: number, marks: { onFirst: () => void; onClean: () => void }) {
     this.budget = budget;
@@ -72,6 +72,14 @@ export class WriteBehind {
 
   get isDirty(): boolean {
     return this.tail !== undefined || this.sending.length > 0;
+  }
+
+  /**
+   * Whether a death of this process now would have to be told to whoever has the file open. It stays so after a
+   * failure until the file is closed: this process can't know that an answer which told of it has arrived.
+   */
+  get mayHaveLost(): boolean {
+    return this.isDirty || this.failures > 0;
   }
 
   /** How many failures there were; a handle remembers the number it has reported. */
@@ -153,7 +161,7 @@ export class WriteBehind {
       .then(() => {
         this.sending = this.sending.filter((one) => one !== entry);
         this.budget.give(data.length);
-        if (!this.isDirty) this.onClean();
+        if (!this.isDirty && this.failures === 0) this.onClean();
       });
     const entry: Sending = { start, end, done };
     this.sending.push(entry);
