@@ -1,12 +1,5 @@
 import { bytesToText, textToBytes } from '#proto/wire.ts';
-import {
-  attrBytes,
-  direntHeaderBytes,
-  entryOutBytes,
-  inHeaderBytes,
-  outHeaderBytes,
-  SetattrValid,
-} from './abi.ts';
+import { attrBytes, direntHeaderBytes, entryOutBytes, inHeaderBytes, outHeaderBytes, SetattrValid } from './abi.ts';
 import { FuseError } from './errno.ts';
 import type {
   AttributeChange,
