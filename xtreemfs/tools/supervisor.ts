@@ -94,7 +94,8 @@ export class Supervised {
     if (this.isStopping) return 'stopped';
     const [program, ...args] = this.init.command;
     const log = openSync(this.init.logPath, 'a', 0o640);
-    const child = spawn(program, args, { stdio: ['ignore', log, log, 'ipc'], env: this.init.env });
+    // A session of its own: Ctrl-C reaches only the supervisor, which ends what it runs in the right order.
+    const child = spawn(program, args, { stdio: ['ignore', log, log, 'ipc'], env: this.init.env, detached: true });
     closeSync(log);
     this.child = child;
     child.once('message', onServing);
