@@ -5,9 +5,9 @@
  * distribution.
  */
 import { SeededRandom } from '#common/random.ts';
-import type { Attributes } from '#selector/overlay/attributes.ts';
+import type { Attributes } from '#proto/selector/attributes.ts';
 import { shareAt } from '#selector/overlay/distribution.ts';
-import { coordinateOf } from '#selector/overlay/attributes.ts';
+import { coordinateOf } from '#selector/overlay/coordinates.ts';
 import { CentralIndex } from '#selector/sim/central.ts';
 import { distributions, planQuery, type Distribution, type QueryPlan } from '#selector/sim/population.ts';
 import { World, type Judged } from '#selector/sim/world.ts';

@@ -3,18 +3,18 @@ import type { Clock, Timer } from '#common/clock.ts';
 import { describeError } from '#common/errors.ts';
 import type { Logger } from '#common/logger.ts';
 import type { Random } from '#common/random.ts';
+import type { Query } from '#proto/selector/contract.ts';
 import { LiveFeed, type LiveSource } from './ads/live.ts';
 import { Predicates, type LiveState } from './ads/predicate.ts';
 import { Codec } from './api/codec.ts';
 import { SelectorServer } from './api/server.ts';
 import { GrpcTransport } from './api/transport.ts';
 import { Ledger } from './ledger/ledger.ts';
-import type { Resources } from './ledger/resources.ts';
+import type { Resources } from '#proto/selector/resources.ts';
 import type { ClaimStore } from './ledger/store.ts';
 import { describeStatus, type StatusPage } from './monitor/status.ts';
-import { checkAttributes, type Attributes } from './overlay/attributes.ts';
+import { checkAttributes, type Attributes } from '#proto/selector/attributes.ts';
 import { Profile } from './overlay/descriptor.ts';
-import type { Query } from './overlay/messages.ts';
 import { OverlayNode } from './overlay/node.ts';
 import type { Evaluation } from './overlay/query-run.ts';
 import type { OverlaySettings } from './overlay/settings.ts';
@@ -70,12 +70,13 @@ export class SelectorAgent {
     this.components = components;
     this.settings = settings;
     const { clock } = components;
-    this.ledger = new Ledger(clock, components.store);
+    this.feed = new LiveFeed(components.liveSource, clock);
+    this.ledger = new Ledger(clock, components.store, () => this.feed.changed());
     this.ledger.setAllocatable(settings.allocatable);
     this.predicates = new Predicates(clock);
-    this.feed = new LiveFeed(components.liveSource, clock);
     this.transport = new GrpcTransport(components.clientCredentials, this.codec, clock);
     this.server = new SelectorServer({
+      clock,
       codec: this.codec,
       ledger: this.ledger,
       logger: components.logger,
@@ -84,12 +85,9 @@ export class SelectorAgent {
       checkPredicates: (predicates) => this.predicates.check(predicates),
       watch: (predicates, listener) =>
         this.feed.subscribe(() => {
-          const state = this.liveState();
-          const verdict = this.predicates.evaluate(predicates, state);
-          listener({
-            live: { ...state.live, ...prefixed('free.', state.free) },
-            broken: verdict.holds ? '' : verdict.reason,
-          });
+          const { node, ...values } = this.liveState();
+          const verdict = this.predicates.evaluate(predicates, { node, ...values });
+          listener({ ...values, broken: verdict.holds ? undefined : verdict.reason });
         }),
       status: () => this.status(),
     });
@@ -155,7 +153,7 @@ export class SelectorAgent {
     const state = this.liveState();
     const verdict = this.predicates.evaluate(query.predicates, state);
     if (!verdict.holds) return { accepted: false, reason: verdict.reason };
-    return { accepted: true, live: { ...state.live, ...prefixed('free.', state.free) } };
+    return { accepted: true, free: state.free, live: state.live };
   }
 
   private liveState(): LiveState {
@@ -177,8 +175,4 @@ export class SelectorAgent {
       { unref: true },
     );
   }
-}
-
-function prefixed(prefix: string, values: Readonly<Record<string, number>>): Record<string, number> {
-  return Object.fromEntries(Object.entries(values).map(([name, value]) => [`${prefix}${name}`, value]));
 }

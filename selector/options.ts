@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { describeError, InvalidInputError } from '#common/errors.ts';
 import { logLevels } from '#common/logger.ts';
 import { option } from '#common/options.ts';
-import { checkAttributes, type Attributes } from './overlay/attributes.ts';
+import { checkAttributes, type Attributes } from '#proto/selector/attributes.ts';
 
 const address = z.string().regex(/^.{1,253}:\d{1,5}$/, 'write HOST:PORT');
 const list = z.string().transform((text) =>

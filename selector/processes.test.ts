@@ -4,9 +4,10 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
-import { credentials, status, type ChannelCredentials } from '@grpc/grpc-js';
-import { SelectorClient, type Selected } from './api/client.ts';
-import type { Query } from './overlay/messages.ts';
+import { credentials, type ChannelCredentials } from '@grpc/grpc-js';
+import { InvalidInputError } from '#common/errors.ts';
+import { GrpcResourceSelection } from '#proto/selector/client.ts';
+import { SelectorUnavailableError, UnknownClaimError, type Query, type Selected } from '#proto/selector/contract.ts';
 import { makeCredentials, type SiteFiles } from './testing/credentials.ts';
 
 interface Running {
@@ -14,7 +15,8 @@ interface Running {
   readonly process: ChildProcess;
   readonly port: number;
   readonly monitorPort: number;
-  readonly client: SelectorClient;
+  readonly address: string;
+  readonly client: GrpcResourceSelection;
 }
 
 const folder = mkdtempSync(path.join(tmpdir(), 'xtreemos-selector-'));
@@ -63,32 +65,36 @@ test('candidates refuse by live predicate and by demand, with the reason', async
 }, 60_000);
 
 test('refuses a predicate that could run long, naming what is allowed', async () => {
-  await expect(ask(running[1]!, query([], { predicates: ['"a".matches("(a+)+$")'] }))).rejects.toMatchObject({
-    code: status.INVALID_ARGUMENT,
-  });
+  await expect(ask(running[1]!, query([], { predicates: ['"a".matches("(a+)+$")'] }))).rejects.toThrow(
+    InvalidInputError,
+  );
 });
 
 test('a node holds, confirms and releases, and never promises twice', async () => {
-  const { client } = running[3]!; // 4000 millicores
+  const { client, address } = running[3]!; // 4000 millicores
   const hold = { owner: 'job-1', virtualOrganization: 'physics', ttlMs: 5_000 };
-  await client.hold({ id: 'h1', demand: { cpu: 3_000 }, ...hold });
-  await expect(client.hold({ id: 'h2', demand: { cpu: 2_000 }, ...hold })).rejects.toMatchObject({
-    code: status.FAILED_PRECONDITION,
-    details: 'Not enough free: cpu: 2000 wanted, 1000 free',
+  const owner = 'job-1';
+  await client.hold(address, { id: 'h1', demand: { cpu: 3_000 }, ...hold });
+  expect(await client.hold(address, { id: 'h2', demand: { cpu: 2_000 }, ...hold })).toEqual({
+    granted: false,
+    reason: 'Not enough free: cpu: 2000 wanted, 1000 free',
   });
-  await client.confirm('h1', 'job-1');
-  await expect(client.confirm('h9', 'job-1')).rejects.toMatchObject({ code: status.NOT_FOUND });
-  await client.release('h1', 'job-1');
-  await expect(client.hold({ id: 'h2', demand: { cpu: 2_000 }, ...hold })).resolves.toBe(5_000);
-  await client.release('h2', 'job-1');
+  await client.confirm(address, { id: 'h1', owner });
+  await expect(client.confirm(address, { id: 'h9', owner })).rejects.toThrow(UnknownClaimError);
+  await client.release(address, { id: 'h1', owner });
+  expect(await client.hold(address, { id: 'h2', demand: { cpu: 2_000 }, ...hold })).toEqual({
+    granted: true,
+    ttlMs: 5_000,
+  });
+  await client.release(address, { id: 'h2', owner });
 });
 
 test('a watcher hears at once that a predicate broke', async () => {
-  const { client } = running[2]!;
+  const { client, address } = running[2]!;
   const abort = new AbortController();
-  const updates = client.watch(['free.cpu >= 99000'], abort.signal);
+  const updates = client.watch(address, ['free.cpu >= 99000'], abort.signal);
   const first = await updates.next();
-  expect(first.value).toMatchObject({ broken: 'Not so now: free.cpu >= 99000', live: { 'free.cpu': 3_000 } });
+  expect(first.value).toMatchObject({ broken: 'Not so now: free.cpu >= 99000', free: { cpu: 3_000 } });
   abort.abort();
   await updates.return(undefined);
 });
@@ -102,8 +108,8 @@ test('the monitor pages show the node and its links, and nothing without TLS rea
     overlay: { links: [] };
   };
   expect(json.overlay.links.length).toBeGreaterThanOrEqual(4);
-  const plain = new SelectorClient(`127.0.0.1:${port}`, credentials.createInsecure());
-  await expect(plain.status()).rejects.toMatchObject({ code: status.UNAVAILABLE });
+  const plain = new GrpcResourceSelection(`127.0.0.1:${port}`, credentials.createInsecure());
+  await expect(plain.status()).rejects.toThrow(SelectorUnavailableError);
   plain.close();
 });
 
@@ -134,8 +140,15 @@ async function launch(index: number, peers: readonly number[]): Promise<Running>
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   const { port, monitorPort } = await listening(child);
-  const client = new SelectorClient(`127.0.0.1:${port}`, clientCredentials);
-  return { name, process: child, port, monitorPort, client };
+  const address = `127.0.0.1:${port}`;
+  return {
+    name,
+    process: child,
+    port,
+    monitorPort,
+    address,
+    client: new GrpcResourceSelection(address, clientCredentials),
+  };
 }
 
 async function listening(child: ChildProcess): Promise<{ port: number; monitorPort: number }> {
@@ -151,7 +164,7 @@ async function listening(child: ChildProcess): Promise<{ port: number; monitorPo
 
 async function ask(asker: Running, asked: Query): Promise<{ names: string[]; refusals: Record<string, number> }> {
   const selected: Selected[] = [];
-  for await (const message of asker.client.select(asked, 100, 5_000)) selected.push(message);
+  for await (const message of asker.client.select(asked, { wanted: 100, timeoutMs: 5_000 })) selected.push(message);
   const names = selected.flatMap((message) => ('offer' in message ? [message.offer.id.split('/')[1] ?? ''] : []));
   const refusals = selected.flatMap((message) => ('summary' in message ? [message.summary.refusals] : []));
   return { names: names.sort(), refusals: { ...refusals[0] } };

@@ -28,6 +28,7 @@ export class LiveFeed {
   private readonly clock: Clock;
   private readonly periodMs: number;
   private timer: Timer | undefined;
+  private isTelling = false;
 
   constructor(source: LiveSource, clock: Clock, periodMs = 2_000) {
     this.source = source;
@@ -53,7 +54,17 @@ export class LiveFeed {
     this.timer?.cancel();
   }
 
-  /** Reads now and tells who has to know; also called when the ledger changed. */
+  /** What is free has changed: everybody is told, once for all changes of one turn of the event loop. */
+  changed(): void {
+    if (this.isTelling || this.subscribers.size === 0) return;
+    this.isTelling = true;
+    queueMicrotask(() => {
+      this.isTelling = false;
+      for (const { listener } of [...this.subscribers]) listener(this.values);
+    });
+  }
+
+  /** Reads now and tells who has to know. */
   refresh(): void {
     this.values = this.source();
     for (const subscriber of [...this.subscribers]) {

@@ -1,8 +1,8 @@
 import { Environment, type ASTNode } from '@marcbachmann/cel-js';
 import type { Clock } from '#common/clock.ts';
 import { InvalidInputError, describeError } from '#common/errors.ts';
-import type { Attributes } from '#selector/overlay/attributes.ts';
-import { messageLimits } from '#selector/overlay/messages.ts';
+import type { Attributes } from '#proto/selector/attributes.ts';
+import { queryLimits } from '#proto/selector/contract.ts';
 
 /** What predicates may look at: the state of the node at this moment. */
 export interface LiveState {
@@ -73,8 +73,8 @@ export class Predicates {
    * @throws {InvalidInputError} naming the predicate, what is wrong with it and what is allowed.
    */
   check(predicates: readonly string[], field = 'predicates'): void {
-    if (predicates.length > messageLimits.predicates) {
-      throw new InvalidInputError(field, `at most ${messageLimits.predicates} predicates, not ${predicates.length}`);
+    if (predicates.length > queryLimits.predicates) {
+      throw new InvalidInputError(field, `at most ${queryLimits.predicates} predicates, not ${predicates.length}`);
     }
     for (const [index, text] of predicates.entries()) this.compile(text, `${field}[${index}]`);
   }
@@ -106,8 +106,8 @@ export class Predicates {
   private compile(text: string, field: string): Program {
     const known = this.compiled.get(text);
     if (known !== undefined) return known;
-    if (text.length > messageLimits.predicateLength) {
-      throw new InvalidInputError(field, `at most ${messageLimits.predicateLength} characters, not ${text.length}`);
+    if (text.length > queryLimits.predicateLength) {
+      throw new InvalidInputError(field, `at most ${queryLimits.predicateLength} characters, not ${text.length}`);
     }
     let program;
     try {

@@ -1,25 +1,25 @@
 import { InvalidInputError } from '#common/errors.ts';
+import { checkAttributes } from '#proto/selector/attributes.ts';
 import {
-  checkAttributes,
-  checkConstraints,
-  type Attributes,
-  type AttributeValue,
-} from '#selector/overlay/attributes.ts';
+  addressOf,
+  decodeAttributes,
+  decodeOffer,
+  decodeQuery,
+  decodeSummary,
+  encodeAttributes,
+  encodeOffer,
+  encodeQuery,
+  encodeSummary,
+  nonEmpty,
+  short,
+  tooMany,
+} from '#proto/selector/codec.ts';
+import type * as wire from '#proto/selector/wire.ts';
 import { axesMax, Borders, cutsPerAxis } from '#selector/overlay/borders.ts';
 import { Profile, type Descriptor } from '#selector/overlay/descriptor.ts';
 import { thresholdsPerAxis, type AverageState } from '#selector/overlay/distribution.ts';
-import {
-  messageLimits,
-  type GossipMessage,
-  type Message,
-  type Offer,
-  type Query,
-  type QueryOutcome,
-} from '#selector/overlay/messages.ts';
-import type * as wire from './wire.ts';
+import { messageLimits, type GossipMessage, type Message } from '#selector/overlay/messages.ts';
 
-const idMax = 253;
-const addressPattern = /^(\[[0-9a-fA-F:.]{2,45}\]|[a-zA-Z0-9.-]{1,253}):[0-9]{1,5}$/;
 const profilesMax = 4_096;
 const kinds = {
   EXCHANGE: 'exchange',
@@ -146,82 +146,6 @@ export class Codec {
   }
 }
 
-/** @returns the wire form of a query. */
-export function encodeQuery(query: Query): wire.Query {
-  const constraints = query.constraints.map(({ attribute, min, max, in: words, notIn }) => ({
-    attribute,
-    ...(min === undefined ? {} : { min }),
-    ...(max === undefined ? {} : { max }),
-    in: [...(words ?? [])],
-    notIn: [...(notIn ?? [])],
-  }));
-  const { id, predicates, demand, virtualOrganization } = query;
-  return { id, constraints, predicates: [...predicates], demand: { ...demand }, virtualOrganization };
-}
-
-/** @throws {InvalidInputError} on a query beyond the limits. Predicates are compiled where they are evaluated. */
-export function decodeQuery(query: wire.Query | null): Query {
-  if (query === null) throw new InvalidInputError('query', 'is missing');
-  const constraints = query.constraints.map(({ attribute, min, max, in: words, notIn }) => ({
-    attribute,
-    ...(min === undefined ? {} : { min }),
-    ...(max === undefined ? {} : { max }),
-    ...(words.length === 0 ? {} : { in: words }),
-    ...(notIn.length === 0 ? {} : { notIn }),
-  }));
-  checkConstraints(constraints);
-  if (query.predicates.length > messageLimits.predicates) {
-    throw tooMany('predicates', messageLimits.predicates, query.predicates.length);
-  }
-  for (const predicate of query.predicates) {
-    if (predicate.length > messageLimits.predicateLength) {
-      throw tooMany('predicate characters', messageLimits.predicateLength, predicate.length);
-    }
-  }
-  if (Object.keys(query.demand).length > 16) throw tooMany('demand', 16, Object.keys(query.demand).length);
-  const { predicates, demand } = query;
-  const id = short(query.id, 'id');
-  return {
-    id,
-    constraints,
-    predicates,
-    demand,
-    virtualOrganization: short(query.virtualOrganization, 'virtualOrganization'),
-  };
-}
-
-/** @returns the wire form of an offer. */
-export function encodeOffer(offer: Offer): wire.Offer {
-  const { id, site, address, incarnation } = offer;
-  return { id, site, address, incarnation, attributes: encodeAttributes(offer.attributes), live: { ...offer.live } };
-}
-
-/** @throws {InvalidInputError} on an offer beyond the limits. */
-export function decodeOffer(offer: wire.Offer): Offer {
-  const attributes = decodeAttributes(offer.attributes);
-  checkAttributes(attributes);
-  if (Object.keys(offer.live).length > 64) throw tooMany('live', 64, Object.keys(offer.live).length);
-  const address = addressOf(offer.address, 'address');
-  const { incarnation, live } = offer;
-  return { id: nonEmpty(offer.id, 'id'), site: nonEmpty(offer.site, 'site'), address, incarnation, attributes, live };
-}
-
-/** @returns the wire form of what a query came to, without its offers. */
-export function encodeSummary(outcome: Omit<QueryOutcome, 'offers'>): wire.Summary {
-  const { refusals, isExhausted, unreached, visited, falseVisits, hops } = outcome;
-  return { refusals: { ...refusals }, isExhausted, unreached, visited, falseVisits, hops };
-}
-
-/** @throws {InvalidInputError} on too many reasons. */
-export function decodeSummary(summary: wire.Summary | null): Omit<QueryOutcome, 'offers'> {
-  if (summary === null) throw new InvalidInputError('summary', 'is missing');
-  const count = Object.keys(summary.refusals).length;
-  if (count > messageLimits.refusals) throw tooMany('refusals', messageLimits.refusals, count);
-  const refusals = Object.fromEntries(Object.entries(summary.refusals).map(([reason, n]) => [reason.slice(0, 400), n]));
-  const { isExhausted, unreached, visited, falseVisits, hops } = summary;
-  return { refusals, isExhausted, unreached, visited, falseVisits, hops };
-}
-
 function encodeGossip(message: Exclude<Message, { type: 'ack' | 'borders' | 'query' | 'done' }>): wire.Gossip {
   const { token, type } = message;
   const mark = { id: message.mark.id, mintedAt: message.mark.mintedAt };
@@ -239,23 +163,6 @@ function encodeDescriptor({ profile, stamp, isLeaving, signature }: Descriptor):
   const { site, node, address, incarnation, isOffering } = profile;
   const attributes = encodeAttributes(profile.attributes);
   return { site, node, address, incarnation, stamp, isLeaving, isOffering, attributes, signature };
-}
-
-function encodeAttributes(attributes: Attributes): Record<string, wire.Value> {
-  return Object.fromEntries(
-    Object.entries(attributes).map(([name, value]) => [
-      name,
-      typeof value === 'number' ? { number: value } : { word: value },
-    ]),
-  );
-}
-
-function decodeAttributes(attributes: Record<string, wire.Value>): Attributes {
-  const decoded: [string, AttributeValue][] = Object.entries(attributes).map(([name, value]) => [
-    name,
-    value.number ?? value.word ?? '',
-  ]);
-  return Object.fromEntries(decoded);
 }
 
 function encodeBorders({ mintedAt, site, axes, signature }: Borders): wire.Borders {
@@ -294,25 +201,4 @@ function decodeAverage(average: wire.Average | null): AverageState | undefined {
   }
   const instance = { stamp: average.stamp, starter: nonEmpty(average.starter, 'starter'), curves };
   return { instance, values: Float64Array.from(average.values) };
-}
-
-function addressOf(text: string, field: string): string {
-  if (!addressPattern.test(text)) {
-    throw new InvalidInputError(field, `${JSON.stringify(text.slice(0, 80))} is no address: write HOST:PORT`);
-  }
-  return text;
-}
-
-function nonEmpty(text: string, field: string): string {
-  if (text.length === 0) throw new InvalidInputError(field, 'must not be empty');
-  return short(text, field);
-}
-
-function short(text: string, field: string): string {
-  if (text.length > idMax) throw tooMany(`${field} characters`, idMax, text.length);
-  return text;
-}
-
-function tooMany(field: string, limit: number, count: number): InvalidInputError {
-  return new InvalidInputError(field, `at most ${limit}, not ${count}`);
 }

@@ -8,16 +8,20 @@ import {
   type ServerWritableStream,
   type ServiceDefinition,
 } from '@grpc/grpc-js';
+import type { Clock } from '#common/clock.ts';
 import { describeError, InvalidInputError } from '#common/errors.ts';
 import type { Logger } from '#common/logger.ts';
-import { LedgerNotReadyError, UnknownClaimError, type HoldRequest, type Ledger } from '#selector/ledger/ledger.ts';
-import { messageLimits, type Message, type Offer, type Query, type QueryOutcome } from '#selector/overlay/messages.ts';
-import { decodeQuery, encodeOffer, encodeSummary, type Codec } from './codec.ts';
-import { overlayMethods, selectorMethods } from './schema.ts';
-import type * as wire from './wire.ts';
+import { decodeHold, decodeQuery, encodeOffer, encodeSummary } from '#proto/selector/codec.ts';
+import { queryLimits, UnknownClaimError, type LiveUpdate, type Offer, type Query } from '#proto/selector/contract.ts';
+import { LedgerNotReadyError, type Ledger } from '#selector/ledger/ledger.ts';
+import { messageLimits, type Message, type QueryOutcome } from '#selector/overlay/messages.ts';
+import type { Codec } from './codec.ts';
+import { overlayMethods, selectorMethods } from '#proto/selector/schema.ts';
+import type * as wire from '#proto/selector/wire.ts';
 
 /** What the service stands on. */
 export interface ServiceComponents {
+  readonly clock: Clock;
   readonly codec: Codec;
   readonly ledger: Ledger;
   readonly logger: Logger;
@@ -33,12 +37,12 @@ export interface ServiceComponents {
   /** @throws {InvalidInputError} on predicates that can't be used. */
   checkPredicates(predicates: readonly string[]): void;
   /** @returns a function that ends the subscription; undefined when there are too many. */
-  watch(predicates: readonly string[], listener: (update: wire.WatchResponse) => void): (() => void) | undefined;
+  watch(predicates: readonly string[], listener: (update: LiveUpdate) => void): (() => void) | undefined;
   status(): unknown;
 }
 
-/** Limits of a selection asked for by a client. */
-export const selectLimits = { wanted: 1_000, timeoutMs: 60_000, inFlight: 64 } as const;
+/** Selections served at a time. */
+const selectionsMax = 64;
 
 /** Streams of peers served at a time; a node has about a hundred peers, so more is somebody's mistake. */
 const peerStreamsMax = 512;
@@ -135,13 +139,13 @@ export class SelectorServer {
     try {
       query = decodeQuery(call.request.query);
       this.components.checkPredicates(query.predicates);
-      within('wanted', wanted, selectLimits.wanted);
-      within('timeoutMs', timeoutMs, selectLimits.timeoutMs);
+      within('wanted', wanted, queryLimits.wanted);
+      within('timeoutMs', timeoutMs, queryLimits.timeoutMs);
     } catch (error) {
       call.emit('error', serviceError(error));
       return;
     }
-    if (this.selections >= selectLimits.inFlight) {
+    if (this.selections >= selectionsMax) {
       call.emit('error', serviceError(new RefusedError(status.RESOURCE_EXHAUSTED, 'Too many selections at once')));
       return;
     }
@@ -164,13 +168,7 @@ export class SelectorServer {
   }
 
   private async hold(request: wire.HoldRequest): Promise<wire.HoldResponse> {
-    const { id, owner, virtualOrganization, demand, ttlMs, startMs, endMs, isPreemptible, isReservation } = request;
-    const span = { startMs: startMs === 0 ? Date.now() : startMs, endMs: endMs === 0 ? Infinity : endMs };
-    const hold: HoldRequest = {
-      ...{ id, owner, virtualOrganization, demand, ttlMs, isPreemptible, isReservation },
-      ...(startMs === 0 && endMs === 0 ? {} : { span }),
-      ...(request.reservation === '' ? {} : { reservation: request.reservation }),
-    };
+    const hold = decodeHold(request, this.components.clock.now());
     const answer = this.components.ledger.hold(hold);
     if (!answer.granted) throw new RefusedError(status.FAILED_PRECONDITION, answer.reason);
     return { ttlMs: answer.ttlMs };
@@ -186,7 +184,8 @@ export class SelectorServer {
     }
     const unsubscribe = this.components.watch(predicates, (update) => {
       // A reader that doesn't keep up misses updates; the next it reads is the newest.
-      if (!call.writableNeedDrain) call.write(update);
+      if (call.writableNeedDrain) return;
+      call.write({ free: { ...update.free }, live: { ...update.live }, broken: update.broken ?? '' });
     });
     if (unsubscribe === undefined) {
       call.emit('error', serviceError(new RefusedError(status.RESOURCE_EXHAUSTED, 'Too many subscriptions at once')));

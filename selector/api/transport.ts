@@ -1,13 +1,10 @@
-import { Client, type ChannelCredentials, type ClientOptions, type ClientWritableStream } from '@grpc/grpc-js';
+import { Client, type ChannelCredentials, type ClientWritableStream } from '@grpc/grpc-js';
 import type { Clock } from '#common/clock.ts';
+import { clientOptions } from '#proto/selector/client.ts';
 import type { Message, Transport } from '#selector/overlay/messages.ts';
-import { messageLimits } from '#selector/overlay/messages.ts';
 import type { Codec } from './codec.ts';
-import { overlayMethods } from './schema.ts';
-import type * as wire from './wire.ts';
-
-/** The name every selector's certificate carries; who a peer is, its signed descriptor says (ADR 0063). */
-export const selectorServerName = 'selector.xtreemos.io';
+import { overlayMethods } from '#proto/selector/schema.ts';
+import type * as wire from '#proto/selector/wire.ts';
 
 const connectionsMax = 128;
 const idleMs = 120_000;
@@ -105,17 +102,6 @@ export class GrpcTransport implements Transport {
     connection?.client.close();
   }
 }
-
-/** Options of every client of a selector. */
-export const clientOptions: ClientOptions = {
-  'grpc.ssl_target_name_override': selectorServerName,
-  'grpc.default_authority': selectorServerName,
-  'grpc.max_receive_message_length': messageLimits.bytes,
-  'grpc.max_send_message_length': messageLimits.bytes,
-  'grpc.initial_reconnect_backoff_ms': 200,
-  'grpc.max_reconnect_backoff_ms': 1_000,
-  'grpc.keepalive_time_ms': 30_000,
-};
 
 function approximateBytes(message: Message): number {
   return message.type === 'done' ? 200 * (1 + message.outcome.offers.length) : 4_096;

@@ -1,10 +1,5 @@
-import { addTo, larger, type Resources } from './resources.ts';
-
-/** Wall-clock time from `startMs` up to, but without, `endMs`, which may be Infinity. */
-export interface Span {
-  readonly startMs: number;
-  readonly endMs: number;
-}
+import type { Span } from '#proto/selector/contract.ts';
+import { addTo, larger, type Resources } from '#proto/selector/resources.ts';
 
 /** Something that occupies resources for a span. */
 export interface Booking {

@@ -1,6 +1,7 @@
 import { describe, expect, test } from '@jest/globals';
 import { VirtualClock } from '#common/clock.ts';
-import { Ledger, LedgerNotReadyError, UnknownClaimError, type HoldRequest } from './ledger.ts';
+import { UnknownClaimError, type HoldRequest } from '#proto/selector/contract.ts';
+import { Ledger, LedgerNotReadyError } from './ledger.ts';
 import { MemoryClaimStore, type Claim } from './store.ts';
 
 const hour = 3_600_000;
@@ -76,10 +77,8 @@ describe('holds', () => {
   });
 
   test('are bounded in number', async () => {
-    const ledger = new Ledger(new VirtualClock(), new MemoryClaimStore(), { claimsMax: 2 });
-    await ledger.open();
-    ledger.hold(aHold('a', 0));
-    ledger.hold(aHold('b', 0));
+    const { ledger } = await aNode();
+    for (let i = 0; i < 1_024; i++) ledger.hold(aHold(`h${i}`, 0));
     expect(ledger.hold(aHold('c', 0))).toMatchObject({ granted: false, reason: expect.stringContaining('limit') });
   });
 });

@@ -1,24 +1,9 @@
 import type { Clock } from '#common/clock.ts';
-import { InvalidInputError, TerminalError } from '#common/errors.ts';
-import { overlaps, peakUse, type Booking, type Span } from './calendar.ts';
-import { addTo, checkResources, larger, minus, shortage, type Resources } from './resources.ts';
+import { UnknownClaimError, type HoldAnswer, type HoldRequest, type Span } from '#proto/selector/contract.ts';
+import { checkHoldRequest } from '#proto/selector/holds.ts';
+import { addTo, checkResources, larger, minus, shortage, type Resources } from '#proto/selector/resources.ts';
+import { overlaps, peakUse, type Booking } from './calendar.ts';
 import type { Claim, ClaimStore } from './store.ts';
-
-/** What a caller asks to be held. */
-export interface HoldRequest {
-  /** Chosen by the caller, unguessable; asking again with the same id is the same hold. */
-  readonly id: string;
-  readonly owner: string;
-  readonly virtualOrganization: string;
-  readonly demand: Resources;
-  /** How long the hold lasts unless confirmed, milliseconds. */
-  readonly ttlMs: number;
-  /** When the resources are occupied; default: from now on, without end. */
-  readonly span?: Span;
-  readonly isPreemptible?: boolean;
-  readonly reservation?: string;
-  readonly isReservation?: boolean;
-}
 
 /** A pod bound to this node, whoever made it. */
 export interface BoundPod {
@@ -28,28 +13,13 @@ export interface BoundPod {
   readonly claim?: string;
 }
 
-/** The answer to a hold: granted, or why not. */
-export type HoldAnswer =
-  { readonly granted: true; readonly ttlMs: number } | { readonly granted: false; readonly reason: string };
-
-/** Thrown when a claim isn't there: expired, released, or never made here. The caller has to hold anew. */
-export class UnknownClaimError extends TerminalError {
-  override readonly name = 'UnknownClaimError';
-}
-
 /** Thrown before {@link Ledger.open} has finished. Trying again soon helps. */
 export class LedgerNotReadyError extends Error {
   override readonly name = 'LedgerNotReadyError';
 }
 
-/** Limits of a ledger. */
-export interface LedgerLimits {
-  readonly claimsMax: number;
-  readonly ttlMaxMs: number;
-}
-
-const defaultLimits: LedgerLimits = { claimsMax: 1_024, ttlMaxMs: 300_000 };
-const textMax = 253;
+/** Most holds and claims of one node; Kubernetes runs at most a few hundred pods on one. */
+const claimsMax = 1_024;
 
 /**
  * - Held: in memory, until `expiresAt` (monotonic).
@@ -75,21 +45,27 @@ interface Entry {
 export class Ledger {
   private readonly clock: Clock;
   private readonly store: ClaimStore;
-  private readonly limits: LedgerLimits;
+  private readonly onChange: () => void;
   private readonly entries = new Map<string, Entry>();
   private allocatable: Resources = {};
   private pods: readonly BoundPod[] = [];
   private isOpen = false;
 
-  constructor(clock: Clock, store: ClaimStore, limits: Partial<LedgerLimits> = {}) {
+  /** @param onChange - called after what is free may have changed. */
+  constructor(clock: Clock, store: ClaimStore, onChange: () => void = () => undefined) {
     this.clock = clock;
     this.store = store;
-    this.limits = { ...defaultLimits, ...limits };
+    this.onChange = onChange;
   }
 
   /** Rebuilds the claims from the store. Nothing is answered before. */
   async open(): Promise<void> {
-    for (const claim of await this.store.list()) {
+    this.openWith(await this.store.list());
+  }
+
+  /** As {@link open}, with the claims at hand. */
+  openWith(claims: readonly Claim[]): void {
+    for (const claim of claims) {
       this.entries.set(claim.id, { claim, stage: 'Confirmed', expiresAt: Infinity, busy: undefined });
     }
     this.isOpen = true;
@@ -99,12 +75,14 @@ export class Ledger {
   setAllocatable(resources: Resources): void {
     checkResources(resources, 'allocatable');
     this.allocatable = resources;
+    this.onChange();
   }
 
   /** Sets the pods bound here, all of them. */
   setPods(pods: readonly BoundPod[]): void {
     for (const pod of pods) checkResources(pod.demand, `pod ${pod.uid}`);
     this.pods = pods;
+    this.onChange();
   }
 
   /**
@@ -118,13 +96,14 @@ export class Ledger {
     const claim = this.claimOf(request);
     const known = this.entries.get(request.id);
     if (known !== undefined) return this.holdAgain(known, claim, request.ttlMs);
-    if (this.entries.size >= this.limits.claimsMax) {
-      return refused(`The node holds ${this.limits.claimsMax} claims, which is its limit`);
+    if (this.entries.size >= claimsMax) {
+      return refused(`The node holds ${claimsMax} claims, which is its limit`);
     }
     const reason = this.reasonAgainst(claim);
     if (reason !== undefined) return refused(reason);
     const entry: Entry = { claim, stage: 'Held', expiresAt: this.clock.monotonic() + request.ttlMs, busy: undefined };
     this.entries.set(claim.id, entry);
+    this.onChange();
     return { granted: true, ttlMs: request.ttlMs };
   }
 
@@ -161,6 +140,7 @@ export class Ledger {
     if (this.entries.get(id) !== entry) return;
     if (entry.stage === 'Held') {
       this.entries.delete(id);
+      this.onChange();
       return;
     }
     entry.stage = 'Removing';
@@ -285,33 +265,27 @@ export class Ledger {
   }
 
   private claimOf(request: HoldRequest): Claim {
-    const { id, owner, virtualOrganization, demand, ttlMs } = request;
-    for (const [field, text] of Object.entries({ id, owner, virtualOrganization })) {
-      if (text.length === 0 || text.length > textMax) {
-        throw new InvalidInputError(field, `must have 1 to ${textMax} characters, not ${text.length}`);
-      }
-    }
-    checkResources(demand, 'demand');
-    if (!(ttlMs >= 1 && ttlMs <= this.limits.ttlMaxMs)) {
-      throw new InvalidInputError('ttlMs', `must be 1 to ${this.limits.ttlMaxMs}, not ${ttlMs}`);
-    }
-    const span = request.span ?? { startMs: this.clock.now(), endMs: Infinity };
-    if (!(span.startMs < span.endMs)) {
-      throw new InvalidInputError('span', `must end after it starts, not ${span.startMs} to ${span.endMs}`);
-    }
-    const isReservation = request.isReservation ?? false;
-    const isPreemptible = request.isPreemptible ?? false;
-    if (isReservation && (isPreemptible || request.reservation !== undefined)) {
-      throw new InvalidInputError('isReservation', 'a reservation can neither give way nor draw from another');
-    }
-    const claim = { id, owner, virtualOrganization, demand, span, isPreemptible, isReservation };
-    return request.reservation === undefined ? claim : { ...claim, reservation: request.reservation };
+    checkHoldRequest(request);
+    const { id, owner, virtualOrganization, demand, reservation, ownerReference } = request;
+    return {
+      ...{ id, owner, virtualOrganization, demand },
+      span: request.span ?? { startMs: this.clock.now(), endMs: Infinity },
+      isPreemptible: request.isPreemptible ?? false,
+      isReservation: request.isReservation ?? false,
+      ...(reservation === undefined ? {} : { reservation }),
+      ...(ownerReference === undefined ? {} : { ownerReference }),
+    };
   }
 
   private expire(): void {
     const now = this.clock.monotonic();
-    for (const [id, entry] of this.entries)
-      if (entry.stage === 'Held' && entry.expiresAt <= now) this.entries.delete(id);
+    let hasExpired = false;
+    for (const [id, entry] of this.entries) {
+      if (entry.stage !== 'Held' || entry.expiresAt > now) continue;
+      this.entries.delete(id);
+      hasExpired = true;
+    }
+    if (hasExpired) this.onChange();
   }
 
   /** The owner's entry once nothing is being written for it. */
@@ -332,6 +306,7 @@ export class Ledger {
     await this.exclusively(entry, async () => {
       await this.store.remove(entry.claim.id);
       this.entries.delete(entry.claim.id);
+      this.onChange();
     });
   }
 

@@ -1,19 +1,10 @@
-import type { Span } from './calendar.ts';
-import type { Resources } from './resources.ts';
+import type { HoldRequest, Span } from '#proto/selector/contract.ts';
 
 /** A promise of resources that outlives the process; on Kubernetes a `Claim` object. */
-export interface Claim {
-  readonly id: string;
-  /** Who may confirm and release it: the job manager's name for the job or reservation. */
-  readonly owner: string;
-  readonly virtualOrganization: string;
-  readonly demand: Resources;
+export interface Claim extends Omit<HoldRequest, 'ttlMs' | 'span' | 'isPreemptible' | 'isReservation'> {
   readonly span: Span;
   /** Gives way to reservations: counted only against other work of the moment. */
   readonly isPreemptible: boolean;
-  /** The reservation on this node that it draws from, instead of from what is free. */
-  readonly reservation?: string;
-  /** Whether it is a reservation: others may draw from it. */
   readonly isReservation: boolean;
 }
 
@@ -30,8 +21,13 @@ export interface ClaimStore {
 export class MemoryClaimStore implements ClaimStore {
   private readonly claims = new Map<string, Claim>();
 
-  async list(): Promise<readonly Claim[]> {
+  /** What is kept now. */
+  get all(): readonly Claim[] {
     return [...this.claims.values()];
+  }
+
+  async list(): Promise<readonly Claim[]> {
+    return this.all;
   }
 
   async put(claim: Claim): Promise<void> {

@@ -1,7 +1,7 @@
 import type { Clock } from '#common/clock.ts';
 import type { Ledger } from '#selector/ledger/ledger.ts';
-import type { Resources } from '#selector/ledger/resources.ts';
-import type { Attributes } from '#selector/overlay/attributes.ts';
+import type { Resources } from '#proto/selector/resources.ts';
+import type { Attributes } from '#proto/selector/attributes.ts';
 import type { Descriptor } from '#selector/overlay/descriptor.ts';
 import type { DropCounts } from '#selector/overlay/membership.ts';
 import type { OverlayNode } from '#selector/overlay/node.ts';

@@ -1,6 +1,6 @@
 import { expect, test } from '@jest/globals';
 import fc from 'fast-check';
-import { matchesAll, type Attributes, type Constraint } from './attributes.ts';
+import { matchesAll, type Attributes, type Constraint } from '#proto/selector/attributes.ts';
 import { Borders, cutsPerAxis, Region, sharedBits } from './borders.ts';
 import { Profile } from './descriptor.ts';
 

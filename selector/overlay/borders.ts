@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
-import { coordinateOf, wordCoordinate, type Constraint } from './attributes.ts';
+import type { Constraint } from '#proto/selector/attributes.ts';
+import { coordinateOf, wordCoordinate } from './coordinates.ts';
 import { lengthPrefixed, type Placement, type Profile } from './descriptor.ts';
 
 /** Halvings per attribute: 2^5 = 32 cells an axis. More than the population can fill cost nothing: empty cells have no link. */

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import type { Attributes } from './attributes.ts';
+import type { Attributes } from '#proto/selector/attributes.ts';
 import type { Borders } from './borders.ts';
 
 /** Where a profile lies under one set of borders; computed once and kept with the profile. */

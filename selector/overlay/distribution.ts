@@ -1,4 +1,5 @@
-import { absentCoordinate, coordinateOf, type Attributes } from './attributes.ts';
+import type { Attributes } from '#proto/selector/attributes.ts';
+import { absentCoordinate, coordinateOf } from './coordinates.ts';
 import { axesMax, cutsPerAxis, type Axis, type Borders } from './borders.ts';
 import type { Descriptor } from './descriptor.ts';
 

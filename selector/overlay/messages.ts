@@ -1,4 +1,5 @@
-import type { AttributeValue, Constraint } from './attributes.ts';
+import { messageBytesMax, refusalsMax } from '#proto/selector/codec.ts';
+import type { Offer, Query, Summary } from '#proto/selector/contract.ts';
 import type { Borders } from './borders.ts';
 import type { Descriptor } from './descriptor.ts';
 import type { AverageState } from './distribution.ts';
@@ -9,50 +10,9 @@ export interface BordersMark {
   readonly mintedAt: number;
 }
 
-/** What a job needs from one node. CPU in millicores, memory and disk in bytes, the rest in units. */
-export type Resources = Readonly<Record<string, number>>;
-
-/** A request for nodes. The same for every node that it reaches. */
-export interface Query {
-  /** Random; ties the log lines of one query together. */
-  readonly id: string;
-  /** Ranges and sets over static attributes; they steer the query. */
-  readonly constraints: readonly Constraint[];
-  /** CEL over live values, evaluated at each candidate; all must be true. */
-  readonly predicates: readonly string[];
-  /** What the candidate's ledger must have free now. */
-  readonly demand: Resources;
-  /** The virtual organization that asks; the candidate's site rules on it. */
-  readonly virtualOrganization: string;
-}
-
-/** One node's answer that it would take the work now. A promise only once held. */
-export interface Offer {
-  readonly id: string;
-  readonly site: string;
-  readonly address: string;
-  readonly incarnation: number;
-  readonly attributes: Readonly<Record<string, AttributeValue>>;
-  /** Live values at the moment of the offer, for ranking. */
-  readonly live: Readonly<Record<string, number>>;
-}
-
-/** Why candidates that match the static requirements said no: sentence → how many said it. */
-export type Refusals = Readonly<Record<string, number>>;
-
 /** What a branch of a query brings back. */
-export interface QueryOutcome {
+export interface QueryOutcome extends Summary {
   readonly offers: readonly Offer[];
-  readonly refusals: Refusals;
-  /** False when it stopped because its budget was met and more might be found. */
-  readonly isExhausted: boolean;
-  /** Cells all of whose links stayed silent, also after neighbours were asked. 0 means that the answer is whole. */
-  readonly unreached: number;
-  /** Nodes visited, and those of them that do not match the static requirements. */
-  readonly visited: number;
-  readonly falseVisits: number;
-  /** Longest chain of messages. */
-  readonly hops: number;
 }
 
 interface Gossip {
@@ -129,10 +89,8 @@ export type Message =
 export const messageLimits = {
   descriptors: 32,
   offers: 4_096,
-  refusals: 16,
-  predicates: 4,
-  predicateLength: 1_024,
-  bytes: 4 * 1024 * 1024,
+  refusals: refusalsMax,
+  bytes: messageBytesMax,
 } as const;
 
 /** Carries messages. May lose, delay, repeat and reorder them; never throws. */
@@ -169,11 +127,12 @@ function averageBytes(state: AverageState): number {
 }
 
 function offerBytes(offer: Offer): number {
-  let bytes = 20 + offer.id.length + offer.site.length + offer.address.length;
+  let bytes = 20 + offer.node.length + offer.site.length + offer.address.length;
   for (const [name, value] of Object.entries(offer.attributes)) {
     bytes += name.length + 6 + (typeof value === 'number' ? 9 : value.length + 2);
   }
-  return bytes + Object.keys(offer.live).reduce((sum, name) => sum + name.length + 13, 0);
+  for (const values of [offer.free, offer.live]) for (const name of Object.keys(values)) bytes += name.length + 13;
+  return bytes;
 }
 
 function queryBytes(query: Query): number {

@@ -1,6 +1,7 @@
 import type { Clock, Timer } from '#common/clock.ts';
 import type { Random } from '#common/random.ts';
-import { matchesAll } from './attributes.ts';
+import { matchesAll } from '#proto/selector/attributes.ts';
+import type { Offer, Query } from '#proto/selector/contract.ts';
 import { flipBit, Borders } from './borders.ts';
 import { BordersKeeper } from './borders-keeper.ts';
 import type { Descriptor, Profile } from './descriptor.ts';
@@ -14,8 +15,6 @@ import type {
   FindMessage,
   GossipMessage,
   Message,
-  Offer,
-  Query,
   QueryMessage,
   QueryOutcome,
   ShuffleMessage,

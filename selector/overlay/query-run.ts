@@ -1,8 +1,10 @@
 import type { Clock, Timer } from '#common/clock.ts';
-import { matchesAll } from './attributes.ts';
+import { matchesAll } from '#proto/selector/attributes.ts';
 import { Region } from './borders.ts';
 import type { Descriptor } from './descriptor.ts';
-import { messageLimits, type Offer, type Query, type QueryMessage, type QueryOutcome } from './messages.ts';
+import type { Offer, Query } from '#proto/selector/contract.ts';
+import type { Resources } from '#proto/selector/resources.ts';
+import { messageLimits, type QueryMessage, type QueryOutcome } from './messages.ts';
 import type { OverlaySettings } from './settings.ts';
 import type { Topology } from './topology.ts';
 
@@ -11,7 +13,7 @@ const overcommit = 1.2;
 
 /** What a candidate says to a query whose static requirements it meets. */
 export type Evaluation =
-  | { readonly accepted: true; readonly live: Readonly<Record<string, number>> }
+  | { readonly accepted: true; readonly free: Resources; readonly live: Readonly<Record<string, number>> }
   | { readonly accepted: false; readonly reason: string };
 
 /** What a run needs of its node. */
@@ -181,8 +183,9 @@ export class QueryRun {
       this.refuse(evaluation.reason, 1);
       return;
     }
-    const { id, site, address, incarnation, attributes } = profile;
-    this.take([{ id, site, address, incarnation, attributes, live: evaluation.live }]);
+    const { id, site, node, address, incarnation, attributes } = profile;
+    const { free, live } = evaluation;
+    this.take([{ id, site, node, address, incarnation, attributes, free, live }]);
   }
 
   /** Which slots to ask, in which order: those with a matching link first, of them what fits the need best. */

@@ -1,6 +1,6 @@
 import { sign, verify, type KeyObject } from 'node:crypto';
 import type { Borders } from './borders.ts';
-import { checkAttributes } from './attributes.ts';
+import { checkAttributes } from '#proto/selector/attributes.ts';
 import { signedBytes, type Descriptor } from './descriptor.ts';
 
 /** Signs for the node's own site. */

@@ -1,4 +1,4 @@
-import { matchesAll, type Attributes, type Constraint } from '#selector/overlay/attributes.ts';
+import { matchesAll, type Attributes, type Constraint } from '#proto/selector/attributes.ts';
 
 interface Row {
   readonly id: string;

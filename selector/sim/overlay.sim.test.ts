@@ -2,7 +2,7 @@ import { generateKeyPairSync } from 'node:crypto';
 import { describe, expect, test } from '@jest/globals';
 import { Profile } from '#selector/overlay/descriptor.ts';
 import { SiteSigner, TrustSet } from '#selector/overlay/trust.ts';
-import type { Attributes } from '#selector/overlay/attributes.ts';
+import type { Attributes } from '#proto/selector/attributes.ts';
 import { World, type Judged } from './world.ts';
 
 const seed = Number(process.env.SEED ?? 20_261_121);

@@ -1,5 +1,5 @@
 import type { Random } from '#common/random.ts';
-import type { Attributes, Constraint } from '#selector/overlay/attributes.ts';
+import type { Attributes, Constraint } from '#proto/selector/attributes.ts';
 
 /** How attribute values are spread over the nodes. */
 export const distributions = ['uniform', 'skewed', 'real'] as const;

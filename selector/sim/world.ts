@@ -1,7 +1,8 @@
 import { pick, SeededRandom, shuffle, type Random } from '#common/random.ts';
-import { matchesAll, type Constraint } from '#selector/overlay/attributes.ts';
+import { matchesAll, type Constraint } from '#proto/selector/attributes.ts';
 import { Profile } from '#selector/overlay/descriptor.ts';
-import type { Query, QueryOutcome } from '#selector/overlay/messages.ts';
+import type { Query } from '#proto/selector/contract.ts';
+import type { QueryOutcome } from '#selector/overlay/messages.ts';
 import { OverlayNode } from '#selector/overlay/node.ts';
 import type { Evaluation } from '#selector/overlay/query-run.ts';
 import type { OverlaySettings } from '#selector/overlay/settings.ts';
@@ -85,7 +86,7 @@ export class World {
         transport,
         signer: security.signer(site),
         verifier: security.verifier(site),
-        evaluate: (query) => this.options.evaluate?.(query, profile) ?? { accepted: true, live: {} },
+        evaluate: (query) => this.options.evaluate?.(query, profile) ?? { accepted: true, free: {}, live: {} },
       },
       this.options.settings,
     );

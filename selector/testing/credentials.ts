@@ -3,7 +3,7 @@ import { generateKeyPairSync, webcrypto } from 'node:crypto';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import * as x509 from '@peculiar/x509';
-import { selectorServerName } from '#selector/api/transport.ts';
+import { selectorServerName } from '#proto/selector/client.ts';
 
 const algorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' };
 

@@ -38,12 +38,13 @@ export interface Value {
 }
 
 export interface Offer {
-  id: string;
+  node: string;
   site: string;
   address: string;
   incarnation: number;
   attributes: Record<string, Value>;
   live: Record<string, number>;
+  free: Record<string, number>;
 }
 
 export interface Summary {
@@ -66,6 +67,7 @@ export interface HoldRequest {
   isPreemptible: boolean;
   reservation: string;
   isReservation: boolean;
+  ownerReference: { apiVersion: string; kind: string; name: string; uid: string } | null;
 }
 
 export interface HoldResponse {
@@ -84,6 +86,7 @@ export interface WatchRequest {
 export interface WatchResponse {
   live: Record<string, number>;
   broken: string;
+  free: Record<string, number>;
 }
 
 export interface StatusResponse {

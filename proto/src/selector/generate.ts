@@ -1,5 +1,5 @@
 /**
- * Writes selector/api/generated/schema.ts from proto/selector/selector.proto, so that a bundle needs no .proto file
+ * Writes proto/src/selector/generated/schema.ts from proto/selector/selector.proto, so that a bundle needs no .proto file
  * beside it (`make generate-selector`).
  */
 import { mkdirSync, writeFileSync } from 'node:fs';
@@ -12,7 +12,7 @@ const source = 'proto/selector/selector.proto';
 export function renderSchema(root: string): string {
   const json = new protobuf.Root().loadSync(path.join(root, source)).toJSON();
   return (
-    `// Generated from ${source} by selector/api/generate.ts (make generate-selector). Do not edit.\n` +
+    `// Generated from ${source} by proto/src/selector/generate.ts (make generate-selector). Do not edit.\n` +
     `/** The messages and services of selector.proto. */\nexport const schema = ${JSON.stringify(json, null, 1)};\n`
   );
 }
@@ -20,5 +20,5 @@ export function renderSchema(root: string): string {
 if (import.meta.main) {
   const target = path.join(import.meta.dirname, 'generated');
   mkdirSync(target, { recursive: true });
-  writeFileSync(path.join(target, 'schema.ts'), renderSchema(path.join(import.meta.dirname, '../..')));
+  writeFileSync(path.join(target, 'schema.ts'), renderSchema(path.join(import.meta.dirname, '../../..')));
 }

@@ -1,4 +1,4 @@
-// Generated from proto/selector/selector.proto by selector/api/generate.ts (make generate-selector). Do not edit.
+// Generated from proto/selector/selector.proto by proto/src/selector/generate.ts (make generate-selector). Do not edit.
 /** The messages and services of selector.proto. */
 export const schema = {
  "nested": {
@@ -179,7 +179,7 @@ export const schema = {
         },
         "Offer": {
          "fields": {
-          "id": {
+          "node": {
            "type": "string",
            "id": 1
           },
@@ -204,6 +204,11 @@ export const schema = {
            "keyType": "string",
            "type": "double",
            "id": 6
+          },
+          "free": {
+           "keyType": "string",
+           "type": "int64",
+           "id": 7
           }
          }
         },
@@ -286,6 +291,32 @@ export const schema = {
            "type": "bool",
            "id": 10,
            "protoName": "is_reservation"
+          },
+          "ownerReference": {
+           "type": "OwnerReference",
+           "id": 11,
+           "protoName": "owner_reference"
+          }
+         }
+        },
+        "OwnerReference": {
+         "fields": {
+          "apiVersion": {
+           "type": "string",
+           "id": 1,
+           "protoName": "api_version"
+          },
+          "kind": {
+           "type": "string",
+           "id": 2
+          },
+          "name": {
+           "type": "string",
+           "id": 3
+          },
+          "uid": {
+           "type": "string",
+           "id": 4
           }
          }
         },
@@ -332,6 +363,11 @@ export const schema = {
           "broken": {
            "type": "string",
            "id": 2
+          },
+          "free": {
+           "keyType": "string",
+           "type": "int64",
+           "id": 3
           }
          }
         },
