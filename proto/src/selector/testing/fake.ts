@@ -149,18 +149,17 @@ export class FakeResourceSelection implements ResourceSelection {
     this.predicates.check(predicates);
     const entry = this.reach(address);
     let wake = (): void => undefined;
-    let hasNews = false;
-    const isAborted = (): boolean => signal.aborted;
+    const news = { isThere: false };
     const notify = (): void => {
-      hasNews = true;
+      news.isThere = true;
       wake();
     };
     const unsubscribe = entry.feed.subscribe(notify);
     signal.addEventListener('abort', notify);
     try {
-      while (!isAborted()) {
-        if (hasNews) {
-          hasNews = false;
+      while (!signal.aborted) {
+        if (news.isThere) {
+          news.isThere = false;
           const state = { free: entry.ledger.free(), live: entry.live };
           const verdict = this.predicates.evaluate(predicates, { ...state, node: entry.node.attributes });
           yield { ...state, broken: verdict.holds ? undefined : verdict.reason };
