@@ -4,10 +4,11 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
 import { type AloneControlPlane, startControlPlane } from '#sites/control-plane.ts';
-import { KubeClient, type KubeObject, KubeStatusError } from '#sites/kube-client.ts';
+import { KubeClient, type KubeObject } from '#sites/kube-client.ts';
 import { kinds } from './kinds.ts';
 import type { StructuralSchema } from './structural.ts';
 import { installCrds, readManifests } from './testing/install.ts';
+import { refusalOf } from './testing/refusals.ts';
 import { readSamples } from './testing/samples.ts';
 
 jest.setTimeout(30_000);
@@ -19,23 +20,17 @@ beforeAll(async () => {
   plane = await startControlPlane({ dir: mkdtempSync(path.join(tmpdir(), 'xtreemos-crds-')), name: 'crds' });
   client = new KubeClient(plane.credentials);
   await installCrds(client);
+  for (const name of ['vo-physics', 'vo-biology']) {
+    await client.json('POST', '/api/v1/namespaces', {
+      body: { apiVersion: 'v1', kind: 'Namespace', metadata: { name } },
+    });
+  }
 }, 60_000);
 
 afterAll(async () => {
   client.close();
   await plane.stop();
 });
-
-/** What the API server says of an object that it refuses; empty when it accepts it. Nothing is stored. */
-async function refusalOf(object: unknown): Promise<string> {
-  try {
-    await client.json('POST', `${sitesPath}?dryRun=All&fieldValidation=Strict`, { body: object });
-    return '';
-  } catch (error) {
-    if (error instanceof KubeStatusError) return error.message;
-    throw error;
-  }
-}
 
 const site = (spec: unknown, name = 'test'): KubeObject =>
   ({ apiVersion: 'xtreemos.io/v1alpha1', kind: 'Site', metadata: { name }, spec }) as KubeObject;
@@ -45,10 +40,15 @@ const peer = (fields: Record<string, unknown>): KubeObject =>
     type: 'Peer',
     peer: { address: 'a.example.org:7443', trustDomain: 'a.example.org', trustBundle: pem, ...fields },
   });
+const provider = (fields: Record<string, unknown>): object => ({
+  name: 'university',
+  type: 'OpenIDConnect',
+  openIDConnect: { issuer: 'https://login.example.org', clientID: 'xtreemos', ...fields },
+});
 const pem = '-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n';
 
 test.each(readSamples())('the sample %s is accepted as it stands', async (_, object) => {
-  expect(await refusalOf(object)).toBe('');
+  expect(await refusalOf(client, object as KubeObject)).toBe('');
 });
 
 test('the minimal sample gets its defaults', async () => {
@@ -127,9 +127,34 @@ describe('a Site is refused, and the refusal names the field,', () => {
       peer({ trustBundle: pem + 'x'.repeat(65_536) }),
       /spec\.peer\.trustBundle: Too long/,
     ],
+    [
+      'with the isolation Sandbox but no runtime for it',
+      local({ isolation: ['Sandbox'] }),
+      /spec\.local\.sandboxRuntimeClass: Required value: name a sandboxRuntimeClass/,
+    ],
+    [
+      'with a range of ids that ends before it starts',
+      local({ reservedIds: [{ first: 2, last: 1 }] }),
+      /spec\.local\.reservedIds\[0\]\.last: Invalid value: .*first must not be above last/,
+    ],
+    [
+      'with an OpenID provider that is not reached over https',
+      local({ identityProviders: [provider({ issuer: 'http://login.example.org' })] }),
+      /identityProviders\[0\]\.openIDConnect\.issuer: Invalid value/,
+    ],
+    [
+      'with scopes that lack openid',
+      local({ identityProviders: [provider({ scopes: ['email'] })] }),
+      /identityProviders\[0\]\.openIDConnect\.scopes: .*openid must be among the scopes/,
+    ],
+    [
+      'with a provider that says nothing of itself',
+      local({ identityProviders: [{ name: 'a', type: 'ClientCertificate' }] }),
+      /identityProviders\[0\]\.clientCertificate: Required value/,
+    ],
     ['with a name too long for a label', site({ type: 'Local', local: {} }, 'a'.repeat(64)), /at most 63 characters/],
   ])('%s', async (_, object, message) => {
-    expect(await refusalOf(object)).toMatch(message);
+    expect(await refusalOf(client, object)).toMatch(message);
   });
 });
 

@@ -1,5 +1,13 @@
+import { identitySliceDefinition } from './identity-slice.ts';
 import type { KindDefinition } from './kind.ts';
 import { siteDefinition } from './site.ts';
+import { virtualOrganizationDefinition } from './virtual-organization.ts';
+import { voMembershipDefinition } from './vo-membership.ts';
 
 /** Every kind, in the order of the reference. A new kind joins here and gets its manifest, schema, reference and tests. */
-export const kinds: readonly KindDefinition[] = [siteDefinition];
+export const kinds: readonly KindDefinition[] = [
+  siteDefinition,
+  virtualOrganizationDefinition,
+  voMembershipDefinition,
+  identitySliceDefinition,
+];

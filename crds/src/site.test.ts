@@ -24,7 +24,14 @@ describe('a Site', () => {
   test('gets its defaults', () => {
     expect(siteDefinition.spec.parse({ type: 'Local', local: {} })).toEqual({
       type: 'Local',
-      local: { attributes: {}, acceptedVirtualOrganizations: [], isolation: ['Namespace'] },
+      local: {
+        attributes: {},
+        acceptedVirtualOrganizations: [],
+        isolation: ['Namespace'],
+        kubernetesLogin: true,
+        identityProviders: [],
+        reservedIds: [],
+      },
     });
   });
 

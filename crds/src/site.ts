@@ -3,10 +3,11 @@ import type { Kind } from '#runtime/kind.ts';
 import type { KubeObject } from '#runtime/types.ts';
 import { conditions, defineCondition } from './conditions.ts';
 import { describeKind, group, runtimeKind } from './kind.ts';
+import { isolationLevel, limitFields, providerNameMax, virtualOrganizationNameMax } from './organization.ts';
 import {
-  choice,
   dictionary,
   dnsLabel,
+  flag,
   generation,
   integer,
   listMap,
@@ -19,8 +20,8 @@ import {
   variant,
 } from './vocabulary.ts';
 
-/** `vo-` and the name of a virtual organization make a namespace, so 60 characters are left. */
-const virtualOrganizationNameMax = 60;
+/** Highest id that Kubernetes takes (apimachinery, `IsValidUserID`). */
+const idMax = 2_147_483_647;
 
 /** Room for some ten root certificates with long keys. */
 const trustBundleMaxLength = 65_536;
@@ -74,41 +75,137 @@ const attributes = dictionary(
   },
 );
 
-const limits = object(
-  'What one virtual organization may use of this site at most. What is left out is not limited here.',
-  {
-    cpu: quantity('CPU that its pods may request together, for example `64`.').optional(),
-    memory: quantity('Memory that its pods may request together, for example `256Gi`.').optional(),
-    storage: quantity('Storage that its volumes may request together, for example `10Ti`.').optional(),
-    jobs: integer('Executions that may run or wait here at the same time.', { min: 0, max: 1_000_000 }).optional(),
-  },
-);
-
 const acceptedVirtualOrganization = object('A virtual organization that may use this site.', {
   name: dnsLabel('Name of the VirtualOrganization.', { maxLength: virtualOrganizationNameMax }),
-  limits: limits.optional(),
+  limits: object(
+    'What the virtual organization may use of this site at most. What is left out is not limited here.',
+    limitFields,
+  ).optional(),
 });
 
 const isolation = listSet(
   'Ways to keep pods of different members apart that this site offers, from weakest to strongest. A virtual organization states the least it wants.',
-  choice('One way.', {
-    Namespace: 'a namespace with default-deny network and Pod Security `restricted`.',
-    UserNamespace: 'also a user namespace per pod.',
-    Sandbox: 'also a sandboxed runtime (a RuntimeClass).',
-    DedicatedNode: 'also nodes that no other virtual organization uses at the time.',
-  }),
+  isolationLevel('One way.'),
   { maxItems: 4 },
 );
 
-const localSite = object('The cluster that the operator runs in, as its owner describes it.', {
-  attributes: attributes.default({}),
-  acceptedVirtualOrganizations: listMap(
-    'Virtual organizations that may use this site, each with its limits. None by default: the owner of a site has the last word.',
-    acceptedVirtualOrganization,
-    { maxItems: 256, keys: ['name'] },
-  ).default([]),
-  isolation: isolation.default(['Namespace']),
+const pem = (about: string): z.ZodString =>
+  text(about, {
+    minLength: 1,
+    maxLength: trustBundleMaxLength,
+    pattern: /^-----BEGIN CERTIFICATE-----\r?\n/,
+    patternMeans: 'use PEM, starting with -----BEGIN CERTIFICATE-----',
+  });
+
+const providerNameField = dnsLabel('Name of the provider, as `xos login --provider` takes it.', {
+  maxLength: providerNameMax,
 });
+
+const identityProvider = union('Someone who says who a user is.', 'type', [
+  object('An OpenID provider.', {
+    name: providerNameField,
+    type: variant('OpenIDConnect', 'an OpenID provider; principals bear its issuer.'),
+    openIDConnect: object('How to reach the provider, and as whom.', {
+      issuer: text('Its issuer, exactly as in its discovery document: an https URL without query or fragment.', {
+        minLength: 9,
+        maxLength: 255,
+        pattern: /^https:\/\/[^\s?#]+$/,
+        patternMeans: 'use an https URL without query or fragment',
+      }),
+      clientID: text('Client that the gateway is registered as.', {
+        minLength: 1,
+        maxLength: 255,
+        pattern: /^[!-~]+$/,
+        patternMeans: 'use printable ASCII without spaces',
+      }),
+      clientSecret: object(
+        'Secret in the namespace of the operator that holds the client secret. A public client has none.',
+        {
+          name: text('Name of the Secret.', {
+            minLength: 1,
+            maxLength: 253,
+            pattern: /^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$/,
+            patternMeans: 'use lower-case letters, digits, hyphens and dots',
+          }),
+          key: text('Key in the Secret.', {
+            minLength: 1,
+            maxLength: 253,
+            pattern: /^[-._a-zA-Z0-9]+$/,
+            patternMeans: 'use letters, digits, hyphens, dots and underscores',
+          }),
+        },
+      ).optional(),
+      scopes: listSet(
+        'Scopes to ask for; `openid` must be among them.',
+        text('One scope.', {
+          minLength: 1,
+          maxLength: 128,
+          pattern: /^[!#-[\]-~]+$/,
+          patternMeans: 'is no scope (RFC 6749)',
+        }),
+        { maxItems: 16, rules: [{ rule: "'openid' in self", message: 'openid must be among the scopes' }] },
+      ).default(['openid']),
+      caBundle: pem('Root certificates of the provider, PEM; when absent, those of the system.').optional(),
+    }),
+  }),
+  object('An authority of client certificates.', {
+    name: providerNameField,
+    type: variant(
+      'ClientCertificate',
+      'an authority of X.509 certificates; principals bear the issuer `x509:` and the name of the provider.',
+    ),
+    clientCertificate: object('Whose certificates are taken.', {
+      caBundle: pem('Root certificates of the authority, PEM, used for nothing else.'),
+    }),
+  }),
+]);
+
+const idRange = object(
+  'A range of ids.',
+  {
+    first: integer('Lowest id of the range.', { min: 0, max: idMax }),
+    last: integer('Highest id of the range.', { min: 0, max: idMax }),
+  },
+  { rules: [{ rule: 'self.first <= self.last', message: 'first must not be above last', fieldPath: '.last' }] },
+);
+
+const localSite = object(
+  'The cluster that the operator runs in, as its owner describes it.',
+  {
+    attributes: attributes.default({}),
+    acceptedVirtualOrganizations: listMap(
+      'Virtual organizations that may use this site, each with its limits. None by default: the owner of a site has the last word.',
+      acceptedVirtualOrganization,
+      { maxItems: 256, keys: ['name'] },
+    ).default([]),
+    isolation: isolation.default(['Namespace']),
+    sandboxRuntimeClass: dnsLabel(
+      'RuntimeClass that pods get under the isolation `Sandbox`; needed when it is offered.',
+    ).optional(),
+    kubernetesLogin: flag(
+      'Whether the users of this cluster may log in at the gateway with their Kubernetes credentials; principals bear the issuer `kubernetes:` and the name of the site.',
+    ).default(true),
+    identityProviders: listMap('Who else says who a user is.', identityProvider, {
+      maxItems: 32,
+      keys: ['name'],
+    }).default([]),
+    reservedIds: listMap(
+      'Ranges of user and group ids that the nodes of this site use for something else. No virtual organization formed here gets a slice that touches one; all slices lie in 2013265920-2147483647.',
+      idRange,
+      { maxItems: 64, keys: ['first'] },
+    ).default([]),
+  },
+  {
+    rules: [
+      {
+        rule: "!('Sandbox' in self.isolation) || has(self.sandboxRuntimeClass)",
+        message: 'name a sandboxRuntimeClass to offer the isolation Sandbox',
+        fieldPath: '.sandboxRuntimeClass',
+        reason: 'FieldValueRequired',
+      },
+    ],
+  },
+);
 
 const peerSite = object('Another cluster that runs XtreemOS.', {
   address: text(
@@ -133,14 +230,8 @@ const peerSite = object('Another cluster that runs XtreemOS.', {
       ],
     },
   ),
-  trustBundle: text(
+  trustBundle: pem(
     'Its root certificates, PEM, one after another. They are used for this peer alone and are never merged with those of another site.',
-    {
-      minLength: 1,
-      maxLength: trustBundleMaxLength,
-      pattern: /^-----BEGIN CERTIFICATE-----\r?\n/,
-      patternMeans: 'use PEM, starting with -----BEGIN CERTIFICATE-----',
-    },
   ),
 });
 

@@ -70,6 +70,11 @@ export function generation(about: string): z.ZodInt {
   return z.int().min(0).max(Number.MAX_SAFE_INTEGER).meta({ description: about, format: 'int64' });
 }
 
+/** Yes or no; reads as a fact. For what may get a third answer, use a `choice`. */
+export function flag(about: string): z.ZodBoolean {
+  return z.boolean().meta({ description: about });
+}
+
 /** One of a few words. `values` says for each word what it means; the meanings become part of the description. */
 export function choice<K extends string>(
   about: string,
@@ -132,25 +137,33 @@ export function union<const D extends string, V extends readonly [Variant, ...Va
 }
 
 /** A list of distinct plain values; server-side apply merges it value by value. */
-export function listSet<T extends z.ZodType>(about: string, item: T, limits: { maxItems: number }): z.ZodArray<T> {
+export function listSet<T extends z.ZodType>(
+  about: string,
+  item: T,
+  limits: { maxItems: number; rules?: readonly Rule[] },
+): z.ZodArray<T> {
   return z
     .array(item)
     .max(limits.maxItems)
     .refine((items) => new Set(items).size === items.length, 'has a value twice')
-    .meta({ description: about, 'x-kubernetes-list-type': 'set' });
+    .meta({ description: about, 'x-kubernetes-list-type': 'set', ...withRules(limits.rules) });
 }
 
-/** A list of named objects; server-side apply merges it by the keys. */
+/** A list of named objects; server-side apply merges it by the keys. `minItems` is 0 unless told otherwise. */
 export function listMap<T extends z.ZodType>(
   about: string,
   item: T,
-  limits: { maxItems: number; keys: readonly [string, ...string[]]; rules?: readonly Rule[] },
+  limits: {
+    maxItems: number;
+    minItems?: number;
+    keys: readonly [string, ...string[]];
+    rules?: readonly Rule[];
+  },
 ): z.ZodArray<T> {
   const keyOf = (value: unknown): string =>
     JSON.stringify(limits.keys.map((key) => (value as Readonly<Record<string, unknown>>)[key]));
-  return z
-    .array(item)
-    .max(limits.maxItems)
+  const list = z.array(item).max(limits.maxItems);
+  return (limits.minItems === undefined ? list : list.min(limits.minItems))
     .refine(
       (items) => new Set(items.map(keyOf)).size === items.length,
       `has the same ${limits.keys.join(' and ')} twice`,

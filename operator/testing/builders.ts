@@ -1,5 +1,5 @@
 /** Builders of objects for tests: valid by themselves, with only what a test is about given. */
-import type { Site, SiteStatus } from '#crds/site.ts';
+import { type Site, siteDefinition, type SiteStatus } from '#crds/site.ts';
 import type { Node } from '#runtime/builtin.ts';
 import type { Stored } from '#runtime/types.ts';
 
@@ -30,10 +30,7 @@ export function aNode(name: string, facts: NodeFacts = {}): Node {
 
 /** A Site of type Local as the API server would return it. */
 export function aLocalSite(name: string, status?: SiteStatus): Stored<Site> {
-  const spec: Site['spec'] = {
-    type: 'Local',
-    local: { attributes: {}, acceptedVirtualOrganizations: [], isolation: ['Namespace'] },
-  };
+  const spec = siteDefinition.spec.parse({ type: 'Local', local: {} });
   return stored(name, spec, status);
 }
 

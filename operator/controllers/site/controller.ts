@@ -134,10 +134,7 @@ export class SiteReconciler implements Reconciler {
           apiVersion: apiVersionOf(siteDefinition),
           kind: siteDefinition.kind,
           metadata: { name: local.name },
-          spec: {
-            type: 'Local',
-            local: { attributes: { ...local.attributes }, acceptedVirtualOrganizations: [], isolation: ['Namespace'] },
-          },
+          spec: siteDefinition.spec.parse({ type: 'Local', local: { attributes: { ...local.attributes } } }),
         },
         { signal },
       );

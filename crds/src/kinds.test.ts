@@ -1,0 +1,16 @@
+import { expect, test } from '@jest/globals';
+import { identitySlices } from './identity-slice.ts';
+import { kinds } from './kinds.ts';
+import { sites } from './site.ts';
+import { virtualOrganizations } from './virtual-organization.ts';
+import { voMemberships } from './vo-membership.ts';
+
+test('every kind can be read and written with the runtime', () => {
+  const known = [sites, virtualOrganizations, voMemberships, identitySlices].map(({ plural }) => plural);
+  expect(kinds.map(({ plural }) => plural)).toEqual(known);
+});
+
+test('no two kinds share a word that kubectl knows them by', () => {
+  const words = kinds.flatMap(({ plural, singular, shortNames }) => [plural, singular, ...shortNames]);
+  expect(new Set(words).size).toBe(words.length);
+});
