@@ -1,0 +1,63 @@
+/** The word of the site's owner on a virtual organization: pure. */
+import type { IsolationLevel } from '#crds/organization.ts';
+import type { Site } from '#crds/site.ts';
+import { accepted } from '#crds/tenancy.ts';
+import type { VirtualOrganization } from '#crds/virtual-organization.ts';
+import type { SiteLimits } from './quota.ts';
+
+/** What the owner of this site says. */
+export interface Acceptance {
+  readonly isAccepted: boolean;
+  readonly reason: keyof typeof accepted.reasons;
+  readonly message: string;
+  readonly limits: SiteLimits | undefined;
+  /** Levels of isolation that the site offers. */
+  readonly isolation: readonly IsolationLevel[];
+  readonly sandboxRuntimeClass: string | undefined;
+}
+
+const reasons = accepted.reasons;
+
+/**
+ * Reads what the local Site says of a virtual organization. Without a local Site nothing is accepted.
+ * @param localName - name of the local Site.
+ * @param wasAccepted - whether it has a namespace here already: then it was accepted before, and is cut now.
+ */
+export function readAcceptance(
+  vo: VirtualOrganization,
+  site: Site | undefined,
+  localName: string,
+  wasAccepted: boolean,
+): Acceptance {
+  const nothing = { isAccepted: false, limits: undefined, isolation: [], sandboxRuntimeClass: undefined };
+  if (site?.spec.type !== 'Local') {
+    const message = `There is no Site ${localName} of type Local: the operator makes it; see its log when it does not.`;
+    return { ...nothing, reason: reasons.NoLocalSite, message };
+  }
+  const { homeSite } = vo.spec;
+  if (homeSite !== undefined && homeSite !== localName) {
+    const message = `Its home is site ${homeSite}, and this version does not connect sites: form it there, or form one here without homeSite.`;
+    return { ...nothing, reason: reasons.HomeElsewhere, message };
+  }
+  const { name } = vo.metadata;
+  const { acceptedVirtualOrganizations, isolation, sandboxRuntimeClass } = site.spec.local;
+  const entry = acceptedVirtualOrganizations.find((each) => each.name === name);
+  if (entry === undefined) {
+    const remedy = `its owner adds {name: ${name}} to spec.local.acceptedVirtualOrganizations of Site ${localName}`;
+    return wasAccepted
+      ? {
+          ...nothing,
+          reason: reasons.Cut,
+          message: `The site no longer accepts it: nothing runs here; ids and data are kept. To bring it back, ${remedy}.`,
+        }
+      : { ...nothing, reason: reasons.NotAccepted, message: `The site does not accept it yet: ${remedy}.` };
+  }
+  return {
+    isAccepted: true,
+    reason: reasons.AcceptedBySite,
+    message: 'The owner of the site accepts it.',
+    limits: entry.limits,
+    isolation,
+    sandboxRuntimeClass,
+  };
+}
