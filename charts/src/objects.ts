@@ -4,6 +4,7 @@ import { flagOf } from '#common/options.ts';
 import { group } from '#crds/kind.ts';
 import type { operatorOptions } from '#operator/options.ts';
 import { block, plain, text } from './helm.ts';
+import { addOrganizationRoles, operatorOrganizationRules } from './organizations.ts';
 
 /** One template of the chart. */
 export interface Template {
@@ -44,6 +45,7 @@ export function operatorTemplates(): Template[] {
     if (condition !== undefined) conditions.set(id, condition);
   };
   addAccount(add);
+  addOrganizationRoles(add);
   addWorkload(add);
   addNetwork(add);
   addPriorities(add);
@@ -56,9 +58,10 @@ export function operatorTemplates(): Template[] {
     });
 }
 
-type Add = (id: string, apiVersion: string, kind: string, fields: Fields, condition?: string) => void;
+/** Adds one object to the chart, as one template. */
+export type Add = (id: string, apiVersion: string, kind: string, fields: Fields, condition?: string) => void;
 
-/** The account of the operator and all that it may do. No wildcard; what acts inside a VO's namespace will act as that VO's account. */
+/** The account of the operator and all that it may do. No wildcard, no Secret, and no right to give more than it has itself. */
 function addAccount(add: Add): void {
   add('operator-serviceaccount', 'v1', 'ServiceAccount', {
     metadata: { namespace, annotations: block('.Values.serviceAccount.annotations') },
@@ -69,6 +72,7 @@ function addAccount(add: Add): void {
       { apiGroups: [group], resources: ['sites'], verbs: ['get', 'list', 'watch', 'create'] },
       { apiGroups: [group], resources: ['sites/status'], verbs: ['get', 'update', 'patch'] },
       { apiGroups: [''], resources: ['nodes'], verbs: ['get', 'list', 'watch'] },
+      ...operatorOrganizationRules,
       { apiGroups: ['events.k8s.io'], resources: ['events'], verbs: ['create', 'patch', 'update'] },
       // Who reads the metrics, and whether they may: questions only, they change nothing.
       { apiGroups: ['authentication.k8s.io'], resources: ['tokenreviews'], verbs: ['create'] },

@@ -42,7 +42,7 @@ export const dissolved = defineCondition('Dissolved', 'It is dissolved and nothi
 });
 
 /** Volumes that a receipt names one by one; the rest are counted. */
-export const namedVolumesMax = 64;
+export const namedVolumesMax = 32;
 
 /** `status.dissolution`: what is known so far, kept so that a dissolution goes on after a crash and its receipt tells the whole. */
 export const dissolutionStatus = object('How far the dissolution is. Absent while nobody has asked for it.', {

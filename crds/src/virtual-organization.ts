@@ -16,6 +16,7 @@ import {
   roleName,
   virtualOrganizationNameMax,
 } from './organization.ts';
+import { accepted, dissolutionStatus, dissolved, tenancyReady } from './tenancy.ts';
 import {
   choice,
   dnsLabel,
@@ -35,6 +36,7 @@ export const virtualOrganizationReady = defineCondition('Ready', 'Summary: membe
     'Surfaces when the virtual organization is Operational, accepted by this site and has all it needs here.',
   Forming: 'Surfaces while it is Forming: set `spec.state` to Operational when its members and groups are as wanted.',
   Frozen: 'Surfaces while it is Frozen: nothing new starts. Set `spec.state` to Operational to go on.',
+  Dissolving: 'Surfaces while it is being dissolved; `Dissolved` says how far that is.',
   Dissolved: 'Surfaces once it is Dissolved.',
   NotAccepted:
     'Surfaces when this site does not accept it: the owner of the site adds it to `acceptedVirtualOrganizations` of the local Site.',
@@ -138,6 +140,23 @@ const dissolution = object(
   },
 );
 
+const removal = object(
+  'Asks to remove this administrator; needed where `governance` demands approval or a delay. The operator removes it once that is fulfilled; until then it may be withdrawn.',
+  {
+    requestedBy: userName('Who asked; must be the user who writes it.').optional(),
+    approvedBy: userName('Who approved; must be the user who writes it, and another one than asked.').optional(),
+  },
+  {
+    rules: [
+      {
+        rule: '!has(self.approvedBy) || (has(self.requestedBy) && self.approvedBy != self.requestedBy)',
+        message: 'who approves must be another administrator than the one who asked',
+        fieldPath: '.approvedBy',
+      },
+    ],
+  },
+);
+
 const parentListed =
   "self.all(g, !g.name.contains('/') || self.exists(p, p.name == g.name.substring(0, g.name.lastIndexOf('/'))))";
 
@@ -154,7 +173,7 @@ const spec = object(
     homeSite: dnsLabel('Site that signs for it; when absent, the one it was formed at. Can not change.').optional(),
     administrators: listMap(
       'Who owns it; each may do everything in it. At least one.',
-      object('An administrator.', principalFields),
+      object('An administrator.', { ...principalFields, removal: removal.optional() }),
       { minItems: 1, maxItems: 32, keys: ['issuer', 'subject'] },
     ),
     groups: listMap(
@@ -218,6 +237,11 @@ const spec = object(
         fieldPath: '.dissolution',
       },
       {
+        rule: '!(oldSelf.governance.secondAdministrator || oldSelf.governance.delaySeconds > 0) || oldSelf.administrators.all(old, self.administrators.exists(each, each.issuer == old.issuer && each.subject == old.subject) || (has(old.removal) && (!oldSelf.governance.secondAdministrator || has(old.removal.approvedBy))))',
+        message: 'governance protects administrators: ask for the removal first (administrators[].removal)',
+        fieldPath: '.administrators',
+      },
+      {
         rule: "oldSelf.state != 'Dissolved' || (has(self.dissolution) == has(oldSelf.dissolution) && (!has(self.dissolution) || self.dissolution == oldSelf.dissolution))",
         message: 'a dissolution that is carried out can not be changed',
         fieldPath: '.dissolution',
@@ -230,6 +254,9 @@ const count = (about: string): z.ZodInt => integer(about, { min: 0, max: 2_147_4
 
 const status = object('What the operator observes. Only the operator writes it.', {
   observedGeneration: generation('The `metadata.generation` that this status is about.').optional(),
+  generationTime: timestamp(
+    'When the operator first saw this generation of the spec; the delay of `governance` counts from here.',
+  ).optional(),
   conditions: conditions.optional(),
   state: choice('The state in force on this site.', {
     Forming: 'it is being set up.',
@@ -268,10 +295,13 @@ const status = object('What the operator observes. Only the operator writes it.'
       name: dnsLabel('Name of the Site.'),
       accepted: flag('Whether the site accepts the virtual organization.'),
       state: text('Where it stands there.', { maxLength: 32 }).optional(),
-      receipt: text('What the site says is gone, after the dissolution.', { maxLength: 16_384 }).optional(),
+      receipt: text('What is gone there after the dissolution, signed with the root key (JWS).', {
+        maxLength: 65_536,
+      }).optional(),
     }),
     { maxItems: 64, keys: ['name'] },
   ).optional(),
+  dissolution: dissolutionStatus.optional(),
 });
 
 /** People of several organizations who share machines of several owners. */
@@ -337,7 +367,7 @@ export const virtualOrganizationDefinition = describeKind({
     },
     { name: 'Age', type: 'date', jsonPath: '.metadata.creationTimestamp', description: 'When the object was made.' },
   ],
-  conditions: [virtualOrganizationReady, identityAllocated],
+  conditions: [virtualOrganizationReady, accepted, tenancyReady, identityAllocated, dissolved],
 });
 
 /** The desired state of a VirtualOrganization. */

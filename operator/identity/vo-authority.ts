@@ -25,7 +25,7 @@ export interface ReceiptClaims {
   readonly removed: readonly { readonly resource: string; readonly count: number }[];
   /** Whether volumes were erased, or set aside for the owner of the site. */
   readonly data: 'Erase' | 'Export';
-  /** Volumes by name; at most 64 are named. */
+  /** Volumes by name; at most 32 are named. */
   readonly volumes: readonly { readonly name: string; readonly claim: string; readonly size: string }[];
   /** Slices of ids that are retired for good. */
   readonly slices: readonly number[];

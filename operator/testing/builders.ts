@@ -1,5 +1,10 @@
 /** Builders of objects for tests: valid by themselves, with only what a test is about given. */
 import { type Site, siteDefinition, type SiteStatus } from '#crds/site.ts';
+import {
+  type VirtualOrganization,
+  virtualOrganizationDefinition,
+  type VirtualOrganizationStatus,
+} from '#crds/virtual-organization.ts';
 import type { Node } from '#runtime/builtin.ts';
 import type { Stored } from '#runtime/types.ts';
 
@@ -40,18 +45,39 @@ export function aPeerSite(name: string, status?: SiteStatus): Stored<Site> {
   return stored(name, { type: 'Peer', peer }, status);
 }
 
+/** A VirtualOrganization as the API server would return it: Operational, owned by alice of site `home`, unless told otherwise. */
+export function aVirtualOrganization(
+  name: string,
+  spec: Readonly<Record<string, unknown>> = {},
+  status?: VirtualOrganizationStatus,
+): Stored<VirtualOrganization> {
+  const administrators = [{ issuer: 'kubernetes:home', subject: 'alice' }];
+  const parsed = virtualOrganizationDefinition.spec.parse({ state: 'Operational', administrators, ...spec });
+  return {
+    apiVersion: 'xtreemos.io/v1alpha1',
+    kind: 'VirtualOrganization',
+    metadata: metadataOf(name),
+    spec: parsed,
+    ...(status === undefined ? {} : { status }),
+  };
+}
+
 function stored(name: string, spec: Site['spec'], status: SiteStatus | undefined): Stored<Site> {
   return {
     apiVersion: 'xtreemos.io/v1alpha1',
     kind: 'Site',
-    metadata: {
-      name,
-      uid: `uid-${name}`,
-      resourceVersion: '1',
-      generation: 3,
-      creationTimestamp: '2026-01-01T00:00:00Z',
-    },
+    metadata: metadataOf(name),
     spec,
     ...(status === undefined ? {} : { status }),
+  };
+}
+
+function metadataOf(name: string): Stored<Site>['metadata'] {
+  return {
+    name,
+    uid: `uid-${name}`,
+    resourceVersion: '1',
+    generation: 3,
+    creationTimestamp: '2026-01-01T00:00:00Z',
   };
 }

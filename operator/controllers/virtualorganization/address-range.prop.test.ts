@@ -4,7 +4,9 @@ import { type AddressRange, coalesce, contains, formatRange, parseRange } from '
 
 const four = fc
   .tuple(fc.nat(0xffffffff), fc.integer({ min: 0, max: 32 }))
-  .map(([value, prefix]) => parseRange(`${[24, 16, 8, 0].map((shift) => (value >>> shift) & 255).join('.')}/${prefix}`));
+  .map(([value, prefix]) =>
+    parseRange(`${[24, 16, 8, 0].map((shift) => (value >>> shift) & 255).join('.')}/${prefix}`),
+  );
 const six = fc
   .tuple(fc.array(fc.nat(0xffff), { minLength: 8, maxLength: 8 }), fc.integer({ min: 0, max: 128 }))
   .map(([words, prefix]) => parseRange(`${words.map((word) => word.toString(16)).join(':')}/${prefix}`));
@@ -52,7 +54,8 @@ describe('address ranges', () => {
       fc.property(fc.array(range, { maxLength: 40 }), fc.integer({ min: 1, max: 8 }), (ranges, max) => {
         const result = coalesce(ranges, max);
         for (const each of ranges) expect(result.some((outer) => contains(outer, each))).toBe(true);
-        for (const family of [4, 6]) expect(result.filter((each) => each.family === family).length).toBeLessThanOrEqual(max);
+        for (const family of [4, 6])
+          expect(result.filter((each) => each.family === family).length).toBeLessThanOrEqual(max);
         for (const a of result) for (const b of result) expect(a !== b && contains(a, b)).toBe(false);
       }),
     );

@@ -5,7 +5,14 @@ import { dissolved, tenancyReady } from '#crds/tenancy.ts';
 import { type VirtualOrganization, virtualOrganizations } from '#crds/virtual-organization.ts';
 import type { Node } from '#runtime/builtin.ts';
 import { findCondition } from '#runtime/conditions.ts';
-import { type Client, done, type EventRecorder, type Lister, type Reconciler, type Result } from '#runtime/contracts.ts';
+import {
+  type Client,
+  done,
+  type EventRecorder,
+  type Lister,
+  type Reconciler,
+  type Result,
+} from '#runtime/contracts.ts';
 import { NotFoundError } from '#runtime/errors.ts';
 import { Finalizers } from '#runtime/finalizers.ts';
 import { isDeleting, keyOf, type ObjectKey, type Stored } from '#runtime/types.ts';
@@ -205,12 +212,16 @@ export class VirtualOrganizationReconciler implements Reconciler {
     signal: AbortSignal,
   ): Promise<Pick<Outcome, 'tenancy' | 'requeueAfterMs'>> {
     const { reasons } = tenancyReady;
-    if (namespace !== 'own') return { tenancy: no(reasons.NotAccepted, `Nothing is made for it. ${acceptance.message}`) };
+    if (namespace !== 'own')
+      return { tenancy: no(reasons.NotAccepted, `Nothing is made for it. ${acceptance.message}`) };
     await this.parts.writer.close(vo, signal);
     await this.parts.workload.removeAccounts(vo, signal);
     const running = await this.parts.workload.endPods(vo, signal);
     if (running.length === 0) return { tenancy: no(reasons.Closed, 'Nothing of it runs here; ids and data are kept.') };
-    return { tenancy: no(reasons.Closed, 'What runs is being ended; ids and data are kept.'), requeueAfterMs: drainPollMs };
+    return {
+      tenancy: no(reasons.Closed, 'What runs is being ended; ids and data are kept.'),
+      requeueAfterMs: drainPollMs,
+    };
   }
 
   /** Drops administrators whose removal was asked for and granted. @returns milliseconds until another may be due. */
@@ -221,7 +232,8 @@ export class VirtualOrganizationReconciler implements Reconciler {
       if (administrator.removal === undefined) continue;
       const verdict = decideRequest(vo, administrator.removal, governance);
       if (verdict.kind !== 'granted' || administrators.length === 1) {
-        const message = verdict.kind === 'granted' ? 'It is the last administrator: name another one first.' : verdict.message;
+        const message =
+          verdict.kind === 'granted' ? 'It is the last administrator: name another one first.' : verdict.message;
         this.parts.events.publish(removalNoted(vo, administrator, message));
         if (verdict.kind === 'waiting') dueMs = soonest([dueMs, verdict.remainingMs]);
         continue;

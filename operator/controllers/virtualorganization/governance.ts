@@ -64,6 +64,9 @@ function missingApproval({ requestedBy, approvedBy }: ActRequest, resolve: Resol
 }
 
 /** Whether both are the same person, as far as an issuer can tell. */
-export function isSamePrincipal(a: Pick<Administrator, 'issuer' | 'subject'>, b: Pick<Administrator, 'issuer' | 'subject'>): boolean {
+export function isSamePrincipal(
+  a: Pick<Administrator, 'issuer' | 'subject'>,
+  b: Pick<Administrator, 'issuer' | 'subject'>,
+): boolean {
   return a.issuer === b.issuer && a.subject === b.subject;
 }

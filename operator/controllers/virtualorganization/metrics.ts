@@ -28,7 +28,9 @@ export class VirtualOrganizationMetrics {
 
   /** Takes what is known of all of them. */
   observe(organizations: readonly VirtualOrganization[]): void {
-    const counts = new Map<string, number>(['Forming', 'Operational', 'Frozen', 'Dissolved'].map((state) => [state, 0]));
+    const counts = new Map<string, number>(
+      ['Forming', 'Operational', 'Frozen', 'Dissolved'].map((state) => [state, 0]),
+    );
     let ready = 0;
     for (const { status } of organizations) {
       if (status?.state !== undefined) counts.set(status.state, (counts.get(status.state) ?? 0) + 1);

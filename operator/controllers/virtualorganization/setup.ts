@@ -67,7 +67,11 @@ export function addVirtualOrganizationController(manager: Manager, setup: Virtua
     }),
     sources: [
       // Heartbeats change neither.
-      mappedWhenDifferent(siteInformer, (site) => site.spec, (site) => (site.metadata.name === localSite ? all() : [])),
+      mappedWhenDifferent(
+        siteInformer,
+        (site) => site.spec,
+        (site) => (site.metadata.name === localSite ? all() : []),
+      ),
       mappedWhenDifferent(nodeInformer, factsOfNode, all),
       mapped(memberships, ({ metadata, spec }) => {
         const vo = organizations.get({ name: (metadata.namespace ?? '').replace(/^vo-/, '') });

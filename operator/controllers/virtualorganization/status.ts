@@ -96,7 +96,10 @@ function summarize(scope: StatusScope, state: TenancyStatus['state']): Finding {
   if (!acceptance.isAccepted) return no(reasons.NotAccepted, acceptance.message);
   if (tenancy.status !== 'True') return no(reasons.NotSetUp, tenancy.message);
   if (state === 'Forming') {
-    return no(reasons.Forming, 'It is Forming: set spec.state to Operational when its members and groups are as wanted.');
+    return no(
+      reasons.Forming,
+      'It is Forming: set spec.state to Operational when its members and groups are as wanted.',
+    );
   }
   if (state === 'Frozen') {
     return no(reasons.Frozen, 'It is Frozen: nothing new starts. Set spec.state to Operational to go on.');

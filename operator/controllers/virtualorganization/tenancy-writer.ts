@@ -119,7 +119,8 @@ export class TenancyWriter {
       await ignoreNotFound(client.delete(key, { signal, preconditions: { uid: cached.metadata.uid } }));
     }
     // With the uid, so that a namespace that was replaced meanwhile isn't written to.
-    const metadata = isNamespace && cached !== undefined ? { ...object.metadata, uid: cached.metadata.uid } : object.metadata;
+    const metadata =
+      isNamespace && cached !== undefined ? { ...object.metadata, uid: cached.metadata.uid } : object.metadata;
     await client.apply({ ...object, metadata }, { signal });
   }
 
@@ -176,5 +177,7 @@ function obstacleOf(namespace: Namespace): string {
     ({ type, status }) => status === 'True' && obstacles.includes(type),
   );
   const { name } = namespace.metadata;
-  return found === undefined ? `Namespace ${name} is being deleted.` : `Namespace ${name}: ${found.message ?? found.type}`;
+  return found === undefined
+    ? `Namespace ${name} is being deleted.`
+    : `Namespace ${name}: ${found.message ?? found.type}`;
 }

@@ -1,6 +1,10 @@
 /** What a virtual organization has on a site: every object that the operator keeps for it, as it must be. Pure. */
 import { apiVersionOf as apiVersionOfKind, group } from '#crds/kind.ts';
-import { type VirtualOrganization, virtualOrganizationDefinition, virtualOrganizations } from '#crds/virtual-organization.ts';
+import {
+  type VirtualOrganization,
+  virtualOrganizationDefinition,
+  virtualOrganizations,
+} from '#crds/virtual-organization.ts';
 import {
   clusterRoleBindings,
   clusterRoles,
@@ -50,8 +54,7 @@ export function ownersOf(
   const namespace = namespaceOf(vo.metadata.name);
   return vo.spec.administrators.flatMap((administrator): Subject[] => {
     const userName = userNameOf(administrator);
-    const account: Subject[] =
-      userName === undefined ? [] : [{ kind: 'ServiceAccount', name: userName, namespace }];
+    const account: Subject[] = userName === undefined ? [] : [{ kind: 'ServiceAccount', name: userName, namespace }];
     if (administrator.issuer !== `kubernetes:${localSite}`) return account;
     return [{ kind: 'User', apiGroup: rbacGroup, name: administrator.subject }, ...account];
   });
@@ -138,7 +141,11 @@ function rights({ vo, owners }: TenancyPlan): DesiredObject[] {
     { kind: clusterRoleBindings, object: { metadata, roleRef: reference(metadata.name), subjects: owners } },
     {
       kind: roleBindings,
-      object: { metadata: inside(vo, 'administrators'), roleRef: reference('xtreemos-vo-administrator'), subjects: owners },
+      object: {
+        metadata: inside(vo, 'administrators'),
+        roleRef: reference('xtreemos-vo-administrator'),
+        subjects: owners,
+      },
     },
   ];
 }
@@ -170,7 +177,8 @@ export function matches(actual: unknown, desired: unknown): boolean {
     );
   }
   if (typeof desired === 'object' && desired !== null) {
-    if (typeof actual !== 'object' || actual === null) return Object.values(desired).every((item) => item === undefined);
+    if (typeof actual !== 'object' || actual === null)
+      return Object.values(desired).every((item) => item === undefined);
     const fields = actual as Readonly<Record<string, unknown>>;
     return Object.entries(desired).every(([key, item]) => item === undefined || matches(fields[key], item));
   }

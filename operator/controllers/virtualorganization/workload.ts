@@ -169,7 +169,9 @@ function describeVolume(claim: PersistentVolumeClaim): Inventory['volumes'] {
 
 function listNames(objects: readonly KubeObject[]): string {
   const names = objects.map(({ metadata }) => metadata.name).sort();
-  return names.length > namesMax ? `${names.slice(0, namesMax).join(', ')} and ${names.length - namesMax} more` : names.join(', ');
+  return names.length > namesMax
+    ? `${names.slice(0, namesMax).join(', ')} and ${names.length - namesMax} more`
+    : names.join(', ');
 }
 
 /** Runs the work on every item, some at a time; fails with the first error, after what was begun has ended. */

@@ -1,0 +1,92 @@
+/** What virtual organizations need of the chart: the roles of their people, and the operator's rights to keep their tenancy. */
+import { group } from '#crds/kind.ts';
+import type { Add } from './objects.ts';
+
+/** One rule of a role. */
+export interface RoleRule {
+  readonly apiGroups: readonly string[];
+  readonly resources: readonly string[];
+  readonly resourceNames?: readonly string[];
+  readonly verbs: readonly string[];
+}
+
+const read = ['get', 'list', 'watch'];
+const write = ['create', 'update', 'patch', 'delete'];
+const rbac = 'rbac.authorization.k8s.io';
+
+/** The only roles that the operator may give to somebody else. The names are fixed: `kubectl` users bind them by name too. */
+export const organizationRoleNames = ['administrator', 'member', 'observer'].map((role) => `xtreemos-vo-${role}`);
+
+/** What says how things are, without what somebody computes in it. */
+const observing: readonly RoleRule[] = [
+  {
+    apiGroups: [''],
+    resources: ['pods', 'services', 'persistentvolumeclaims', 'resourcequotas', 'limitranges', 'events'],
+    verbs: read,
+  },
+  { apiGroups: ['apps'], resources: ['deployments', 'replicasets', 'statefulsets'], verbs: read },
+  { apiGroups: ['batch'], resources: ['jobs', 'cronjobs'], verbs: read },
+  { apiGroups: ['networking.k8s.io'], resources: ['networkpolicies'], verbs: read },
+  { apiGroups: ['events.k8s.io'], resources: ['events'], verbs: read },
+];
+
+/** Running things. Whose they are, and who may look into them, is for the admission policies; Secrets are for nobody. */
+const working: readonly RoleRule[] = [
+  { apiGroups: [''], resources: ['pods', 'services', 'persistentvolumeclaims'], verbs: write },
+  { apiGroups: [''], resources: ['configmaps'], verbs: [...read, ...write] },
+  { apiGroups: [''], resources: ['pods/log'], verbs: ['get'] },
+  { apiGroups: [''], resources: ['pods/exec', 'pods/attach', 'pods/portforward'], verbs: ['get', 'create'] },
+  { apiGroups: [''], resources: ['pods/ephemeralcontainers'], verbs: ['update', 'patch'] },
+  { apiGroups: ['apps'], resources: ['deployments', 'statefulsets'], verbs: write },
+  { apiGroups: ['apps'], resources: ['deployments/scale', 'statefulsets/scale'], verbs: ['get', 'update', 'patch'] },
+  { apiGroups: ['batch'], resources: ['jobs', 'cronjobs'], verbs: write },
+];
+
+/** Deciding who is a member. */
+const administrating: readonly RoleRule[] = [
+  { apiGroups: [group], resources: ['vomemberships'], verbs: [...read, ...write] },
+];
+
+const rulesOf: Readonly<Record<string, readonly RoleRule[]>> = {
+  'xtreemos-vo-administrator': [...observing, ...working, ...administrating],
+  'xtreemos-vo-member': [...observing, ...working],
+  'xtreemos-vo-observer': observing,
+};
+
+/**
+ * The three roles. They are bound in the namespaces of virtual organizations only, by the operator; what stands in them holds there and nowhere
+ * else.
+ */
+export function addOrganizationRoles(add: Add): void {
+  for (const name of organizationRoleNames) {
+    const id = `${name.replace('xtreemos-', '')}-clusterrole`;
+    add(id, `${rbac}/v1`, 'ClusterRole', { metadata: { name }, rules: rulesOf[name] });
+  }
+}
+
+/** What the operator needs to keep the tenancy of virtual organizations, and to end it. */
+export const operatorOrganizationRules: readonly RoleRule[] = [
+  // Owners get these verbs on their own object, and nobody can give what they lack.
+  { apiGroups: [group], resources: ['virtualorganizations'], verbs: [...read, 'update', 'patch'] },
+  { apiGroups: [group], resources: ['virtualorganizations/status'], verbs: ['get', 'update', 'patch'] },
+  { apiGroups: [group], resources: ['vomemberships'], verbs: read },
+  { apiGroups: [group], resources: ['identityslices'], verbs: [...read, 'patch'] },
+  { apiGroups: [''], resources: ['namespaces'], verbs: [...read, 'create', 'patch', 'delete'] },
+  { apiGroups: [''], resources: ['resourcequotas', 'limitranges'], verbs: [...read, 'create', 'patch'] },
+  { apiGroups: [''], resources: ['serviceaccounts'], verbs: [...read, 'create', 'patch', 'delete'] },
+  { apiGroups: [''], resources: ['pods'], verbs: [...read, 'delete'] },
+  { apiGroups: [''], resources: ['configmaps'], verbs: ['list'] },
+  { apiGroups: [''], resources: ['persistentvolumeclaims'], verbs: ['list', 'delete'] },
+  { apiGroups: [''], resources: ['persistentvolumes'], verbs: ['get', 'list', 'patch'] },
+  { apiGroups: ['networking.k8s.io'], resources: ['networkpolicies'], verbs: [...read, 'create', 'patch', 'delete'] },
+  { apiGroups: [rbac], resources: ['rolebindings'], verbs: [...read, 'create', 'patch', 'delete'] },
+  {
+    apiGroups: [rbac],
+    resources: ['clusterroles', 'clusterrolebindings'],
+    verbs: [...read, 'create', 'patch', 'delete'],
+  },
+  { apiGroups: [rbac], resources: ['clusterroles'], resourceNames: organizationRoleNames, verbs: ['bind'] },
+  // Where the API server is, so that nothing that a virtual organization declares leads there.
+  { apiGroups: ['discovery.k8s.io'], resources: ['endpointslices'], resourceNames: ['kubernetes'], verbs: ['get'] },
+  { apiGroups: ['node.k8s.io'], resources: ['runtimeclasses'], verbs: ['get'] },
+];
