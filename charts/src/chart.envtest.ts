@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
+import { kinds } from '#crds/kinds.ts';
 import { type AloneControlPlane, startControlPlane } from '#sites/control-plane.ts';
 import { KubeClient, waitFor } from '#sites/kube-client.ts';
 import { ensureTools } from '#sites/tools.ts';
@@ -79,10 +80,9 @@ test('helm lint is content, strictly', async () => {
 describe('helm template', () => {
   test('renders everything by default', async () => {
     expect(kindsOf(await rendered())).toEqual([
-      'ClusterRole',
-      'ClusterRole',
+      ...Array<string>(5).fill('ClusterRole'),
       'ClusterRoleBinding',
-      'CustomResourceDefinition',
+      ...kinds.map(() => 'CustomResourceDefinition'),
       'Deployment',
       'FlowSchema',
       'NetworkPolicy',
@@ -111,7 +111,7 @@ describe('helm template', () => {
       'operator.replicas=1',
     );
     expect(kindsOf(manifests)).toEqual([
-      'ClusterRole',
+      ...Array<string>(4).fill('ClusterRole'),
       'ClusterRoleBinding',
       'Deployment',
       'Role',

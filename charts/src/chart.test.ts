@@ -5,6 +5,7 @@ import YAML from 'yaml';
 import { chartFiles } from './files.ts';
 import { block, plain, renderTemplate, text } from './helm.ts';
 import { operatorTemplates } from './objects.ts';
+import { organizationRoleNames } from './organizations.ts';
 import { isKnownValue, valuesSchema, valuesYaml } from './values.ts';
 
 describe('renderTemplate', () => {
@@ -107,13 +108,17 @@ describe('the rights of the operator (threat 58)', () => {
   interface RoleRule {
     readonly apiGroups?: string[];
     readonly resources?: string[];
+    readonly resourceNames?: string[];
     readonly nonResourceURLs?: string[];
     readonly verbs: string[];
   }
-  const roles = operatorTemplates()
-    .map(({ object }) => object as { kind: string; rules?: RoleRule[] })
+  const all = operatorTemplates()
+    .map(({ object }) => object as { kind: string; metadata: { name: string }; rules?: RoleRule[] })
     .filter(({ kind }) => kind === 'Role' || kind === 'ClusterRole');
-  const rules = roles.flatMap((role) => role.rules ?? []);
+  const isForPeople = ({ metadata }: { metadata: { name: string } }): boolean =>
+    organizationRoleNames.includes(metadata.name);
+  const rules = all.filter((role) => !isForPeople(role)).flatMap((role) => role.rules ?? []);
+  const rulesForPeople = all.filter(isForPeople).flatMap((role) => role.rules ?? []);
 
   test('are given by rules without wildcards', () => {
     expect(rules.length).toBeGreaterThan(3);
@@ -126,18 +131,42 @@ describe('the rights of the operator (threat 58)', () => {
   });
 
   test('do not include those that give other rights', () => {
-    const verbs = rules.flatMap((rule) => rule.verbs);
-    for (const verb of ['escalate', 'bind', 'impersonate', 'deletecollection']) expect(verbs).not.toContain(verb);
+    const verbs = [...rules, ...rulesForPeople].flatMap((rule) => rule.verbs);
+    for (const verb of ['escalate', 'impersonate', 'approve', 'sign']) expect(verbs).not.toContain(verb);
     const resources = rules.flatMap((rule) => rule.resources ?? []);
-    const dangerous = [
-      'secrets',
-      'nodes/proxy',
-      'pods/exec',
-      'serviceaccounts/token',
-      'clusterroles',
-      'clusterrolebindings',
-    ];
-    for (const resource of dangerous) expect(resources).not.toContain(resource);
+    for (const resource of ['nodes/proxy', 'pods/exec', 'pods/attach', 'pods/ephemeralcontainers'])
+      expect(resources).not.toContain(resource);
+  });
+
+  test('reach Secrets in its own namespace at most', () => {
+    const everywhere = all.filter(({ kind }) => kind === 'ClusterRole').flatMap((role) => role.rules ?? []);
+    for (const rule of everywhere) expect(rule.resources ?? []).not.toContain('secrets');
+  });
+
+  test('let it give nobody any role but the three of virtual organizations', () => {
+    const binding = rules.filter((rule) => rule.verbs.includes('bind'));
+    expect(binding.length).toBeGreaterThan(0);
+    for (const { resources, resourceNames, verbs } of binding) {
+      expect(resources).toEqual(['clusterroles']);
+      expect(verbs).toEqual(['bind']);
+      expect([...(resourceNames ?? [])].sort()).toEqual(
+        ['administrator', 'member', 'observer'].map((role) => `xtreemos-vo-${role}`),
+      );
+    }
+  });
+
+  test('the roles of people hold no Secret, no right over rights, and no wildcard (threat 56)', () => {
+    expect(rulesForPeople.length).toBeGreaterThan(3);
+    for (const { apiGroups = [], resources = [], verbs } of rulesForPeople) {
+      expect([...apiGroups, ...resources, ...verbs].filter((word) => word.includes('*'))).toEqual([]);
+      for (const resource of resources) {
+        expect(resource).not.toMatch(/^(secrets|namespaces|nodes|serviceaccounts|virtualorganizations)/);
+        if (/^(resourcequotas|limitranges|networkpolicies)$/.test(resource))
+          expect(verbs).toEqual(['get', 'list', 'watch']);
+      }
+      for (const group of ['rbac.authorization.k8s.io', 'admissionregistration.k8s.io'])
+        expect(apiGroups).not.toContain(group);
+    }
   });
 
   test('the binding refers to no group', () => {

@@ -69,12 +69,14 @@ export const operatorOrganizationRules: readonly RoleRule[] = [
   // Owners get these verbs on their own object, and nobody can give what they lack.
   { apiGroups: [group], resources: ['virtualorganizations'], verbs: [...read, 'update', 'patch'] },
   { apiGroups: [group], resources: ['virtualorganizations/status'], verbs: ['get', 'update', 'patch'] },
+  // To be named as owner of what is made for them, where the API server asks for it.
+  { apiGroups: [group], resources: ['virtualorganizations/finalizers'], verbs: ['update'] },
   { apiGroups: [group], resources: ['vomemberships'], verbs: read },
   { apiGroups: [group], resources: ['identityslices'], verbs: [...read, 'patch'] },
   { apiGroups: [''], resources: ['namespaces'], verbs: [...read, 'create', 'patch', 'delete'] },
   { apiGroups: [''], resources: ['resourcequotas', 'limitranges'], verbs: [...read, 'create', 'patch'] },
   { apiGroups: [''], resources: ['serviceaccounts'], verbs: [...read, 'create', 'patch', 'delete'] },
-  { apiGroups: [''], resources: ['pods'], verbs: [...read, 'delete'] },
+  { apiGroups: [''], resources: ['pods'], verbs: ['list', 'delete'] },
   { apiGroups: [''], resources: ['configmaps'], verbs: ['list'] },
   { apiGroups: [''], resources: ['persistentvolumeclaims'], verbs: ['list', 'delete'] },
   { apiGroups: [''], resources: ['persistentvolumes'], verbs: ['get', 'list', 'patch'] },

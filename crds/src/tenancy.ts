@@ -17,7 +17,7 @@ export const accepted = defineCondition('Accepted', 'The owner of this site lets
 export const tenancyReady = defineCondition('TenancyReady', 'Its namespace on this site is as it must be.', {
   SetUp: 'Surfaces when namespace, quota, network and rights are in place.',
   EgressRefused:
-    'Surfaces, with status True, when destinations in `network.egress` lie within the addresses of the site itself (nodes, pods, API server, metadata service): they stay closed.',
+    'Surfaces when destinations in `network.egress` lie within the addresses of the site itself (nodes, pods, API server, metadata service): they stay closed, and all else is set up.',
   NotAccepted: 'Surfaces when the site does not accept it: nothing is made for it.',
   Closed: 'Surfaces when the site has cut it: what runs is being ended.',
   NamespaceTaken:

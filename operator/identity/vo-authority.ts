@@ -42,7 +42,7 @@ export interface VoAuthority {
    */
   revoke(vo: Stored<VirtualOrganization>, signal: AbortSignal): Promise<FinalState | undefined>;
   /**
-   * Signs a receipt with the root key, as a compact JWS of type `vo-receipt+jwt` whose header carries the public key (`jwk`).
+   * Signs a receipt with the root key, as a compact JWS of type `vo-receipt+jwt` that carries the public key besides (`jwk`).
    * @throws when the keys are gone.
    */
   signReceipt(vo: Stored<VirtualOrganization>, claims: ReceiptClaims, signal: AbortSignal): Promise<string>;

@@ -92,21 +92,21 @@ function grown(range: AddressRange): AddressRange {
 /** Drops what lies inside another range and joins two halves of one, until nothing changes. */
 function joined(ranges: readonly AddressRange[]): AddressRange[] {
   const result: AddressRange[] = [];
-  for (const range of [...ranges].sort(byBase)) {
-    const last = result.at(-1);
+  for (let range of [...ranges].sort(byBase)) {
+    let last = result.at(-1);
     if (last !== undefined && contains(last, range)) continue;
-    result.push(range);
-    while (areHalves(result.at(-2), result.at(-1))) {
+    while (last !== undefined && areHalves(last, range)) {
       result.pop();
-      result.push(grown(result.pop() as AddressRange));
+      range = grown(range);
+      last = result.at(-1);
     }
+    result.push(range);
   }
   return result;
 }
 
-function areHalves(a: AddressRange | undefined, b: AddressRange | undefined): boolean {
-  if (a === undefined || b === undefined || a.prefix !== b.prefix || a.prefix === 0) return false;
-  return grown(a).base === grown(b).base;
+function areHalves(a: AddressRange, b: AddressRange): boolean {
+  return a.prefix === b.prefix && a.prefix > 0 && grown(a).base === grown(b).base;
 }
 
 /** Lowest first; of two that start alike the larger. */

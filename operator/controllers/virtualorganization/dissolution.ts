@@ -15,7 +15,7 @@ import type { TenancyWriter } from './tenancy-writer.ts';
 import type { Workload } from './workload.ts';
 
 /** Annotation of a retired slice: the receipt of its virtual organization, which outlives the object of that. */
-export const receiptAnnotation = 'xtreemos.io/dissolution-receipt';
+const receiptAnnotation = 'xtreemos.io/dissolution-receipt';
 
 /** How often a step that waits looks again, milliseconds. */
 const pollMs = 1000;

@@ -48,7 +48,7 @@ describe('the quota', () => {
       { 'requests.memory': '1Gi', 'limits.memory': '1Gi' },
     ],
     ['counts jobs', { jobs: 10 }, { jobs: 3 }, { 'count/jobs.batch': '3' }],
-    ['bounds the number of pods in any case', {}, undefined, { pods: '5000' }],
+    ['bounds the number of pods in any case', {}, undefined, { pods: '5k' }],
   ])('%s', (_, own, site, expected) => {
     expect(planQuota(own, site)).toMatchObject(expected);
   });
@@ -170,7 +170,7 @@ describe('the network (threat 13)', () => {
     },
   };
   const reserved = reservedRanges([node], ['192.168.7.10']);
-  const plan = (network: object) => planNetwork(aVirtualOrganization('physics', { network } as never), reserved);
+  const plan = (network: object) => planNetwork(aVirtualOrganization('physics', { network }), reserved);
 
   test('is closed both ways but for DNS', () => {
     const { policies } = plan({});
@@ -232,8 +232,7 @@ function covers(range: string, address: string): boolean {
 
 describe('governance (threat 67)', () => {
   const [alice, bob] = ['alice', 'bob'].map((subject) => ({ issuer: 'kubernetes:home', subject }));
-  const vo = (governance: object) =>
-    aVirtualOrganization('physics', { administrators: [alice, bob], governance } as never);
+  const vo = (governance: object) => aVirtualOrganization('physics', { administrators: [alice, bob], governance });
   const names = new Map([
     ['alice', alice],
     ['u-alice-2013266944', alice],
@@ -281,7 +280,7 @@ describe('the objects', () => {
   });
 
   test('close the doors before they give rights', () => {
-    const kinds = desiredObjects({ ...plan, policies: [{ name: 'default-deny', spec: {} as never }] }).map(
+    const kinds = desiredObjects({ ...plan, policies: [{ name: 'default-deny', spec: {} }] }).map(
       ({ kind }) => kind.kind,
     );
     expect(kinds.indexOf('NetworkPolicy')).toBeLessThan(kinds.indexOf('RoleBinding'));
@@ -294,7 +293,7 @@ describe('the objects', () => {
       { issuer: 'kubernetes:lyon', subject: 'bob' },
       { issuer: 'https://idp.example.org', subject: '42' },
     ];
-    const several = aVirtualOrganization('physics', { administrators } as never);
+    const several = aVirtualOrganization('physics', { administrators });
     const owners = ownersOf(several, 'home', ({ subject }) => (subject === '42' ? 'u-carol-2013266944' : undefined));
     expect(owners).toEqual([
       { kind: 'User', apiGroup: 'rbac.authorization.k8s.io', name: 'alice' },

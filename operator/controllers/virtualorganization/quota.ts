@@ -11,16 +11,17 @@ type LocalSite = Extract<Site['spec'], { type: 'Local' }>['local'];
 /** What an owner of a site sets for one virtual organization. */
 export type SiteLimits = NonNullable<LocalSite['acceptedVirtualOrganizations'][number]['limits']>;
 
-/** Objects of a namespace that a flood could fill the API server with; none of these is a limit that honest work meets. */
+/** Objects of a namespace that a flood could fill the API server with; none of these is a limit that honest work meets. Written as
+ * Kubernetes writes them back. */
 const countsMax = {
-  pods: '5000',
-  'count/jobs.batch': '5000',
-  'count/configmaps': '30000',
+  pods: '5k',
+  'count/jobs.batch': '5k',
+  'count/configmaps': '30k',
   'count/services': '500',
   'count/deployments.apps': '500',
   'count/statefulsets.apps': '500',
   'count/cronjobs.batch': '500',
-  'count/persistentvolumeclaims': '5000',
+  'count/persistentvolumeclaims': '5k',
 };
 
 /** What opens a door to the outside has no place in the namespace of a virtual organization. */

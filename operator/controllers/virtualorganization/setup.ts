@@ -78,7 +78,7 @@ export function addVirtualOrganizationController(manager: Manager, setup: Virtua
         const isOwner = vo?.spec.administrators.some((each) => isSamePrincipal(each, spec.principal)) === true;
         return isOwner ? [keyOf(vo)] : [];
       }),
-      ...[cache.namespaces, ...cache.kept].map((informer) => mapped(informer as Informer<KubeObject>, organizationOf)),
+      ...[cache.namespaces, ...cache.kept].map((informer) => mapped(informer, organizationOf)),
     ],
   });
 }

@@ -99,7 +99,7 @@ export class TenancyWriter {
   private async create(plan: TenancyPlan, signal: AbortSignal): Promise<NamespaceState> {
     const { object } = desiredNamespace(plan);
     try {
-      await this.client.of(namespaces).create(object as Namespace, { signal });
+      await this.client.of(namespaces).create(object, { signal });
       return 'own';
     } catch (error) {
       if (!(error instanceof AlreadyExistsError)) throw error;
@@ -133,7 +133,7 @@ export class TenancyWriter {
     const names = new Set(
       desired.filter(({ kind }) => kind.plural === networkPolicies.plural).map(({ object }) => object.metadata.name),
     );
-    const present = this.cache.listerOf(networkPolicies as Kind).list(namespaceOf(vo.metadata.name));
+    const present = this.cache.listerOf(networkPolicies).list(namespaceOf(vo.metadata.name));
     for (const each of present.filter(({ metadata }) => !names.has(metadata.name))) {
       await ignoreNotFound(this.client.of(networkPolicies).delete(keyOf(each), { signal }));
     }

@@ -62,10 +62,10 @@ export class Workload {
     const { items: claims } = await this.client.of(persistentVolumeClaims).list({ namespace, signal });
     return {
       inventory: [
-        await count(voMemberships as Kind),
-        await count(serviceAccounts as Kind, memberSelector),
-        await count(pods as Kind),
-        await count(configMaps as Kind),
+        await count(voMemberships),
+        await count(serviceAccounts, memberSelector),
+        await count(pods),
+        await count(configMaps),
         { resource: resourceOf(persistentVolumeClaims), count: claims.length },
       ],
       volumes: claims.flatMap(describeVolume).slice(0, namedVolumesMax),
@@ -94,7 +94,9 @@ export class Workload {
     const client = this.client.of(serviceAccounts);
     const namespace = namespaceOf(vo.metadata.name);
     const { items } = await client.list({ namespace, labelSelector: memberSelector, signal });
-    await inParallel(items, async (account) => void (await ignoreNotFound(client.delete(keyOf(account), { signal }))));
+    await inParallel(items, async (account) => {
+      await ignoreNotFound(client.delete(keyOf(account), { signal }));
+    });
   }
 
   /**

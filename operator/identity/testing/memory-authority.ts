@@ -25,7 +25,7 @@ export class MemoryAuthority implements VoAuthority {
     const held = this.keys.get(vo.metadata.uid);
     if (held === undefined) throw new Error(`The keys of VirtualOrganization ${vo.metadata.name} are gone`);
     const encode = (part: unknown): string => Buffer.from(JSON.stringify(part)).toString('base64url');
-    const text = `${encode({ alg: 'ES256', typ: 'vo-receipt+jwt', jwk: held.jwk })}.${encode(claims)}`;
+    const text = `${encode({ alg: 'ES256', typ: 'vo-receipt+jwt' })}.${encode({ ...claims, jwk: held.jwk })}`;
     const signature = sign('sha256', Buffer.from(text), { key: held.root, dsaEncoding: 'ieee-p1363' });
     return Promise.resolve(`${text}.${signature.toString('base64url')}`);
   }

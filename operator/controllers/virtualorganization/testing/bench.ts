@@ -1,0 +1,183 @@
+/** A real API server with the chart's rights, and operators that can be killed at any request. For tests. */
+import { execFile } from 'node:child_process';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { promisify } from 'node:util';
+import { systemClock } from '#common/clock.ts';
+import { createLogger } from '#common/logger.ts';
+import { createRegistry } from '#common/metrics.ts';
+import { nodes } from '#runtime/builtin.ts';
+import { kubeConfigCredentials } from '#runtime/credentials.ts';
+import { createManager } from '#runtime/manager.ts';
+import { HttpTransport, type StreamRequest, type Transport, type TransportRequest } from '#runtime/transport.ts';
+import { MemoryAuthority } from '#operator/identity/testing/memory-authority.ts';
+import type { VoAuthority } from '#operator/identity/vo-authority.ts';
+import { type AloneControlPlane, startControlPlane } from '#sites/control-plane.ts';
+import { KubeClient } from '#sites/kube-client.ts';
+import { ensureTools } from '#sites/tools.ts';
+import YAML from 'yaml';
+import { addVirtualOrganizationController } from '../setup.ts';
+
+const namespace = 'xtreemos-system';
+const run = promisify(execFile);
+
+/** Decides at each write whether the process dies there: before it is sent, or after it was carried out. */
+export type Killer = (write: string) => 'before' | 'after' | undefined;
+
+/** One running operator. */
+export interface RunningOperator {
+  /** Every request that changes something, but events. */
+  readonly writes: readonly string[];
+  /** How many requests there were that are no watches. */
+  readonly requests: () => number;
+  readonly log: () => string;
+  /** Resolves when a killer killed it. */
+  readonly killed: Promise<undefined>;
+  stop(): Promise<void>;
+}
+
+/** The ground that the tests stand on. */
+export class Bench {
+  readonly client: KubeClient;
+  readonly authority = new MemoryAuthority();
+  private readonly plane: AloneControlPlane;
+  private readonly scratch: string;
+  private readonly kubeconfig: string;
+
+  private constructor(plane: AloneControlPlane, client: KubeClient, scratch: string, kubeconfig: string) {
+    this.plane = plane;
+    this.client = client;
+    this.scratch = scratch;
+    this.kubeconfig = kubeconfig;
+  }
+
+  /** Starts an API server with its controllers and installs the chart. */
+  static async open(name: string): Promise<Bench> {
+    const scratch = mkdtempSync(path.join(tmpdir(), `xtreemos-${name}-`));
+    const helm = (await ensureTools(['helm'])).path('helm');
+    const plane = await startControlPlane({ dir: path.join(scratch, 'plane'), name, withControllers: true });
+    const client = new KubeClient(plane.credentials);
+    const chart = path.resolve(import.meta.dirname, '../../../../charts/xtreemos');
+    const home = path.join(scratch, 'helm');
+    mkdirSync(home);
+    const env = {
+      ...process.env,
+      KUBECONFIG: plane.kubeconfigPath,
+      HOME: home,
+      XDG_CACHE_HOME: home,
+      XDG_DATA_HOME: home,
+    };
+    await run(helm, ['install', 'xtreemos', chart, '--namespace', namespace, '--create-namespace'], { env });
+    const answer = await client.json('POST', `/api/v1/namespaces/${namespace}/serviceaccounts/xtreemos/token`, {
+      body: { apiVersion: 'authentication.k8s.io/v1', kind: 'TokenRequest', spec: {} },
+    });
+    const config = YAML.parse(readFileSync(plane.kubeconfigPath, 'utf8')) as { users: { user: unknown }[] };
+    for (const user of config.users) user.user = { token: (answer.status as { token: string }).token };
+    const kubeconfig = path.join(scratch, 'kubeconfig');
+    writeFileSync(kubeconfig, YAML.stringify(config), { mode: 0o600 });
+    return new Bench(plane, client, scratch, kubeconfig);
+  }
+
+  /** Starts an operator with the account that the chart made. */
+  start(killer: Killer = () => undefined): RunningOperator {
+    const stop = new AbortController();
+    const lines: string[] = [];
+    const logger = createLogger({ level: 'info', destination: { write: (line) => void lines.push(line) } });
+    const inner = new HttpTransport({ credentials: kubeConfigCredentials({ file: this.kubeconfig }), logger });
+    const mortal = new MortalTransport(inner, killer);
+    const manager = createManager({ name: 'xtreemos-operator', transport: mortal, logger, graceMs: 1000 });
+    addVirtualOrganizationController(manager, {
+      clock: systemClock,
+      log: logger,
+      registry: createRegistry(),
+      authority: mortalAuthority(this.authority, mortal),
+      localSite: 'home',
+    });
+    manager.informer(nodes);
+    const ended = manager.run(stop.signal).catch((error: unknown) => {
+      if (!mortal.isDead) throw error;
+    });
+    return {
+      writes: mortal.writes,
+      requests: () => mortal.count,
+      log: () => lines.join(''),
+      killed: mortal.killed,
+      stop: async () => {
+        stop.abort(new Error('the test stops it'));
+        await ended;
+        await inner.close();
+      },
+    };
+  }
+
+  async close(): Promise<void> {
+    this.client.close();
+    await this.plane.stop();
+    rmSync(this.scratch, { recursive: true, force: true });
+  }
+}
+
+/** Passes requests on until it dies; from then on nothing leaves it. */
+class MortalTransport implements Transport {
+  readonly writes: string[] = [];
+  readonly killed: Promise<undefined>;
+  count = 0;
+  isDead = false;
+  private readonly inner: Transport;
+  private readonly killer: Killer;
+  private readonly die: () => void;
+
+  constructor(inner: Transport, killer: Killer) {
+    this.inner = inner;
+    this.killer = killer;
+    const { promise, resolve } = Promise.withResolvers<undefined>();
+    this.killed = promise;
+    this.die = () => {
+      this.isDead = true;
+      resolve(undefined);
+    };
+  }
+
+  async request(request: TransportRequest): Promise<unknown> {
+    this.assertAlive();
+    this.count++;
+    if (request.method === 'GET' || request.path.includes('/events')) return this.inner.request(request);
+    return this.act(`${request.method} ${request.path} ${request.body ?? ''}`, async () => this.inner.request(request));
+  }
+
+  /** Carries out something that changes the world, and dies before or after it when the killer says so. */
+  async act<T>(what: string, work: () => Promise<T>): Promise<T> {
+    this.assertAlive();
+    const death = this.killer(what);
+    if (death === 'before') this.die();
+    this.assertAlive();
+    const result = await work();
+    this.writes.push(what);
+    if (death === 'after') this.die();
+    this.assertAlive();
+    return result;
+  }
+
+  async stream(request: StreamRequest, onLine: (line: string) => void): Promise<void> {
+    this.assertAlive();
+    return this.inner.stream(request, onLine);
+  }
+
+  async close(): Promise<void> {
+    return this.inner.close();
+  }
+
+  private assertAlive(): void {
+    if (this.isDead) throw new Error('This operator was killed');
+  }
+}
+
+/** The keys live outside the operator and outlast it; what it asks of them may be its last act too. */
+function mortalAuthority(inner: VoAuthority, transport: MortalTransport): VoAuthority {
+  return {
+    revoke: async (vo, signal) => transport.act('revoke', async () => inner.revoke(vo, signal)),
+    signReceipt: async (vo, claims, signal) => transport.act('sign', async () => inner.signReceipt(vo, claims, signal)),
+    forget: async (vo, signal) => transport.act('forget', async () => inner.forget(vo, signal)),
+  };
+}
