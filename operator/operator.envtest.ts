@@ -168,7 +168,7 @@ test('sees a node that is not ready any more, and its return', async () => {
 
 test('keeps what the owner of the site wrote', async () => {
   const spec = {
-    local: { attributes: { country: 'FR', organization: 'Example' }, isolation: ['Namespace', 'Sandbox'] },
+    local: { attributes: { country: 'FR', organization: 'Example' }, isolation: ['Namespace', 'UserNamespace'] },
   };
   await client.json('PATCH', `${sitesPath}/home`, { body: { spec }, contentType: 'application/merge-patch+json' });
   const site = await waitFor('the new generation is observed', async () => {
