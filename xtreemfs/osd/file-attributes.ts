@@ -99,6 +99,11 @@ export function setAttributes(log: FileLog, changes: AttributeChanges): Promise<
   return log.append(plainBody, encodeChanges(changes));
 }
 
+/** As {@link setAttributes}, from inside an exclusive task. */
+export function setAttributesNow(log: FileLog, changes: AttributeChanges): Promise<void> {
+  return log.appendNow(plainBody, encodeChanges(changes));
+}
+
 function readNumbers(log: FileLog, key: string): number[] {
   const bytes = log.state.attributes.get(key);
   const numbers: number[] = [];

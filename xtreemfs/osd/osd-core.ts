@@ -110,7 +110,7 @@ export class OsdCore {
       mustWait,
     });
     const { files, openFiles, flease } = this;
-    this.readWriteFiles = new ReadWriteReplication({ osdUuid, store, files, openFiles, peers, flease, logger });
+    this.readWriteFiles = new ReadWriteReplication({ osdUuid, store, files, openFiles, peers, flease, clock, logger });
     this.cleanup = new Cleanup({ store, volumes, clock, remove: (fileId) => this.files.remove(fileId) });
     this.scrubber = new Scrubber({
       store,

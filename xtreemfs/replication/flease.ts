@@ -120,9 +120,14 @@ export class Flease {
     this.cell(cellId)?.open([], invalidatedView);
   }
 
-  /** Takes a message. @param from - where an answer has to go. */
+  /**
+   * Takes a message, unless it is old. Upstream leaves the sender's clock out of that: a node whose clock is behind by
+   * more than a message may take is then never heard, although clocks are as close as they have to be.
+   * @param from - where an answer has to go.
+   */
   receive(from: string, message: FleaseMessage): void {
-    if (message.sentAt + this.options.timers.messageTimeoutMs < this.options.globalNow()) return;
+    const { messageTimeoutMs, dMaxMs } = this.options.timers;
+    if (message.sentAt + messageTimeoutMs + dMaxMs < this.options.globalNow()) return;
     this.cell(message.cellId)?.receive(from, message);
   }
 

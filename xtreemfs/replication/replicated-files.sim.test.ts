@@ -6,7 +6,7 @@
 import { describe, expect, test } from '@jest/globals';
 import { ErrorType } from '#proto/generated/xtreemfs/rpc.ts';
 import { RpcError } from '../rpc/errors.ts';
-import { isLinearizable, type RegisterOperation } from './testing/linearizable.ts';
+import { isLinearizable, type RegisterOperation } from '../osd/testing/linearizability.ts';
 import { OsdSimulation, type SimulatedOsd } from './testing/osd-simulation.ts';
 
 const seeds = Number(process.env.XTREEMOS_SIM_SEEDS ?? 6);

@@ -31,6 +31,8 @@ export interface ClientConnectionOptions {
 }
 
 const sweepMs = 100;
+/** A server that says nothing at all for so long, although calls wait, is gone: a new connection is tried. */
+const silenceMaxMs = 5_000;
 
 /** One connection of a client: many calls at once, answers in any order. */
 export class ClientConnection {
@@ -40,8 +42,9 @@ export class ClientConnection {
   private readonly onClose: (cause: Error) => void;
   private readonly pending = new Map<number, PendingCall>();
   private callId = 0;
-  private lastReceived: number;
   private lastCalled: number;
+  /** Since when nothing has come although a call waited; undefined when nothing is owed. */
+  private silentSince: number | undefined;
   private sweeper: Timer | undefined;
   private isClosed = false;
 
@@ -50,7 +53,7 @@ export class ClientConnection {
     this.address = address;
     this.options = options;
     this.onClose = onClose;
-    this.lastReceived = this.lastCalled = options.clock.monotonic();
+    this.lastCalled = options.clock.monotonic();
     dialed.socket.setKeepAlive(true, 30_000);
     this.frames = new FrameSocket(dialed.socket, defaultFrameLimits, {
       frame: (header, message, data) => this.receive(header, message, data),
@@ -79,6 +82,8 @@ export class ClientConnection {
       const now = this.options.clock.monotonic();
       this.frames.writer.request(callId, procedure, credentials, procedure.request, request, data);
       this.frames.flushSoon();
+      if (this.pending.size === 0 && now - this.lastCalled > silenceMaxMs) this.silentSince = undefined;
+      this.silentSince ??= now;
       this.lastCalled = now;
       const { name, response: codec } = procedure;
       this.pending.set(callId, { name, codec, deadline: now + timeoutMs, resolve, reject } as PendingCall);
@@ -123,7 +128,11 @@ export class ClientConnection {
   }
 
   private receive(header: Buffer, message: Buffer, data: Buffer): void {
-    this.lastReceived = this.options.clock.monotonic();
+    this.dispatch(header, message, data);
+    this.silentSince = this.pending.size > 0 ? this.options.clock.monotonic() : undefined;
+  }
+
+  private dispatch(header: Buffer, message: Buffer, data: Buffer): void {
     const isSuccess = header.length === 7 && header[0] === 0x0d && header[5] === 0x10 && header[6] === 1;
     if (isSuccess) {
       this.settle(header.readInt32LE(1), message, data);
@@ -183,15 +192,17 @@ export class ClientConnection {
   /** Fails calls whose time is over; closes a connection that is dead or that nobody uses. */
   private sweep(): void {
     const now = this.options.clock.monotonic();
+    let hasExpired = false;
     for (const [callId, call] of this.pending) {
       if (now < call.deadline) continue;
       this.pending.delete(callId);
       call.reject(ioError(`${this.describe(call.name)}: no answer in time`));
-      // Nothing at all came since the call was made: the server or the network is gone without a word.
-      if (this.lastReceived <= this.lastCalled && this.pending.size === 0) {
-        this.close(new Error('the server does not answer'));
-        return;
-      }
+      hasExpired = true;
+    }
+    // Nothing at all came for long: the server or the network is gone without a word.
+    if (hasExpired && this.silentSince !== undefined && now - this.silentSince >= silenceMaxMs) {
+      this.close(new Error('the server does not answer'));
+      return;
     }
     if (this.pending.size === 0 && now - this.lastCalled > this.options.lingerMs) {
       this.close(new Error('the connection was not used'));

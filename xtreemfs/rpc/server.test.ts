@@ -1,7 +1,7 @@
-import { connect, type Socket } from 'node:net';
+import { connect, createServer, type AddressInfo, type Socket } from 'node:net';
 import { once } from 'node:events';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
-import { systemClock } from '#common/clock.ts';
+import { systemClock, VirtualClock } from '#common/clock.ts';
 import { silentLogger } from '#common/logger.ts';
 import { dirProcedures } from '#proto/generated/xtreemfs/dir.ts';
 import { osdProcedures } from '#proto/generated/xtreemfs/osd.ts';
@@ -178,6 +178,25 @@ describe('a failure reaches the caller as', () => {
     const failed = expect(call).rejects.toMatchObject({ errorType: ErrorType.IO_ERROR, posixErrno: PosixErrno.EIO });
     await server.stop(10);
     await failed;
+  });
+
+  test('IO_ERROR, and on a new connection after 5 s of silence, when the server is gone without a word', async () => {
+    const accepted: Socket[] = [];
+    const mute = createServer((socket) => accepted.push(socket)).listen(0, '127.0.0.1');
+    await once(mute, 'listening');
+    const { port } = mute.address() as AddressInfo;
+    const virtual = new VirtualClock();
+    const caller = new RpcClient({ clock: virtual, logger, dialer: createDialer('pbrpc') });
+    for (let spentMs = 0; spentMs <= 6_000; spentMs += 1_000) {
+      const answer = caller.call({ host: '127.0.0.1', port }, time, {}, { timeoutMs: 200 });
+      const failure = expect(answer).rejects.toThrow('no answer in time');
+      await until(() => accepted.length === (spentMs <= 5_000 ? 1 : 2));
+      await virtual.advanceAsync(1_000);
+      await failure;
+    }
+    caller.close();
+    for (const socket of accepted) socket.destroy();
+    mute.close();
   });
 
   test('IO_ERROR when there is no answer in time', async () => {

@@ -1,3 +1,4 @@
+import type { Clock } from '#common/clock.ts';
 import type { Logger } from '#common/logger.ts';
 import type { OsdWriteResponse } from '#proto/generated/xtreemfs/global-types.ts';
 import { osdProcedures, type AuthoritativeReplicaState, type ReplicaStatus } from '#proto/generated/xtreemfs/osd.ts';
@@ -5,18 +6,18 @@ import { ErrorType } from '#proto/generated/xtreemfs/rpc.ts';
 import { invalidViewError, redirectError, RpcError } from '#xtreemfs/rpc/errors.ts';
 import { NoLeaseError, type Flease } from '#xtreemfs/replication/flease.ts';
 import type { FileAccess } from '../access.ts';
-import { setAttributes, truncateEpochOf, truncateLogOf } from '../file-attributes.ts';
+import { truncateEpochOf } from '../file-attributes.ts';
 import { checkRange, checkVoucher, type FileOperations } from '../file-operations.ts';
 import { osdSyncLocalProcedure } from '../extensions.ts';
 import type { OpenFiles } from '../open-files.ts';
 import type { PeerOsds } from '../peer-osds.ts';
-import { updatePolicy, type ReplicatedFiles } from '../replicated-files.ts';
+import type { ReplicatedFiles } from '../replicated-files.ts';
 import type { FileLog } from '../store/file-log.ts';
-import { Gate } from '../store/gate.ts';
 import type { ObjectBytes } from '../store/log-reader.ts';
 import type { ObjectStore } from '../store/object-store.ts';
-import { flagWhole, recordType } from '../store/record.ts';
-import { authoritativeState, isMatching, planReset, statusOf } from './replica-state.ts';
+import { quorum, remotesOf, requestOf, unavailable } from './quorum.ts';
+import { authoritativeState, isMatching, planReset } from './replica-state.ts';
+import { ReplicaSync } from './replica-sync.ts';
 import { WriteOrder } from './write-order.ts';
 
 /** What {@link ReadWriteReplication} needs. */
@@ -27,6 +28,7 @@ export interface ReadWriteReplicationOptions {
   readonly openFiles: OpenFiles;
   readonly peers: PeerOsds;
   readonly flease: Flease;
+  readonly clock: Clock;
   readonly logger: Logger;
 }
 
@@ -49,10 +51,14 @@ const pendingMax = 250;
 const outstandingMax = 512;
 /** Files that are remembered at a time; idle ones without a lease go first. */
 const primariesMax = 65_536;
-/** Objects fetched at a time during a reset. Source: protocol reference, 15.2. */
-const fetchesMax = 10;
-/** How long a backup may take to catch up with a new primary. */
+/** How long a backup that answers may take to catch up with a new primary. */
 const resetTimeoutMs = 120_000;
+/** Questions in a row that a backup may leave without an answer. */
+const unansweredMax = 3;
+/** Between questions whether a backup has caught up; doubled each time. */
+const askAgainMs = { first: 20, longest: 1_000 };
+/** How long a disk may take to make a file durable. */
+const syncTimeoutMs = 120_000;
 
 /** Name of a file's Flease cell. Source: protocol reference, 15.2. */
 export function cellOf(fileId: string): string {
@@ -68,14 +74,23 @@ export function cellOf(fileId: string): string {
  * have what it found; and under WaR1 reads, too, are served by the primary alone.
  */
 export class ReadWriteReplication implements ReplicatedFiles {
+  /** This OSD's own replicas. */
+  readonly replicas: ReplicaSync;
   private readonly options: ReadWriteReplicationOptions;
+  /**
+   * How long another replica may leave a question without an answer. A lost one must not hold a file up for longer than
+   * a lost primary does.
+   */
+  private readonly answerTimeoutMs: number;
   private readonly primaries = new Map<string, PrimaryFile>();
-  private readonly fetchGate = new Gate(fetchesMax);
   /** Changes on their way, by backup. */
   private readonly outstanding = new Map<string, number>();
 
   constructor(options: ReadWriteReplicationOptions) {
+    const { osdUuid, store, peers, flease } = options;
     this.options = options;
+    this.answerTimeoutMs = flease.options.timers.leaseMs;
+    this.replicas = new ReplicaSync({ osdUuid, store, peers, answerTimeoutMs: this.answerTimeoutMs });
   }
 
   async read(access: FileAccess, object: number, offset: number, length: number): Promise<ObjectBytes> {
@@ -101,7 +116,7 @@ export class ReadWriteReplication implements ReplicatedFiles {
       const request = { ...requestOf(access), newFileSize: 0, objectVersion, offset: 0, objectNumber: object };
       const obj = { checksum: 0, invalidChecksumOnOsd: false, zeroPadding: 0 };
       await this.replicate(access, file, (uuid) =>
-        this.options.peers.call(uuid, osdProcedures.rwrUpdate, { ...request, obj }, whole),
+        this.options.peers.call(uuid, osdProcedures.rwrUpdate, { ...request, obj }, whole, this.answerTimeoutMs),
       );
       this.checkStillPrimary(access, epoch);
       return this.applyHere(file, () => this.options.files.write(access, object, offset, data, objectVersion));
@@ -120,7 +135,9 @@ export class ReadWriteReplication implements ReplicatedFiles {
       this.checkPrimary(access, epoch);
       const objectVersion = nextVersion(file, epoch);
       const request = { ...requestOf(access), newFileSize: newFileBytes, objectVersion };
-      await this.replicate(access, file, (uuid) => this.options.peers.call(uuid, osdProcedures.rwrTruncate, request));
+      await this.replicate(access, file, (uuid) =>
+        this.options.peers.call(uuid, osdProcedures.rwrTruncate, request, undefined, this.answerTimeoutMs),
+      );
       this.checkStillPrimary(access, epoch);
       return this.applyHere(file, () => this.options.files.truncateLocally(access, newFileBytes, objectVersion));
     });
@@ -156,51 +173,10 @@ export class ReadWriteReplication implements ReplicatedFiles {
     const epoch = await this.becomePrimary(access);
     const file = this.primaryFile(access.fileId);
     const backups = this.replicate(access, file, (uuid) =>
-      peers.call(uuid, osdSyncLocalProcedure, requestOf(access), undefined, resetTimeoutMs),
+      peers.call(uuid, osdSyncLocalProcedure, requestOf(access), undefined, syncTimeoutMs),
     );
     await Promise.all([files.sync(access), backups]);
     this.checkPrimary(access, epoch);
-  }
-
-  /**
-   * Brings this replica to a state that a primary has found: removes what is not in it and fetches what is missing.
-   * Updates that come in between stay, for they are newer.
-   */
-  async applyState(access: FileAccess, state: AuthoritativeReplicaState): Promise<void> {
-    const { fileId, stripe } = access;
-    await this.options.store.use(fileId, async (log) => {
-      const plan = await log.exclusive(async () => {
-        const found = planReset(statusOf(log, stripe.objectBytes), state);
-        for (const object of found.remove)
-          await log.appendNow({ ...plainWrite, type: recordType.remove, object }, empty);
-        return found;
-      });
-      await Promise.all(
-        plan.fetch.map(({ objectNumber, objectVersion, osdUuids }) =>
-          this.fetchGate.run(() => this.fetchObject(access, log, objectNumber, objectVersion, osdUuids)),
-        ),
-      );
-      if (!plan.isLogDifferent) return;
-      const truncateLog = state.truncateLog.records.map(({ version, lastObjectNumber }) => ({
-        version,
-        lastObject: lastObjectNumber,
-      }));
-      const truncateEpoch = Math.max(state.truncateEpoch, truncateEpochOf(log));
-      await setAttributes(log, { truncateEpoch, truncateLog });
-      await log.sync();
-    });
-  }
-
-  /** Whether this replica has what a state asks for. */
-  async isAtState(access: FileAccess, state: AuthoritativeReplicaState): Promise<boolean> {
-    return isMatching(planReset(await this.status(access), state));
-  }
-
-  /** What this replica holds, in order with the changes that were accepted before. */
-  status(access: FileAccess): Promise<ReplicaStatus> {
-    return this.options.store.use(access.fileId, (log) =>
-      log.exclusive(async () => statusOf(log, access.stripe.objectBytes)),
-    );
   }
 
   /**
@@ -241,30 +217,72 @@ export class ReadWriteReplication implements ReplicatedFiles {
 
   /** Collects what a quorum holds, takes it over, and waits until enough backups have it too. */
   private async reset(access: FileAccess, file: PrimaryFile, epoch: number): Promise<void> {
-    const { osdUuid, peers, logger } = this.options;
+    const { osdUuid, logger } = this.options;
     const remotes = remotesOf(access, osdUuid);
-    const request = { ...requestOf(access), maxLocalObjVersion: 0 };
     const statuses = new Map<string, ReplicaStatus>();
-    await this.quorum(access, remotes, async (uuid) => {
-      const { response } = await peers.call(uuid, osdProcedures.rwrStatus, request);
-      statuses.set(uuid, response);
-    });
-    statuses.set(osdUuid, await this.status(access));
+    await quorum(access, remotes, async (uuid) => statuses.set(uuid, await this.statusOf(uuid, access, epoch)));
+    statuses.set(osdUuid, await this.replicas.status(access, epoch));
     const found = new Map(statuses);
     const state = authoritativeState(found);
-    await this.applyState(access, state);
-    const behind = remotes.filter((uuid) => {
-      const status = found.get(uuid);
-      return status === undefined || !isMatching(planReset(status, state));
-    });
-    const update = async (uuid: string): Promise<void> => {
-      if (!behind.includes(uuid)) return;
-      await peers.call(uuid, osdProcedures.rwrAuthState, { ...requestOf(access), state }, undefined, resetTimeoutMs);
-    };
-    await this.quorum(access, remotes, update);
+    await this.replicas.applyState(access, state, epoch);
+    const matching = new Set(
+      [...found].flatMap(([uuid, status]) => (isMatching(planReset(status, state)) ? [uuid] : [])),
+    );
+    const over = new AbortController();
+    try {
+      await quorum(access, remotes, async (uuid) => {
+        if (!matching.has(uuid)) await this.bringUp(uuid, access, state, epoch, over.signal);
+      });
+    } finally {
+      over.abort();
+    }
     this.checkPrimary(access, epoch);
     file.resetEpoch = epoch;
-    logger.info('Became primary', { fileId: access.fileId, masterEpoch: epoch, backupsBehind: behind.length });
+    const backupsBehind = remotes.filter((uuid) => !matching.has(uuid)).length;
+    logger.info('Became primary', { fileId: access.fileId, masterEpoch: epoch, backupsBehind });
+  }
+
+  /**
+   * Has a backup take a state over, and asks until it has. An answer to `rwr_auth_state` is not enough: it can get lost,
+   * and upstream's OSDs give it when they begin.
+   * @param signal - nobody waits for this backup any more.
+   * @throws {RpcError} what the backup refuses with, or when it does not get there in time.
+   */
+  private async bringUp(
+    uuid: string,
+    access: FileAccess,
+    state: AuthoritativeReplicaState,
+    epoch: number,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { clock, peers } = this.options;
+    const end = clock.monotonic() + resetTimeoutMs;
+    const request = { ...requestOf(access), state, masterEpoch: epoch };
+    let unanswered = 0;
+    for (let delayMs = askAgainMs.first; !signal.aborted; delayMs = Math.min(2 * delayMs, askAgainMs.longest)) {
+      this.checkPrimary(access, epoch);
+      try {
+        await peers.call(uuid, osdProcedures.rwrAuthState, request, undefined, this.answerTimeoutMs);
+      } catch (error) {
+        // No answer may as well mean that it still fetches objects: its status tells.
+        if (!isUnanswered(error)) throw error;
+      }
+      try {
+        if (isMatching(planReset(await this.statusOf(uuid, access, epoch), state))) return;
+        unanswered = 0;
+      } catch (error) {
+        if (!isUnanswered(error) || ++unanswered === unansweredMax) throw error;
+      }
+      if (clock.monotonic() > end) throw unavailable(`OSD ${uuid} does not catch up with ${access.fileId}`);
+      await clock.sleep(delayMs);
+    }
+  }
+
+  private async statusOf(uuid: string, access: FileAccess, masterEpoch: number): Promise<ReplicaStatus> {
+    const request = { ...requestOf(access), maxLocalObjVersion: 0, masterEpoch };
+    const { rwrStatus } = osdProcedures;
+    const { response } = await this.options.peers.call(uuid, rwrStatus, request, undefined, this.answerTimeoutMs);
+    return response;
   }
 
   /** Sends a change to all backups and waits for enough; when they don't come, this primary must find its state anew. */
@@ -274,7 +292,7 @@ export class ReadWriteReplication implements ReplicatedFiles {
     send: (uuid: string) => Promise<unknown>,
   ): Promise<void> {
     try {
-      await this.quorum(access, remotesOf(access, this.options.osdUuid), (uuid) => this.sendTo(uuid, send));
+      await quorum(access, remotesOf(access, this.options.osdUuid), (uuid) => this.sendTo(uuid, send));
     } catch (error) {
       file.resetEpoch = 0;
       throw error;
@@ -295,32 +313,6 @@ export class ReadWriteReplication implements ReplicatedFiles {
     }
   }
 
-  /** @throws {RpcError} INTERNAL_SERVER_ERROR when too many fail. Resolves at the last success that is needed. */
-  private quorum(
-    access: FileAccess,
-    remotes: readonly string[],
-    task: (uuid: string) => Promise<unknown>,
-  ): Promise<void> {
-    const needed = neededOf(access, remotes.length);
-    if (needed === 0) return Promise.resolve();
-    return new Promise((resolve, reject) => {
-      let succeeded = 0;
-      let failed = 0;
-      for (const uuid of remotes) {
-        task(uuid).then(
-          () => {
-            if (++succeeded === needed) resolve();
-          },
-          (error: unknown) => {
-            if (++failed === remotes.length - needed + 1) {
-              reject(unavailable(`Fewer than ${needed} other replicas of ${access.fileId} answer`, error));
-            }
-          },
-        );
-      }
-    });
-  }
-
   /** A change that others have must not fail here in silence: if it does, the state is found anew. */
   private async applyHere<T>(file: PrimaryFile, apply: () => Promise<T>): Promise<T> {
     try {
@@ -329,30 +321,6 @@ export class ReadWriteReplication implements ReplicatedFiles {
       file.resetEpoch = 0;
       throw error;
     }
-  }
-
-  private async fetchObject(
-    access: FileAccess,
-    log: FileLog,
-    object: number,
-    version: number,
-    sources: readonly string[],
-  ): Promise<void> {
-    const { peers, osdUuid } = this.options;
-    const request = { ...requestOf(access), objectNumber: object, objectVersion: version };
-    let problem: unknown;
-    for (const uuid of sources) {
-      if (uuid === osdUuid) continue;
-      try {
-        const { response, data } = await peers.call(uuid, osdProcedures.rwrFetch, request);
-        const objectLength = data.length + response.zeroPadding;
-        await putVersion(log, object, version, data, objectLength);
-        return;
-      } catch (error) {
-        problem = error;
-      }
-    }
-    throw unavailable(`No replica gave object ${object} of ${access.fileId}`, problem);
   }
 
   /** As `checkPrimary` once backups have a change: a redirect would have the client do it a second time. */
@@ -387,27 +355,9 @@ export class ReadWriteReplication implements ReplicatedFiles {
   }
 }
 
-const empty = Buffer.alloc(0);
-const plainWrite = { type: recordType.write, flags: 0, object: 0, version: 0, offset: 0, objectLength: 0 };
-
-/**
- * Stores a whole object unless what is here is newer: another version of it, or a truncate that cut it off.
- * @returns whether it was stored.
- */
-export function putVersion(
-  log: FileLog,
-  object: number,
-  version: number,
-  data: Buffer,
-  objectLength = data.length,
-): Promise<boolean> {
-  return log.exclusive(async () => {
-    const local = log.state.objects.get(object)?.version ?? -1;
-    const isCut = truncateLogOf(log).some((entry) => entry.version > version && entry.lastObject < object);
-    if (local > version || isCut) return false;
-    await log.appendNow({ ...plainWrite, flags: flagWhole, object, version, objectLength }, data);
-    return true;
-  });
+/** No answer came: the call may or may not have been carried out. */
+function isUnanswered(error: unknown): boolean {
+  return error instanceof RpcError && error.errorType === ErrorType.IO_ERROR;
 }
 
 async function wholeObject(
@@ -432,23 +382,4 @@ function nextVersion(file: PrimaryFile, epoch: number): number {
     file.counter = 0;
   }
   return epoch * versionsPerEpoch + ++file.counter;
-}
-
-function requestOf(access: FileAccess): { fileCredentials: Pick<FileAccess, 'xcap' | 'xlocs'>; fileId: string } {
-  const { xcap, xlocs, fileId } = access;
-  return { fileCredentials: { xcap, xlocs }, fileId };
-}
-
-/** The other replicas; read/write replicated files are not striped. */
-function remotesOf(access: FileAccess, osdUuid: string): string[] {
-  return access.xlocs.replicas.map((replica) => replica.osdUuids[0] ?? '').filter((uuid) => uuid !== osdUuid);
-}
-
-/** How many others have to take part. Source: protocol reference, 15.2. */
-function neededOf(access: FileAccess, remotes: number): number {
-  return access.xlocs.replicaUpdatePolicy === updatePolicy.quorum ? Math.ceil(remotes / 2) : remotes;
-}
-
-function unavailable(message: string, cause?: unknown): RpcError {
-  return new RpcError(message, { errorType: ErrorType.INTERNAL_SERVER_ERROR, cause });
 }

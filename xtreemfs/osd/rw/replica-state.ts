@@ -57,24 +57,31 @@ export function authoritativeState(statuses: ReadonlyMap<string, ReplicaStatus>)
 export interface ResetPlan {
   readonly remove: readonly number[];
   readonly fetch: readonly ObjectVersionMapping[];
-  /** The truncate epoch or log differs. */
+  /** The truncate epoch is lower, or the log differs where the state knows of it. */
   readonly isLogDifferent: boolean;
 }
 
-/** Compares a replica with a state. Objects newer than all of the state are left alone: they came after it. */
+/** The newest version that a state knows of: anything newer at a replica came after it. */
+export function newestOf(state: AuthoritativeReplicaState): number {
+  return state.truncateLog.records.reduce((newest, { version }) => Math.max(newest, version), state.maxObjVersion);
+}
+
+/** Compares a replica with a state. What is newer than all of the state is left alone: it came after it. */
 export function planReset(status: ReplicaStatus, state: AuthoritativeReplicaState): ResetPlan {
+  const newest = newestOf(state);
   const local = new Map(status.objectVersions.map(({ objectNumber, objectVersion }) => [objectNumber, objectVersion]));
   const wanted = new Set(state.objectVersions.map(({ objectNumber }) => objectNumber));
   const remove = [...local]
-    .filter(([object, version]) => !wanted.has(object) && version <= state.maxObjVersion)
+    .filter(([object, version]) => !wanted.has(object) && version <= newest)
     .map(([object]) => object);
   const fetch = state.objectVersions.filter(({ objectNumber, objectVersion }) => {
     const version = local.get(objectNumber);
-    return version === undefined || (version !== objectVersion && version <= state.maxObjVersion);
+    return version === undefined || (version !== objectVersion && version <= newest);
   });
-  const versions = (records: readonly TruncateRecord[]): string => records.map(({ version }) => version).join();
+  const versions = (records: readonly TruncateRecord[]): string =>
+    records.flatMap(({ version }) => (version <= newest ? [version] : [])).join();
   const isLogDifferent =
-    status.truncateEpoch !== state.truncateEpoch ||
+    status.truncateEpoch < state.truncateEpoch ||
     versions(status.truncateLog.records) !== versions(state.truncateLog.records);
   return { remove, fetch, isLogDifferent };
 }

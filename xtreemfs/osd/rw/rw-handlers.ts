@@ -6,15 +6,14 @@ import type { RpcServer } from '#xtreemfs/rpc/server.ts';
 import type { Flease, LeaseView } from '#xtreemfs/replication/flease.ts';
 import type { AccessControl, FileAccess } from '../access.ts';
 import { answering } from '../answers.ts';
-import { masterEpochOf } from '../file-attributes.ts';
 import { objectReply } from '../file-handlers.ts';
 import type { FileOperations } from '../file-operations.ts';
 import type { ReadOnlyReplication } from '../read-only-replication.ts';
 import { isReadWriteReplicated } from '../replicated-files.ts';
 import { invalidateView } from '../replica-handlers.ts';
-import type { FileLog } from '../store/file-log.ts';
 import type { ObjectStore } from '../store/object-store.ts';
-import { cellOf, putVersion, versionsPerEpoch, type ReadWriteReplication } from './read-write-replication.ts';
+import { cellOf, versionsPerEpoch, type ReadWriteReplication } from './read-write-replication.ts';
+import { checkEpoch, putVersion } from './replica-sync.ts';
 
 /** What the procedures between replicas need. */
 export interface RwHandlersOptions {
@@ -51,7 +50,7 @@ function registerChanges(server: RpcServer, options: RwHandlersOptions): void {
       checkIsBackup(options, file);
       checkObject(file, objectNumber, data.length);
       await store.use(file.fileId, async (log) => {
-        checkEpoch(log, file, objectVersion);
+        checkEpoch(log, file, epochOf(objectVersion));
         const isStored = await putVersion(log, objectNumber, objectVersion, data);
         if (!isStored) throw outdated(file, objectVersion);
         if ((file.xcap.accessMode & SystemVFcntl.O_SYNC) !== 0) await log.sync();
@@ -67,7 +66,7 @@ function registerChanges(server: RpcServer, options: RwHandlersOptions): void {
       checkIsBackup(options, file);
       const { newFileSize, objectVersion } = request;
       await store.use(file.fileId, async (log) => {
-        checkEpoch(log, file, objectVersion);
+        checkEpoch(log, file, epochOf(objectVersion));
         // A write that came after this truncate has overtaken it: only a reset can put that right.
         for (const entry of log.state.objects.values())
           if (entry.version > objectVersion) throw outdated(file, objectVersion);
@@ -99,7 +98,7 @@ function registerStates(server: RpcServer, options: RwHandlersOptions): void {
     osdProcedures.rwrStatus,
     answering(async (_context, request) => {
       const file = await access.admit(request.fileCredentials, request.fileId, 'other');
-      return { response: await replication.status(file) };
+      return { response: await replication.replicas.status(file, request.masterEpoch) };
     }),
   );
   server.handle(
@@ -107,7 +106,7 @@ function registerStates(server: RpcServer, options: RwHandlersOptions): void {
     answering(async (_context, request) => {
       const file = await access.admit(request.fileCredentials, request.fileId, 'other');
       checkIsBackup(options, file);
-      await replication.applyState(file, request.state);
+      await replication.replicas.applyState(file, request.state, request.masterEpoch);
       return done;
     }),
   );
@@ -141,7 +140,7 @@ function registerViews(server: RpcServer, options: RwHandlersOptions): void {
       if (isReplicated) flease.invalidate(cell);
       if (isReplicated) replication.forget(file.fileId);
       const leaseState: LeaseState = isReplicated ? leaseStates[role] : LeaseState.NONE;
-      const replicaStatus = isReplicated ? await replication.status(file) : undefined;
+      const replicaStatus = isReplicated ? await replication.replicas.status(file) : undefined;
       return { response: { leaseState, replicaStatus } };
     }),
   );
@@ -150,7 +149,7 @@ function registerViews(server: RpcServer, options: RwHandlersOptions): void {
     answering((_context, request) => {
       const file = access.authorize(request.fileCredentials, request.fileId, 'other');
       if (!installing.has(file.fileId)) {
-        const task = replication.applyState(file, request.state);
+        const task = replication.replicas.applyState(file, request.state);
         const ended = (): void => void installing.delete(file.fileId);
         installing.set(file.fileId, task.then(ended, ended));
       }
@@ -162,7 +161,7 @@ function registerViews(server: RpcServer, options: RwHandlersOptions): void {
     answering(async (_context, request) => {
       const file = access.authorize(request.fileCredentials, request.fileId, 'other');
       const running = installing.has(file.fileId);
-      const complete = !running && (await replication.isAtState(file, request.state));
+      const complete = !running && (await replication.replicas.isAtState(file, request.state));
       return { response: { running, complete } };
     }),
   );
@@ -174,9 +173,9 @@ function checkIsBackup(options: RwHandlersOptions, file: FileAccess): void {
   throw errnoError(PosixErrno.EIO, `This OSD is the primary of ${file.fileId}: it takes changes from clients only`);
 }
 
-/** Refuses what a primary sends whose time is over. */
-function checkEpoch(log: FileLog, file: FileAccess, version: number): void {
-  if (Math.floor(version / versionsPerEpoch) < masterEpochOf(log)) throw outdated(file, version);
+/** The master epoch of the primary that gave a version out. */
+function epochOf(version: number): number {
+  return Math.floor(version / versionsPerEpoch);
 }
 
 function outdated(file: FileAccess, version: number): Error {

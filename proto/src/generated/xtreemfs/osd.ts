@@ -1080,6 +1080,8 @@ export interface RwrStatusRequest {
   fileCredentials: FileCredentials;
   fileId: string;
   maxLocalObjVersion: number;
+  /** Our own addition; upstream skips it. The master epoch of the primary that asks. */
+  masterEpoch?: number | undefined;
 }
 
 export function writeRwrStatusRequest(writer: Writer, message: RwrStatusRequest): void {
@@ -1090,11 +1092,15 @@ export function writeRwrStatusRequest(writer: Writer, message: RwrStatusRequest)
   }
   writer.string(18, message.fileId);
   writer.fixed64(25, message.maxLocalObjVersion);
+  if (message.masterEpoch !== undefined) {
+    writer.fixed32(125, message.masterEpoch);
+  }
 }
 export function readRwrStatusRequest(reader: Reader): RwrStatusRequest {
   let fileCredentials: FileCredentials | undefined;
   let fileId: string = '';
   let maxLocalObjVersion: number = 0;
+  let masterEpoch: number | undefined;
   for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
     switch (tag) {
       case 10: {
@@ -1111,11 +1117,15 @@ export function readRwrStatusRequest(reader: Reader): RwrStatusRequest {
         maxLocalObjVersion = reader.fixed64();
         break;
       }
+      case 125: {
+        masterEpoch = reader.fixed32();
+        break;
+      }
       default:
         reader.skip(tag);
     }
   }
-  return { fileCredentials: fileCredentials ?? readFileCredentials(new Reader(noBytes)), fileId, maxLocalObjVersion };
+  return { fileCredentials: fileCredentials ?? readFileCredentials(new Reader(noBytes)), fileId, maxLocalObjVersion, masterEpoch };
 }
 export const rwrStatusRequestCodec: Codec<RwrStatusRequest> = makeCodec('xtreemfs_rwr_statusRequest', writeRwrStatusRequest, readRwrStatusRequest);
 
@@ -1521,6 +1531,8 @@ export interface RwrAuthStateRequest {
   fileCredentials: FileCredentials;
   fileId: string;
   state: AuthoritativeReplicaState;
+  /** Our own addition; upstream skips it. The master epoch of the primary that found the state. */
+  masterEpoch?: number | undefined;
 }
 
 export function writeRwrAuthStateRequest(writer: Writer, message: RwrAuthStateRequest): void {
@@ -1535,11 +1547,15 @@ export function writeRwrAuthStateRequest(writer: Writer, message: RwrAuthStateRe
     writeAuthoritativeReplicaState(writer, message.state);
     writer.end(start);
   }
+  if (message.masterEpoch !== undefined) {
+    writer.fixed32(125, message.masterEpoch);
+  }
 }
 export function readRwrAuthStateRequest(reader: Reader): RwrAuthStateRequest {
   let fileCredentials: FileCredentials | undefined;
   let fileId: string = '';
   let state: AuthoritativeReplicaState | undefined;
+  let masterEpoch: number | undefined;
   for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
     switch (tag) {
       case 10: {
@@ -1558,11 +1574,15 @@ export function readRwrAuthStateRequest(reader: Reader): RwrAuthStateRequest {
         reader.leave(outer);
         break;
       }
+      case 125: {
+        masterEpoch = reader.fixed32();
+        break;
+      }
       default:
         reader.skip(tag);
     }
   }
-  return { fileCredentials: fileCredentials ?? readFileCredentials(new Reader(noBytes)), fileId, state: state ?? readAuthoritativeReplicaState(new Reader(noBytes)) };
+  return { fileCredentials: fileCredentials ?? readFileCredentials(new Reader(noBytes)), fileId, state: state ?? readAuthoritativeReplicaState(new Reader(noBytes)), masterEpoch };
 }
 export const rwrAuthStateRequestCodec: Codec<RwrAuthStateRequest> = makeCodec('xtreemfs_rwr_auth_stateRequest', writeRwrAuthStateRequest, readRwrAuthStateRequest);
 
