@@ -6,7 +6,7 @@ import { systemUsers, UserMapping } from '../client/users.ts';
 import { TlsMaterial } from '../rpc/tls.ts';
 import { DescriptorDevice } from './device.ts';
 import { DescriptorFile, Journal, type JournalRecord } from './journal.ts';
-import { setReadAhead } from './mount.ts';
+import { abortConnection, connectionOf, setReadAhead, unmount } from './mount.ts';
 import type { KeeperMessage, MountConfig, WorkerMessage } from './mount-config.ts';
 import { workerDescriptors } from './mount-config.ts';
 import type { Agreement } from './negotiation.ts';
@@ -14,11 +14,19 @@ import { FuseSession } from './session.ts';
 import { VolumeFileSystem } from './volume-file-system.ts';
 
 const compactionMs = 10_000;
+/** How long open files are served when the keeper is gone. */
+const openFilesMs = 30_000;
+/** How long servers have to take what is left when the mount has ended. */
+const lastWritesMs = 30_000;
 
-/** Serves a mount whose descriptor was inherited from a keeper; ends when the file system is unmounted. */
+/**
+ * Serves a mount whose descriptor was inherited from a keeper; ends when the file system is unmounted, or soon after its
+ * keeper has died.
+ */
 export async function runWorker(): Promise<void> {
   const config = await receiveConfig();
   const logger = createLogger({ level: config.logLevel, name: 'mount' });
+  endWithKeeper(config, logger);
   const journal = new Journal(
     new DescriptorFile(workerDescriptors.journalA),
     new DescriptorFile(workerDescriptors.journalB),
@@ -50,13 +58,49 @@ export async function runWorker(): Promise<void> {
   if (agreement !== undefined) say({ kind: 'serving', isResumed: true });
   const end = await running;
   logger.info('Session ended', { end });
-  await fileSystem.stop();
+  await Promise.race([fileSystem.stop(), giveUp(logger)]);
+}
+
+/** Servers that are away must not hold a process whose mount is gone for ever. */
+async function giveUp(logger: Logger): Promise<void> {
+  await systemClock.sleep(lastWritesMs);
+  logger.error('Servers did not take what was left of the mount in time', { waitedMs: lastWritesMs });
+}
+
+/**
+ * Without its keeper nobody starts this process again when it dies, or ends it: the mount goes away at once, so that it
+ * can be mounted anew. What is open is served for a while, then cut off.
+ */
+function endWithKeeper(config: MountConfig, logger: Logger): void {
+  const { mountPoint } = config;
+  const connection = connectionOf(mountPoint);
+  const leave = async (): Promise<void> => {
+    logger.error('The keeper of the mount died: unmounting', { mountPoint });
+    if (connection !== undefined && connectionOf(mountPoint) === connection) {
+      await unmount(mountPoint, { lazy: true }).catch(() => undefined);
+    }
+    await systemClock.sleep(openFilesMs);
+    if (connection !== undefined) await abortConnection(connection).catch(() => undefined);
+    await systemClock.sleep(lastWritesMs);
+    process.exit(1);
+  };
+  if (process.connected) process.once('disconnect', () => void leave());
+  else void leave();
 }
 
 async function receiveConfig(): Promise<MountConfig> {
   return await new Promise((resolve) => {
-    process.once('message', (message: KeeperMessage) => resolve(message.config));
+    process.once('message', (message: KeeperMessage) => {
+      process.off('disconnect', orphaned);
+      resolve(message.config);
+    });
+    process.once('disconnect', orphaned);
   });
+}
+
+/** The keeper died before it had said what to serve. */
+function orphaned(): void {
+  process.exit(1);
 }
 
 function say(message: WorkerMessage): void {

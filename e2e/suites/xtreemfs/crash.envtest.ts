@@ -1,8 +1,24 @@
 /** Processes are killed at any moment: nothing that was acknowledged is lost, open files stay open, the mount goes on. */
+import { existsSync, readFileSync } from 'node:fs';
 import * as fs from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { canMount, sh, TestInstallation } from './mounts.ts';
+
+/** Waits until a condition holds. @throws when it does not in time. */
+async function until(condition: () => boolean, limitMs: number): Promise<void> {
+  for (const end = performance.now() + limitMs; !condition(); await pause(100)) {
+    if (performance.now() > end) throw new Error(`not within ${limitMs} ms: ${String(condition)}`);
+  }
+}
+
+function isRunning(pid: number): boolean {
+  try {
+    return !readFileSync(`/proc/${pid}/stat`, 'utf8').includes(') Z ');
+  } catch {
+    return false;
+  }
+}
 
 const pause = async (ms: number): Promise<void> => await new Promise((resolve) => setTimeout(resolve, ms));
 
@@ -142,6 +158,32 @@ async function writeAndClose(
     } finally {
       await lossy.stop();
     }
+  }, 180_000);
+
+  test('leaves no worker behind when its keeper dies, and is mounted again', async () => {
+    const other = await TestInstallation.start();
+    try {
+      await fs.writeFile(join(other.mountPoint, 'kept'), 'x');
+      const orphan = other.pidOf('worker');
+      other.kill('mount');
+      await until(() => !isRunning(orphan), 20_000);
+      await until(() => other.pidOf('worker') !== 0 && existsSync(join(other.mountPoint, 'kept')), 20_000);
+    } finally {
+      await other.stop();
+    }
+  }, 120_000);
+
+  test('leaves no worker behind when its keeper dies while the servers are away and a file is open', async () => {
+    const other = await TestInstallation.start(['--enable-async-writes']);
+    const file = await fs.open(join(other.mountPoint, 'open'), 'w');
+    const orphan = other.pidOf('worker');
+    other.freeze();
+    const writing = file.write('never sent').catch(() => undefined);
+    other.kill('mount');
+    await until(() => !isRunning(orphan), 90_000);
+    await writing;
+    await file.close().catch(() => undefined);
+    await other.stop();
   }, 180_000);
 
   test('is cut off by umount -f when nothing serves it, and leaves nobody waiting', async () => {

@@ -70,6 +70,7 @@ export class TestInstallation implements TestMount {
   readonly mountPoint: string;
   private readonly scratch: string;
   private readonly child: ChildProcess;
+  private readonly frozen: number[] = [];
 
   private constructor(scratch: string, child: ChildProcess) {
     this.scratch = scratch;
@@ -91,12 +92,10 @@ export class TestInstallation implements TestMount {
     return new TestInstallation(scratch, child);
   }
 
-  /** Process ids of `dir`, `mrc`, `osd0`, `osd1` and `worker` (which serves the mount). */
+  /** Process ids of `dir`, `mrc`, `osd0`, `osd1`, `mount` (the keeper) and `worker` (which serves the mount). */
   pidOf(name: string): number {
-    const pids = JSON.parse(readFileSync(join(this.folder, 'processes.json'), 'utf8')) as Record<string, number>;
-    const parent = name === 'worker' ? pids.mount : this.child.pid;
-    const children = childrenOf(parent ?? 0);
-    if (name === 'worker') return children[0]?.pid ?? 0;
+    if (name === 'worker') return childrenOf(this.pidOf('mount'))[0]?.pid ?? 0;
+    const children = childrenOf(this.child.pid ?? 0);
     const wanted = name.startsWith('osd') ? `/${name}` : ` ${name} `;
     return children.find((child) => child.command.includes(wanted))?.pid ?? 0;
   }
@@ -109,7 +108,16 @@ export class TestInstallation implements TestMount {
     return pid;
   }
 
+  /** Stops `up` and every server where they are, until {@link stop}. */
+  freeze(): void {
+    if (this.child.pid !== undefined) process.kill(this.child.pid, 'SIGSTOP');
+    for (const name of ['dir', 'mrc', 'osd0', 'osd1']) this.frozen.push(this.pidOf(name));
+    for (const pid of this.frozen) process.kill(pid, 'SIGSTOP');
+  }
+
   async stop(): Promise<void> {
+    for (const pid of this.frozen) process.kill(pid, 'SIGCONT');
+    if (this.frozen.length > 0 && this.child.pid !== undefined) process.kill(this.child.pid, 'SIGCONT');
     const connection = connectionOf(this.mountPoint);
     this.child.kill('SIGTERM');
     const patience = setTimeout(() => {
