@@ -8,7 +8,7 @@ import { Ports } from '#proto/generated/xtreemfs/global-types.ts';
 import { PosixErrno } from '#proto/generated/xtreemfs/rpc.ts';
 import type { UdpEndpoint } from '../rpc/udp.ts';
 import { ServiceHost } from '../service/host.ts';
-import { advertisedHost, loadTls, serverOptionSpecs } from '../service/options.ts';
+import { advertisedHost, hostOptions, serverOptionSpecs } from '../service/options.ts';
 import type { StatusSection } from '../service/status-page.ts';
 import { Directory, serveDirectory } from './directory.ts';
 import { answerDiscovery } from './discovery.ts';
@@ -67,18 +67,9 @@ export async function startDir(
   const store = openStore(values);
   const directory = new Directory(store, clock);
   const host = new ServiceHost({
+    ...hostOptions(values, deps),
     kind: 'dir',
     uuid: 'dir',
-    clock,
-    logger,
-    scheme: values.scheme,
-    tls: loadTls(values.scheme, values, deps),
-    port: values.port,
-    listenHost: values.listenHost === '' ? undefined : values.listenHost,
-    advertisedHost: advertisedHost(values),
-    httpPort: values.httpPort,
-    httpHost: values.httpHost === '' ? undefined : values.httpHost,
-    adminPassword: values.adminPassword,
     dirs: [],
     unknownProcedureErrno: PosixErrno.EIO,
   });

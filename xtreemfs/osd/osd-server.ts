@@ -17,7 +17,7 @@ import type { ServiceDescription } from '#xtreemfs/service/heartbeat.ts';
 import { ServiceHost } from '#xtreemfs/service/host.ts';
 import {
   advertisedHost,
-  loadTls,
+  hostOptions,
   memberOptionSpecs,
   publicConfiguration,
   serverOptionSpecs,
@@ -151,18 +151,9 @@ export async function startOsd(values: OsdOptionValues, deps: OsdDependencies): 
 
 function makeHost(values: OsdOptionValues, deps: OsdDependencies): ServiceHost {
   return new ServiceHost({
+    ...hostOptions(values, deps),
     kind: 'osd',
     uuid: values.uuid,
-    clock: deps.clock,
-    logger: deps.logger,
-    scheme: values.scheme,
-    tls: loadTls(values.scheme, values, deps),
-    port: values.port,
-    listenHost: values.listenHost === '' ? undefined : values.listenHost,
-    advertisedHost: advertisedHost(values),
-    httpPort: values.httpPort,
-    httpHost: values.httpHost === '' ? undefined : values.httpHost,
-    adminPassword: values.adminPassword,
     dirs: values.dir,
     unknownProcedureErrno: PosixErrno.EINVAL,
   });

@@ -6,6 +6,7 @@ import { logLevels, type Logger } from '#common/logger.ts';
 import { option, type OptionSpecs, type OptionValues } from '#common/options.ts';
 import { formatAddress, parseAddress, type Address, type Scheme } from '../rpc/address.ts';
 import { TlsMaterial } from '../rpc/tls.ts';
+import type { ServiceHostOptions } from './host.ts';
 
 const port = z.coerce.number().int('use a whole number').min(0).max(65_535);
 const text = z.string().max(4096);
@@ -99,6 +100,8 @@ export type ServerOptionValues = OptionValues<ReturnType<typeof serverOptionSpec
 /** Values of {@link tlsOptionSpecs}. */
 export type TlsOptionValues = OptionValues<typeof tlsOptionSpecs>;
 
+type HostOptionValues = Omit<ServiceHostOptions, 'kind' | 'uuid' | 'dirs' | 'unknownProcedureErrno'>;
+
 /** Reads addresses that are separated by commas. @throws {InvalidInputError} when there is none. */
 export function parseAddresses(field: string, value: string, defaultPort: number): Address[] {
   const parts = value.split(',').filter((part) => part.trim() !== '');
@@ -112,6 +115,26 @@ export function advertisedHost(values: Pick<ServerOptionValues, 'hostName' | 'li
   return values.listenHost !== '' && values.listenHost !== '0.0.0.0' && values.listenHost !== '::'
     ? values.listenHost
     : hostname();
+}
+
+/** What a server's options say of how it stands on the network. */
+export function hostOptions(
+  values: ServerOptionValues & TlsOptionValues,
+  deps: { readonly clock: Clock; readonly logger: Logger },
+): HostOptionValues {
+  const { scheme, port: rpcPort, httpPort, adminPassword } = values;
+  return {
+    clock: deps.clock,
+    logger: deps.logger,
+    scheme,
+    tls: loadTls(scheme, values, deps),
+    port: rpcPort,
+    listenHost: values.listenHost === '' ? undefined : values.listenHost,
+    advertisedHost: advertisedHost(values),
+    httpPort,
+    httpHost: values.httpHost === '' ? undefined : values.httpHost,
+    adminPassword,
+  };
 }
 
 /**

@@ -14,7 +14,7 @@ import { ServiceHost } from '../service/host.ts';
 import type { StatusSection } from '../service/status-page.ts';
 import {
   advertisedHost,
-  loadTls,
+  hostOptions,
   memberOptionSpecs,
   publicConfiguration,
   serverOptionSpecs,
@@ -73,18 +73,9 @@ export async function startMrc(
 ): Promise<{ port: number; httpPort: number; stop(): Promise<void> }> {
   const { clock, logger } = deps;
   const host = new ServiceHost({
+    ...hostOptions(values, deps),
     kind: 'mrc',
     uuid: values.uuid,
-    clock,
-    logger,
-    scheme: values.scheme,
-    tls: loadTls(values.scheme, values, deps),
-    port: values.port,
-    listenHost: values.listenHost === '' ? undefined : values.listenHost,
-    advertisedHost: advertisedHost(values),
-    httpPort: values.httpPort,
-    httpHost: values.httpHost === '' ? undefined : values.httpHost,
-    adminPassword: values.adminPassword,
     dirs: values.dir,
     unknownProcedureErrno: PosixErrno.NONE,
   });
@@ -95,6 +86,7 @@ export async function startMrc(
     clock,
     random: systemRandom(),
     logger,
+    rpc: host.rpc,
     directory: dirDirectory(host.dir, host.resolver),
     client: host.client,
     resolver: host.resolver,
@@ -117,8 +109,6 @@ export async function startMrc(
       deps.onShutdown();
     },
   });
-  // The MRC brings the RPC server with its procedures; the host listens with that one.
-  Object.assign(host, { rpc: mrc.server });
   await host.start({
     describe: () => [
       { type: ServiceType.MRC, uuid: values.uuid, name: `MRC @ ${values.uuid}`, data: [] },

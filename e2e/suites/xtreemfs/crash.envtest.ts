@@ -7,7 +7,9 @@ import { canMount, sh, TestInstallation } from './mounts.ts';
 
 /** Waits until a condition holds. @throws when it does not in time. */
 async function until(condition: () => boolean, limitMs: number): Promise<void> {
-  for (const end = performance.now() + limitMs; !condition(); await pause(100)) {
+  const end = performance.now() + limitMs;
+  while (!condition()) {
+    await pause(100);
     if (performance.now() > end) throw new Error(`not within ${limitMs} ms: ${String(condition)}`);
   }
 }

@@ -5,7 +5,7 @@ import { checkName, entriesPrefix } from './keys.ts';
 import type { Operation, Resolved } from './operation.ts';
 import { entriesChanged, resolveExisting, resolveToChange } from './operation.ts';
 import type { Inode } from './records.ts';
-import { fileType, inodeFlags, isDirectory, isRegular, isSymlink } from './records.ts';
+import { fileType, freshInode, inodeFlags, isDirectory, isRegular, isSymlink } from './records.ts';
 import { dropLink } from './removal.ts';
 import type { Removed } from './removal.ts';
 import type { Tx } from './tx.ts';
@@ -35,25 +35,14 @@ export function makeInode(
   if (isDir && inherits) bits |= modeBits.setgid;
   else if (!isDir && !caller.isSuper && (bits & 0o2010) === 0o2010 && !isInGroup(caller, group))
     bits &= ~modeBits.setgid;
-  const inode: Inode = {
+  const inode = freshInode(tx, {
     volume: volume.number,
     ino: counters.nextIno++,
     mode: (mode & fileType.mask) | bits,
-    nlink: isDir ? 2 : 1,
     user: caller.user,
     group,
-    size: 0,
-    epoch: 0,
-    issuedEpoch: 0,
-    atimeNs: tx.nowNs,
-    mtimeNs: tx.nowNs,
-    ctimeNs: tx.nowNs,
-    attributes: 0,
-    flags: 0,
     parent: parent.ino,
-    target: '',
-    xlocs: undefined,
-  };
+  });
   if (isDir) {
     counters.directories++;
     parent.nlink++;

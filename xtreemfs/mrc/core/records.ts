@@ -71,6 +71,16 @@ export const isDirectory = (inode: Inode): boolean => (inode.mode & fileType.mas
 export const isRegular = (inode: Inode): boolean => (inode.mode & fileType.mask) === fileType.regular;
 export const isSymlink = (inode: Inode): boolean => (inode.mode & fileType.mask) === fileType.symlink;
 
+/** A new inode without content, made at the time of a transaction. */
+export function freshInode(
+  { nowNs }: { readonly nowNs: bigint },
+  what: Pick<Inode, 'volume' | 'ino' | 'mode' | 'user' | 'group' | 'parent'>,
+): Inode {
+  const isDir = (what.mode & fileType.mask) === fileType.directory;
+  const nothing = { size: 0, epoch: 0, issuedEpoch: 0, attributes: 0, flags: 0, target: '', xlocs: undefined };
+  return { ...what, ...nothing, nlink: isDir ? 2 : 1, atimeNs: nowNs, mtimeNs: nowNs, ctimeNs: nowNs };
+}
+
 /** Writes numbers and short texts behind each other; one shared buffer, copied once at the end. */
 class Writer {
   private buffer = Buffer.allocUnsafe(8 * 1024);

@@ -5,7 +5,7 @@ import { nameBytesMax, quotaPrefix } from './keys.ts';
 import type { Operation } from './operation.ts';
 import { volumeNamed } from './operation.ts';
 import type { Striping } from './records.ts';
-import { fileType } from './records.ts';
+import { fileType, freshInode } from './records.ts';
 import type { Tx } from './tx.ts';
 import { freeQuotaBytes } from './usage.ts';
 import type { Volume } from './volume.ts';
@@ -53,25 +53,16 @@ export function makeVolume(tx: Tx, caller: Caller, wanted: NewVolume): Volume {
   const volume = parsed.data;
   tx.putVolume(volume);
   tx.counters(volume.number).directories = 1;
-  tx.touch({
-    volume: volume.number,
-    ino: rootIno,
-    mode: fileType.directory | (wanted.mode & 0o7777),
-    nlink: 2,
-    user: wanted.ownerUser === '' ? caller.user : wanted.ownerUser,
-    group: wanted.ownerGroup === '' ? (caller.groups[0] ?? '') : wanted.ownerGroup,
-    size: 0,
-    epoch: 0,
-    issuedEpoch: 0,
-    atimeNs: tx.nowNs,
-    mtimeNs: tx.nowNs,
-    ctimeNs: tx.nowNs,
-    attributes: 0,
-    flags: 0,
-    parent: 0,
-    target: '',
-    xlocs: undefined,
-  });
+  tx.touch(
+    freshInode(tx, {
+      volume: volume.number,
+      ino: rootIno,
+      mode: fileType.directory | (wanted.mode & 0o7777),
+      user: wanted.ownerUser === '' ? caller.user : wanted.ownerUser,
+      group: wanted.ownerGroup === '' ? (caller.groups[0] ?? '') : wanted.ownerGroup,
+      parent: 0,
+    }),
+  );
   return volume;
 }
 

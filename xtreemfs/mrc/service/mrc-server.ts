@@ -4,10 +4,9 @@ import { describeError } from '#common/errors.ts';
 import type { Logger } from '#common/logger.ts';
 import type { Random } from '#common/random.ts';
 import { ServiceType } from '#proto/generated/xtreemfs/dir.ts';
-import { PosixErrno } from '#proto/generated/xtreemfs/rpc.ts';
 import type { RpcClient } from '../../rpc/client.ts';
 import type { AddressResolver } from '../../rpc/retry.ts';
-import { RpcServer } from '../../rpc/server.ts';
+import type { RpcServer } from '../../rpc/server.ts';
 import type { CapabilityKeys } from '../../service/capability.ts';
 import type { ServiceDescription } from '../../service/heartbeat.ts';
 import { bucketOf } from '../core/keys.ts';
@@ -38,6 +37,8 @@ export interface MrcServerOptions {
   readonly clock: Clock;
   readonly random: Random;
   readonly logger: Logger;
+  /** Gets the procedures. */
+  readonly rpc: RpcServer;
   readonly directory: Directory;
   /** Calls OSDs while replicas are changed. */
   readonly client: RpcClient;
@@ -67,7 +68,6 @@ export interface MrcServerOptions {
  * status pages are joined to it by the program (`main.ts`).
  */
 export class MrcServer {
-  readonly server: RpcServer;
   readonly engine: Engine;
   readonly osds: OsdCatalogue;
   readonly coordinator: Coordinator;
@@ -124,11 +124,10 @@ export class MrcServer {
       adminPassword: options.adminPassword,
       requestShutdown: () => options.onEnd(undefined),
     };
-    this.server = new RpcServer({ clock, logger, unknownProcedureErrno: PosixErrno.NONE });
-    registerNamespace(this.server, this.mrc);
-    registerFiles(this.server, this.mrc);
-    registerVolumes(this.server, this.mrc);
-    registerReplicas(this.server, this.mrc);
+    registerNamespace(options.rpc, this.mrc);
+    registerFiles(options.rpc, this.mrc);
+    registerVolumes(options.rpc, this.mrc);
+    registerReplicas(options.rpc, this.mrc);
   }
 
   /** Opens the store, recovers what the log has, and starts background work. @throws as `DurableStore.open`. */
@@ -197,11 +196,10 @@ export class MrcServer {
     };
   }
 
-  /** Ends calls and background work, then the store; the next start has nothing to replay. */
+  /** Ends background work, then the store; the next start has nothing to replay. Calls must have ended. */
   async stop(): Promise<void> {
     this.abort.abort(new Error('The MRC stops'));
     this.osdTimer?.cancel();
-    await this.server.stop();
     await this.maintenance.stop();
     await this.store.close();
   }

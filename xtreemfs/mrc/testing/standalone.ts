@@ -2,8 +2,10 @@ import { systemClock } from '#common/clock.ts';
 import type { Logger } from '#common/logger.ts';
 import { silentLogger } from '#common/logger.ts';
 import { systemRandom } from '#common/random.ts';
+import { PosixErrno } from '#proto/generated/xtreemfs/rpc.ts';
 import { RpcClient } from '../../rpc/client.ts';
 import { fixedResolver } from '../../rpc/resolver.ts';
+import { RpcServer } from '../../rpc/server.ts';
 import { createDialer, listen } from '../../rpc/transport.ts';
 import type { Listening } from '../../rpc/transport.ts';
 import { CapabilityKeys } from '../../service/capability.ts';
@@ -39,7 +41,9 @@ export async function startStandalone(
 ): Promise<Standalone> {
   const logger = overrides.logger ?? silentLogger;
   const client = new RpcClient({ clock: systemClock, logger, dialer: createDialer('pbrpc') });
+  const rpc = new RpcServer({ clock: systemClock, logger, unknownProcedureErrno: PosixErrno.NONE });
   const mrc = await MrcServer.start({
+    rpc,
     uuid: 'mrc-test',
     path,
     url: 'pbrpc://127.0.0.1:32636',
@@ -57,13 +61,14 @@ export async function startStandalone(
     },
     ...overrides,
   });
-  const listening: Listening = await listen(mrc.server, { scheme: 'pbrpc', host: '127.0.0.1', port: 0, logger });
+  const listening: Listening = await listen(rpc, { scheme: 'pbrpc', host: '127.0.0.1', port: 0, logger });
   return {
     mrc,
     port: listening.port,
     stop: async () => {
       listening.close();
       client.close();
+      await rpc.stop();
       await mrc.stop();
     },
   };
