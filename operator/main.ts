@@ -1,5 +1,6 @@
 /** The operator: controllers of every kind, one replica acting at a time. `node operator/main.ts --help`. */
 import { hostname } from 'node:os';
+import { JsonAuditLog } from '#common/audit.ts';
 import { systemClock } from '#common/clock.ts';
 import { describeError, InvalidInputError, TerminalError } from '#common/errors.ts';
 import { createLogger, type Logger } from '#common/logger.ts';
@@ -14,7 +15,10 @@ import {
   LeadershipLostError,
   terminationSignal,
 } from '#runtime/index.ts';
+import { addIdentityController } from './controllers/identity/setup.ts';
 import { addSiteController } from './controllers/site/setup.ts';
+import { addMembershipControllers } from './controllers/vomembership/setup.ts';
+import { createIdentities } from './identity/setup.ts';
 import { type OperatorOptions, operatorOptions } from './options.ts';
 import { createServingCertificate } from './serving-certificate.ts';
 import { productVersion } from './version.ts';
@@ -78,6 +82,14 @@ async function run(options: OperatorOptions, log: Logger, signal: AbortSignal): 
     registry,
     local: { name: options.siteName, attributes: options.siteAttributes, heartbeatMs: options.siteHeartbeatMs },
     xtreemosVersion: productVersion,
+  });
+  const identities = createIdentities(manager, options.siteName, systemClock);
+  const parts = { clock: systemClock, registry, identities };
+  addIdentityController(manager, { ...parts, log: log.with({ controller: 'identity' }) });
+  addMembershipControllers(manager, {
+    ...parts,
+    log: log.with({ controller: 'vomembership' }),
+    audit: new JsonAuditLog(systemClock),
   });
   try {
     await manager.run(signal);

@@ -119,7 +119,7 @@ test('makes the Site of this cluster and tells what it has', async () => {
       kubernetesVersion: expect.stringMatching(/^v1\./),
     },
   });
-  expect(await replica.health('/readyz')).toBe(200);
+  await waitFor('all caches are filled', async () => (await replica.health('/readyz')) === 200);
   expect(await replica.health('/livez')).toBe(200);
 });
 

@@ -4,6 +4,7 @@ import { flagOf } from '#common/options.ts';
 import { group } from '#crds/kind.ts';
 import type { operatorOptions } from '#operator/options.ts';
 import { block, plain, text } from './helm.ts';
+import { memberRules } from './member-rules.ts';
 import { addOrganizationRoles, operatorOrganizationRules } from './organizations.ts';
 
 /** One template of the chart. */
@@ -73,6 +74,7 @@ function addAccount(add: Add): void {
       { apiGroups: [group], resources: ['sites/status'], verbs: ['get', 'update', 'patch'] },
       { apiGroups: [''], resources: ['nodes'], verbs: ['get', 'list', 'watch'] },
       ...operatorOrganizationRules,
+      ...memberRules,
       { apiGroups: ['events.k8s.io'], resources: ['events'], verbs: ['create', 'patch', 'update'] },
       // Who reads the metrics, and whether they may: questions only, they change nothing.
       { apiGroups: ['authentication.k8s.io'], resources: ['tokenreviews'], verbs: ['create'] },

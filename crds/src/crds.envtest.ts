@@ -192,7 +192,8 @@ test('kubectl explain has a description of every field', async () => {
     const entry = Object.entries(schemas).find(([name]) => name.endsWith(`.${kind.kind}`));
     expect(entry).toBeDefined();
     const { spec, status } = entry![1].properties ?? {};
-    expect([...undescribed(spec, 'spec'), ...undescribed(status, 'status')]).toEqual([]);
+    expect(undescribed(spec, 'spec')).toEqual([]);
+    if (kind.status !== undefined) expect(undescribed(status, 'status')).toEqual([]);
   }
 });
 

@@ -1,19 +1,12 @@
 import type { z } from 'zod';
 import type { Kind } from '#runtime/kind.ts';
 import type { KubeObject } from '#runtime/types.ts';
-import { defineCondition, conditions } from './conditions.ts';
 import { describeKind, group, runtimeKind } from './kind.ts';
 import { groupPathMax, virtualOrganizationNameMax } from './organization.ts';
-import { choice, dictionary, dnsLabel, generation, integer, object, text } from './vocabulary.ts';
+import { choice, dictionary, dnsLabel, integer, object, text } from './vocabulary.ts';
 
 /** 65,536 bits in base64 with padding. */
 const bitmapLength = 10_924;
-
-/** Whether the slice agrees with the memberships. */
-export const sliceReady = defineCondition('Ready', 'Summary: ids are given out of the slice.', {
-  InUse: 'Surfaces while the virtual organization that owns the slice exists.',
-  Retired: 'Surfaces once the virtual organization is gone: the slice is kept so that no id of it is ever given again.',
-});
 
 const spec = object(
   'Whose the slice is and what of it was given out.',
@@ -40,6 +33,10 @@ const spec = object(
       'Which local ids were ever given out: base64 of 65,536 bits, the lowest bit of the first byte for id 0. A bit that is set stays set.',
       { maxLength: bitmapLength, pattern: /^[A-Za-z0-9+/]*={0,2}$/, patternMeans: 'is no base64' },
     ).default(''),
+    ordinal: integer(
+      'Which slice of its owner it is: 0 for the first, whose id 0 is the primary group of every member. Can not change.',
+      { min: 0, max: 63 },
+    ).default(0),
     users: integer('How many user ids were given out.', { min: 0, max: 65_536 }).default(0),
     groups: dictionary(
       'Local ids of groups by path. A group that is gone keeps its id.',
@@ -63,14 +60,14 @@ const spec = object(
         message: 'a retired slice is never used again',
         fieldPath: '.state',
       },
+      {
+        rule: 'self.ordinal == oldSelf.ordinal',
+        message: 'ordinal can not change: it tells whose primary group is which',
+        fieldPath: '.ordinal',
+      },
     ],
   },
 );
-
-const status = object('What the operator observes. Only the operator writes it.', {
-  observedGeneration: generation('The `metadata.generation` that this status is about.').optional(),
-  conditions: conditions.optional(),
-});
 
 /** A range of 65,536 ids and who owns it. */
 export const identitySliceDefinition = describeKind({
@@ -85,7 +82,7 @@ export const identitySliceDefinition = describeKind({
   about:
     'An IdentitySlice records that a range of 65,536 user and group ids belongs to one VirtualOrganization and which of them were given out. Only the operator writes it. It stays after the virtual organization is dissolved, so that nobody ever gets an id of a former member. Never delete one.',
   spec,
-  status,
+  status: undefined,
   rules: [
     {
       rule: "self.metadata.name.matches('^slice-[0-9]{4}$') && int(self.metadata.name.substring(6)) == self.spec.number",
@@ -104,7 +101,7 @@ export const identitySliceDefinition = describeKind({
     { name: 'Users', type: 'integer', jsonPath: '.spec.users', description: 'How many user ids were given out.' },
     { name: 'Age', type: 'date', jsonPath: '.metadata.creationTimestamp', description: 'When the object was made.' },
   ],
-  conditions: [sliceReady],
+  conditions: [],
 });
 
 /** The recorded state of an IdentitySlice. */
@@ -113,7 +110,6 @@ export type IdentitySliceSpec = z.infer<typeof spec>;
 /** An IdentitySlice object. */
 export interface IdentitySlice extends KubeObject {
   spec: IdentitySliceSpec;
-  status?: z.infer<typeof status> | undefined;
 }
 
 /** The kind IdentitySlice, for the runtime. */

@@ -19,7 +19,10 @@ export interface PrinterColumn {
 }
 
 /** All that is known of one kind. Manifest, JSON schema, reference and types come from it. */
-export interface KindDefinition<Spec extends z.ZodType = z.ZodType, Status extends z.ZodType = z.ZodType> {
+export interface KindDefinition<
+  Spec extends z.ZodType = z.ZodType,
+  Status extends z.ZodType | undefined = z.ZodType | undefined,
+> {
   readonly group: string;
   readonly version: string;
   readonly kind: string;
@@ -32,6 +35,7 @@ export interface KindDefinition<Spec extends z.ZodType = z.ZodType, Status exten
   /** What the kind is for, in a few sentences; the head of `kubectl explain` and of the reference. */
   readonly about: string;
   readonly spec: Spec;
+  /** What is observed; undefined for kinds that are plain records, which have no status subresource then. */
   readonly status: Status;
   /** CEL rules over the whole object, where `self.metadata.name` can be read. */
   readonly rules: readonly Rule[];
@@ -40,7 +44,7 @@ export interface KindDefinition<Spec extends z.ZodType = z.ZodType, Status exten
 }
 
 /** Declares a kind; exists so that the types of spec and status are kept. */
-export function describeKind<Spec extends z.ZodType, Status extends z.ZodType>(
+export function describeKind<Spec extends z.ZodType, Status extends z.ZodType | undefined>(
   definition: KindDefinition<Spec, Status>,
 ): KindDefinition<Spec, Status> {
   return definition;
@@ -59,13 +63,13 @@ export function apiVersionOf(definition: KindDefinition): string {
 
 /** The schema of a whole object as users write it, for checking manifests without an API server. CEL rules aren't evaluated. */
 export function manifestSchema(definition: KindDefinition): z.ZodType {
-  return z.strictObject({
+  const schema = z.strictObject({
     apiVersion: z.literal(apiVersionOf(definition)).meta({ description: 'Group and version of the schema.' }),
     kind: z.literal(definition.kind).meta({ description: 'The kind of the object.' }),
     metadata: z
       .looseObject({ name: z.string().min(1).max(253).meta({ description: 'Name of the object.' }) })
       .meta({ description: 'Standard metadata: name, labels, annotations and so on.' }),
     spec: definition.spec,
-    status: definition.status.optional(),
   });
+  return definition.status === undefined ? schema : schema.extend({ status: definition.status.optional() });
 }

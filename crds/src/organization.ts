@@ -5,6 +5,16 @@ import { choice, dnsLabel, integer, listSet, quantity, text } from './vocabulary
 /** `vo-` and the name of a virtual organization make a namespace, so 60 characters are left. */
 export const virtualOrganizationNameMax = 60;
 
+/** The namespace of a virtual organization. */
+export function organizationNamespace(organization: string): string {
+  return `vo-${organization}`;
+}
+
+/** The virtual organization whose namespace it is, if one of this name exists. */
+export function organizationOfNamespace(namespace: string | undefined): string | undefined {
+  return namespace?.startsWith('vo-') === true ? namespace.slice(3) : undefined;
+}
+
 /** Longest name of an identity provider; `x509:` and the name make an issuer. */
 export const providerNameMax = 63;
 

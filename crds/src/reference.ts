@@ -147,7 +147,7 @@ function conditionsSection(definition: KindDefinition): string {
       '\n',
     );
   });
-  return ['## Conditions', ...parts].join('\n\n');
+  return ['## Conditions', ...(parts.length === 0 ? ['None.'] : parts)].join('\n\n');
 }
 
 function columnsSection(definition: KindDefinition): string {

@@ -197,7 +197,7 @@ export function objectSchema(definition: KindDefinition): StructuralSchema {
       kind: { type: 'string', description: `The kind of the object: \`${definition.kind}\`.` },
       metadata: { type: 'object' },
       spec: structuralSchema(definition.spec, 'spec'),
-      status: structuralSchema(definition.status, 'status'),
+      ...(definition.status === undefined ? {} : { status: structuralSchema(definition.status, 'status') }),
     },
   };
   if (definition.rules.length > 0) schema['x-kubernetes-validations'] = [...definition.rules];
@@ -218,7 +218,7 @@ export interface CustomResourceDefinition {
       served: boolean;
       storage: boolean;
       additionalPrinterColumns: unknown[];
-      subresources: { status: Record<string, never> };
+      subresources: { status?: Record<string, never> };
       schema: { openAPIV3Schema: StructuralSchema };
     }[];
   };
@@ -244,7 +244,7 @@ export function customResourceDefinition(definition: KindDefinition): CustomReso
           served: true,
           storage: true,
           additionalPrinterColumns: [...definition.columns],
-          subresources: { status: {} },
+          subresources: definition.status === undefined ? {} : { status: {} },
           schema: { openAPIV3Schema: objectSchema(definition) },
         },
       ],

@@ -24,6 +24,8 @@ export const membershipReady = defineCondition('Ready', 'Summary: the member can
     'Surfaces when the namespace belongs to no VirtualOrganization: memberships live in `vo-` and the name of theirs.',
   OrganizationForming: 'Surfaces while the VirtualOrganization is Forming: its administrators make it Operational.',
   OrganizationFrozen: 'Surfaces while the VirtualOrganization is Frozen: its administrators make it Operational.',
+  OrganizationNotAccepted:
+    'Surfaces when this site does not accept the VirtualOrganization: the owner of the site adds it to `acceptedVirtualOrganizations` of the local Site.',
   OrganizationDissolved: 'Surfaces once the VirtualOrganization is Dissolved.',
 });
 
