@@ -38,6 +38,7 @@ describe('Journal', () => {
     expect(journal.load()).toEqual([]);
     journal.append(['look', 7, 1, 'a\udc80b']);
     journal.append(['forget', 7, 1]);
+    journal.flush();
     expect(new Journal(a, b).load()).toEqual([
       ['look', 7, 1, 'a\udc80b'],
       ['forget', 7, 1],
@@ -73,6 +74,7 @@ describe('Journal', () => {
             }
             trying = ['fact', one];
             journal.append(trying);
+            journal.flush();
             facts.push(trying);
             trying = undefined;
           }

@@ -29,7 +29,12 @@ export class DescriptorFile implements JournalFile {
   }
 
   append(text: string): void {
-    this.position += writeSync(this.descriptor, text, this.position);
+    const bytes = Buffer.from(text);
+    // A failure leaves the position, so that the next attempt covers what was written in part.
+    for (let done = 0; done < bytes.length;) {
+      done += writeSync(this.descriptor, bytes, done, bytes.length - done, this.position + done);
+    }
+    this.position += bytes.length;
   }
 
   clear(): void {
@@ -53,6 +58,8 @@ export class Journal {
   private other: JournalFile;
   private generation = 0;
   private bytes = 0;
+  /** Lines that wait for `flush`. */
+  private waiting = '';
   private compactAt: number;
   private readonly compactMinBytes: number;
 
@@ -74,20 +81,29 @@ export class Journal {
     return chosen.records;
   }
 
+  /** Takes a record; it is kept once `flush` was called. */
   append(record: JournalRecord): void {
-    const line = `${JSON.stringify(record)}\n`;
-    this.bytes += line.length;
-    this.current.append(line);
+    this.waiting += `${JSON.stringify(record)}\n`;
+  }
+
+  /** Writes the records that wait, in one piece. @throws a system error; they wait on then. */
+  flush(): void {
+    const { waiting } = this;
+    if (waiting === '') return;
+    this.current.append(waiting);
+    this.waiting = '';
+    this.bytes += waiting.length;
   }
 
   /** True when it is time to call `rewrite` with what is still true. */
   get isDue(): boolean {
-    return this.bytes > this.compactAt;
+    return this.bytes + this.waiting.length > this.compactAt;
   }
 
   /** Starts afresh with these facts. */
   rewrite(records: Iterable<JournalRecord>): void {
     this.generation = Math.max(0, this.generation + 1);
+    this.waiting = '';
     this.other.clear();
     let bytes = 0;
     let batch = '';

@@ -20,8 +20,6 @@ export interface KeeperInit {
   readonly onMounted?: (workerPid: number) => void;
 }
 
-/** Threads of a worker for reads of the device, DNS and files. */
-const threadPoolSize = 8;
 const restartDelayMs = { first: 10, max: 5_000 };
 /** A worker that lived this long was sound: the next restart is at once again. */
 const soundMs = 30_000;
@@ -109,7 +107,6 @@ export class Keeper {
     const [program, ...args] = this.init.workerCommand;
     const worker = spawn(program, args, {
       stdio: ['ignore', 'inherit', 'inherit', ...this.descriptors, 'ipc'],
-      env: { ...process.env, UV_THREADPOOL_SIZE: String(threadPoolSize) },
       detached: true,
     });
     this.worker = worker;

@@ -23,7 +23,6 @@ export interface MountConfig {
   readonly lingerMs: number;
   readonly readAheadBytes: number;
   readonly transferBytes: number;
-  readonly readers: number;
   /** UUID that names this mount among all that lock files. */
   readonly lockClient: string;
   readonly logLevel: 'error' | 'warn' | 'info' | 'debug';

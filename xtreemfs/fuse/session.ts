@@ -25,8 +25,8 @@ export interface FuseSessionInit {
   readonly agreement?: Agreement;
   /** Called once INIT is answered. */
   readonly onAgreement?: (agreement: Agreement) => void;
-  /** Reads that wait at the device at the same time. Two keep one request coming while another is carried out. */
-  readonly readers?: number;
+  /** Called before anything is told to the kernel: what a successor must know is kept by then. */
+  readonly beforeReply?: () => void;
   /** Requests under way (lock waits not counted); above it none is read. */
   readonly inFlightMax?: number;
   /** How long a request that was interrupted may still take before it is given up. Lock waits end at once. */
@@ -100,8 +100,8 @@ export class FuseSession {
   private readonly inFlightMax: number;
   private readonly waitsMax: number;
   private waits = 0;
-  private readersParked = 0;
-  private readersStalled = 0;
+  /** No request is read until one that is under way has ended. */
+  private isStalled = false;
   private agreed: Agreement | undefined;
   private end: SessionEnd | undefined;
   private resolveEnd: ((end: SessionEnd) => void) | undefined;
@@ -130,7 +130,7 @@ export class FuseSession {
     const ended = new Promise<SessionEnd>((resolve) => {
       this.resolveEnd = resolve;
     });
-    for (let reader = 0; reader < (this.init.readers ?? 2); reader++) this.park();
+    this.park();
     const end = await ended;
     const reason = new FuseError('ENODEV', 'the file system was unmounted');
     for (const request of this.inFlight.values()) request.abort(reason);
@@ -184,12 +184,10 @@ export class FuseSession {
     if (this.end !== undefined) return;
     const buffer = this.inFlight.size - this.waits >= this.inFlightMax ? undefined : this.pool.take();
     if (buffer === undefined) {
-      this.readersStalled++;
+      this.isStalled = true;
       return;
     }
-    this.readersParked++;
     this.init.device.read(buffer, (error, bytes) => {
-      this.readersParked--;
       if (error !== null) {
         this.pool.give(buffer);
         this.onReadError(error);
@@ -200,10 +198,10 @@ export class FuseSession {
     });
   }
 
-  /** A request has gone: a reader that stood still for it may go on. */
+  /** A request has gone: reading goes on if it stood still for that. */
   private unstall(): void {
-    if (this.readersStalled === 0) return;
-    this.readersStalled--;
+    if (!this.isStalled) return;
+    this.isStalled = false;
     this.park();
   }
 
@@ -324,6 +322,7 @@ export class FuseSession {
   }
 
   private send(request: Request, parts: readonly Buffer[]): void {
+    this.init.beforeReply?.();
     try {
       this.init.device.write(parts);
     } catch (error) {

@@ -1,4 +1,5 @@
 import { systemClock } from '#common/clock.ts';
+import { describeError } from '#common/errors.ts';
 import { createLogger, type Logger } from '#common/logger.ts';
 import { MetadataClient } from '../client/metadata.ts';
 import { Services } from '../client/services.ts';
@@ -39,17 +40,18 @@ export async function runWorker(): Promise<void> {
     device: new DescriptorDevice(workerDescriptors.fuse),
     fileSystem,
     logger,
+    beforeReply: () => flushJournal(journal, logger),
     negotiation: { consistency: config.consistency, transferBytes: config.transferBytes },
-    readers: config.readers,
     ...(agreement === undefined ? {} : { agreement }),
     onAgreement: (agreed) => {
       journal.append(['agreed', agreed]);
+      journal.flush();
       // The kernel sets its own value once it has the reply; so ours has to come after that.
       systemClock.after(100, () => void setReadAhead(config.mountPoint, config.readAheadBytes));
       say({ kind: 'serving', isResumed: false });
     },
   });
-  keepCompact(journal, fileSystem, session);
+  keepCompact(journal, fileSystem, session, logger);
   fileSystem.start();
   // Before the first request is taken: one taken earlier would be queued again too, run twice, and its first answer
   // (an error that is reported once, for example) be thrown away by the kernel.
@@ -144,9 +146,19 @@ async function resume(
   journal.rewrite([['agreed', agreement], ...fileSystem.journalRecords()]);
 }
 
-function keepCompact(journal: Journal, fileSystem: VolumeFileSystem, session: FuseSession): void {
+/** A mount whose journal can't be written (its memory is full) goes on; a successor would lack what is missing. */
+function flushJournal(journal: Journal, logger: Logger): void {
+  try {
+    journal.flush();
+  } catch (error) {
+    logger.error('Could not write the journal of the mount', { reason: describeError(error) });
+  }
+}
+
+function keepCompact(journal: Journal, fileSystem: VolumeFileSystem, session: FuseSession, logger: Logger): void {
   const tick = (): void => {
     const { agreement } = session;
+    flushJournal(journal, logger);
     if (journal.isDue && agreement !== undefined) {
       journal.rewrite([['agreed', agreement], ...fileSystem.journalRecords()]);
     }

@@ -50,7 +50,6 @@ const mountOptions: Readonly<Record<string, ToolOption>> = {
   'request-timeout': { about: 'Seconds (default 15)', value: 'S' },
   'linger-timeout': { about: 'How long an unused connection is kept, seconds (default 600)', value: 'S' },
   'read-ahead-kb': { about: 'How far the kernel reads ahead (default 4096)', value: 'KB' },
-  readers: { about: 'Reads of the FUSE device that wait at a time (default 2)', value: 'N' },
   help: { short: 'h', isFlag: true, about: 'This text' },
   ...connectionOptions,
 };
@@ -128,7 +127,6 @@ function readConfig(options: ToolOptions): MountConfig {
     lingerMs: options.number('linger-timeout', 600, 1) * 1000,
     readAheadBytes: options.number('read-ahead-kb', 4096) * 1024,
     transferBytes: 1 << 20,
-    readers: options.number('readers', 2, 1),
     lockClient: randomUUID(),
     logLevel,
   };
