@@ -6,7 +6,7 @@ import type {
   XLocSet,
 } from '#proto/generated/xtreemfs/global-types.ts';
 import { SystemVFcntl } from '#proto/generated/xtreemfs/global-types.ts';
-import type { DirectoryEntry, Stat, StatVfs, XAttr } from '#proto/generated/xtreemfs/mrc.ts';
+import type { ChangedDirectory, DirectoryEntry, OpenResponse, Stat, StatVfs, XAttr } from '#proto/generated/xtreemfs/mrc.ts';
 import { mrcProcedures } from '#proto/generated/xtreemfs/mrc.ts';
 import { PosixErrno, type UserCredentials } from '#proto/generated/xtreemfs/rpc.ts';
 import type { Procedure } from '#proto/wire.ts';
@@ -23,6 +23,25 @@ export interface Caller {
    * success.
    */
   readonly isRepeated?: boolean;
+}
+
+/** What the MRC tells of a change; nothing, when it is one of upstream's (`ChangedDirectory` in mrc.proto). */
+export interface Changed {
+  /** The object that was made, changed or opened. */
+  readonly stbuf?: Stat | undefined;
+  /** Directories that got or lost a name. */
+  readonly directories: readonly ChangedDirectory[];
+}
+
+/** An open file, as the MRC answers. */
+export interface Opened extends Changed {
+  readonly creds: FileCredentials;
+}
+
+/** A name that is gone. */
+export interface Unlinked extends Changed {
+  /** What the caller needs to delete the file's objects, when its last link is gone. */
+  readonly creds?: FileCredentials | undefined;
 }
 
 /** What OSDs and capability-authorised calls are told: nobody in particular (protocol reference, 2.5). */
@@ -66,27 +85,25 @@ export class MetadataClient {
   }
 
   /** @param change - fields named by `toSet` (Setattrs bits) count. */
-  async setattr(caller: Caller, path: string, change: Partial<Stat>, toSet: number): Promise<void> {
-    await this.call(caller, mrcProcedures.setattr, { ...this.at(path), stbuf: { ...emptyStat, ...change }, toSet });
+  async setattr(caller: Caller, path: string, change: Partial<Stat>, toSet: number): Promise<Changed> {
+    const request = { ...this.at(path), stbuf: { ...emptyStat, ...change }, toSet, wantsStats: true };
+    return (await this.call(caller, mrcProcedures.setattr, request)).response;
   }
 
   /**
    * Opens a file; with CREAT makes it.
    * @param flags - System V numbers (`SystemVFcntl`).
    */
-  async open(caller: Caller, path: string, flags: number, mode: number, attributes = 0): Promise<FileCredentials> {
-    const request = { ...this.at(path), flags, mode, attributes };
+  async open(caller: Caller, path: string, flags: number, mode: number, attributes = 0): Promise<Opened> {
+    const request = { ...this.at(path), flags, mode, attributes, wantsStats: true };
     const isExclusive = (flags & SystemVFcntl.O_EXCL) !== 0;
-    const reopen = async (error: unknown): Promise<FileCredentials> => {
+    const reopen = async (error: unknown): Promise<OpenResponse> => {
       if (!isErrno(error, PosixErrno.EEXIST)) throw error;
-      return await this.open({ ...caller, isRepeated: false }, path, flags & ~SystemVFcntl.O_EXCL, mode, attributes);
+      const again = { ...request, flags: flags & ~SystemVFcntl.O_EXCL };
+      return (await this.call(caller, mrcProcedures.open, again)).response;
     };
-    if (!isExclusive) return (await this.call(caller, mrcProcedures.open, request)).response.creds;
-    const { creds } = await this.change(caller, mrcProcedures.open, request, async (error) => ({
-      creds: await reopen(error),
-      timestampS: 0,
-    }));
-    return creds;
+    if (!isExclusive) return (await this.call(caller, mrcProcedures.open, request)).response;
+    return await this.change(caller, mrcProcedures.open, request, reopen);
   }
 
   /**
@@ -110,39 +127,39 @@ export class MetadataClient {
     return response.entries;
   }
 
-  async mkdir(caller: Caller, path: string, mode: number): Promise<void> {
-    await this.change(caller, mrcProcedures.mkdir, { ...this.at(path), mode }, done(PosixErrno.EEXIST, noTime));
+  async mkdir(caller: Caller, path: string, mode: number): Promise<Changed> {
+    const request = { ...this.at(path), mode, wantsStats: true };
+    return await this.change(caller, mrcProcedures.mkdir, request, done(PosixErrno.EEXIST, noTime));
   }
 
-  async rmdir(caller: Caller, path: string): Promise<void> {
-    await this.change(caller, mrcProcedures.rmdir, this.at(path), done(PosixErrno.ENOENT, noTime));
+  async rmdir(caller: Caller, path: string): Promise<Changed> {
+    const request = { ...this.at(path), wantsStats: true };
+    return await this.change(caller, mrcProcedures.rmdir, request, done(PosixErrno.ENOENT, noTime));
   }
 
-  /** @returns what the caller needs to delete the file's objects, when its last link is gone. */
-  async unlink(caller: Caller, path: string): Promise<FileCredentials | undefined> {
-    const gone = done(PosixErrno.ENOENT, { ...noTime, creds: undefined });
-    return (await this.change(caller, mrcProcedures.unlink, this.at(path), gone)).creds;
+  async unlink(caller: Caller, path: string): Promise<Unlinked> {
+    const gone = done(PosixErrno.ENOENT, noTime);
+    return await this.change(caller, mrcProcedures.unlink, { ...this.at(path), wantsStats: true }, gone);
   }
 
   /** @returns as `unlink`, for a file that was overwritten. */
-  async rename(caller: Caller, path: string, newPath: string): Promise<FileCredentials | undefined> {
-    const request = { volumeName: this.volumeName, sourcePath: path, targetPath: newPath };
-    const response = await this.change(caller, mrcProcedures.rename, request, async (error) => {
+  async rename(caller: Caller, path: string, newPath: string): Promise<Unlinked> {
+    const request = { volumeName: this.volumeName, sourcePath: path, targetPath: newPath, wantsStats: true };
+    return await this.change(caller, mrcProcedures.rename, request, async (error) => {
       if (!isErrno(error, PosixErrno.ENOENT)) throw error;
       await this.getattr(caller, newPath);
-      return { ...noTime, creds: undefined };
+      return noTime;
     });
-    return response.creds;
   }
 
-  async link(caller: Caller, path: string, newPath: string): Promise<void> {
-    const request = { volumeName: this.volumeName, targetPath: path, linkPath: newPath };
-    await this.change(caller, mrcProcedures.link, request, done(PosixErrno.EEXIST, noTime));
+  async link(caller: Caller, path: string, newPath: string): Promise<Changed> {
+    const request = { volumeName: this.volumeName, targetPath: path, linkPath: newPath, wantsStats: true };
+    return await this.change(caller, mrcProcedures.link, request, done(PosixErrno.EEXIST, noTime));
   }
 
-  async symlink(caller: Caller, target: string, path: string): Promise<void> {
-    const request = { volumeName: this.volumeName, targetPath: target, linkPath: path };
-    await this.change(caller, mrcProcedures.symlink, request, done(PosixErrno.EEXIST, noTime));
+  async symlink(caller: Caller, target: string, path: string): Promise<Changed> {
+    const request = { volumeName: this.volumeName, targetPath: target, linkPath: path, wantsStats: true };
+    return await this.change(caller, mrcProcedures.symlink, request, done(PosixErrno.EEXIST, noTime));
   }
 
   async readlink(caller: Caller, path: string): Promise<string> {
@@ -238,7 +255,7 @@ export class MetadataClient {
 
 const callOf = (caller: Caller): ServiceCall => ({ user: caller.user, signal: caller.signal });
 
-const noTime = { timestampS: 0 };
+const noTime = { timestampS: 0, directories: [] };
 
 /** Takes one errno for the sign that the change was made before. */
 function done<T>(errno: PosixErrno, response: T): (error: unknown) => T {

@@ -25,10 +25,12 @@ export class Node {
   lookups = 0;
   attributes: Attributes | undefined;
   truncateEpoch = 0;
+  /** Number of the attribute state at the MRC that was last heard of; of a directory, it changes with its names. */
+  etag = 0;
   /** Monotonic time until which `attributes` may be used without asking. */
   validUntil = 0;
   /** Every name in this directory, while the kernel's trust in names lasts. */
-  listing: { readonly names: Set<string>; readonly until: number } | undefined;
+  listing: { readonly names: Set<string>; until: number } | undefined;
   /** Data of the file, while it is open. */
   file: OpenFile | undefined;
   writes: WriteBehind | undefined;

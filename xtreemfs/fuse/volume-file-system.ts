@@ -2,7 +2,7 @@ import type { Stat } from '#proto/generated/xtreemfs/mrc.ts';
 import { Setattrs } from '#proto/generated/xtreemfs/mrc.ts';
 import { SystemVFcntl } from '#proto/generated/xtreemfs/global-types.ts';
 import { PosixErrno } from '#proto/generated/xtreemfs/rpc.ts';
-import type { Caller } from '../client/metadata.ts';
+import type { Caller, Changed, Unlinked } from '../client/metadata.ts';
 import { isErrno } from '../rpc/errors.ts';
 import { Mode, nameBytesMax, OpenReplyFlag, RenameFlag } from './abi.ts';
 import { refuse } from './errno.ts';
@@ -86,7 +86,7 @@ export class VolumeFileSystem extends VolumeFiles implements FuseFileSystem {
     const before = await this.attributesOf(caller, node);
     if (change.size !== undefined) await this.truncateNode(caller, node, change.size, change.handle);
     const after = this.changed(node.attributes ?? before, change);
-    if (!node.isGone) await this.tellChange(caller, node, before, after, change);
+    const told = node.isGone ? undefined : await this.tellChange(caller, node, before, after, change);
     node.attributes = after;
     if (node.isGone) {
       this.note(['gone', node.id, after]);
@@ -96,7 +96,7 @@ export class VolumeFileSystem extends VolumeFiles implements FuseFileSystem {
       this.expire(node);
       return { attributes: after, validMs: 0 };
     }
-    return this.replyOf(node, this.keep(node, after));
+    return this.replyOf(node, told?.ino === node.id ? this.takeStat(node, told) : this.keep(node, after));
   }
 
   async readlink(context: RequestContext, nodeId: number): Promise<string> {
@@ -110,16 +110,16 @@ export class VolumeFileSystem extends VolumeFiles implements FuseFileSystem {
     const flags = SystemVFcntl.O_CREAT | SystemVFcntl.O_EXCL;
     const type = mode & Mode.TYPE;
     const wireMode = type === Mode.REGULAR ? mode & Mode.PERMISSIONS : mode & (Mode.TYPE | Mode.PERMISSIONS);
-    await this.metadata.open(caller, path, flags, wireMode, isDevice(mode) ? rdev : 0);
-    return await this.made(caller, parent, name, path);
+    const opened = await this.metadata.open(caller, path, flags, wireMode, isDevice(mode) ? rdev : 0);
+    return await this.made(caller, parent, name, path, opened);
   }
 
   async mkdir(context: RequestContext, parentId: number, name: string, mode: number): Promise<Entry> {
     const parent = this.table.node(parentId);
     const caller = this.caller(context);
     const path = this.table.childPath(parent, name);
-    await this.metadata.mkdir(caller, path, mode & Mode.PERMISSIONS);
-    const entry = await this.made(caller, parent, name, path);
+    const changed = await this.metadata.mkdir(caller, path, mode & Mode.PERMISSIONS);
+    const entry = await this.made(caller, parent, name, path, changed);
     const until = this.clock.monotonic() + this.ttlMs;
     if (this.ttlMs > 0) this.table.node(entry.nodeId).listing = { names: new Set(), until };
     return entry;
@@ -129,8 +129,8 @@ export class VolumeFileSystem extends VolumeFiles implements FuseFileSystem {
     const parent = this.table.node(parentId);
     const caller = this.caller(context);
     const path = this.table.childPath(parent, name);
-    await this.metadata.symlink(caller, target, path);
-    return await this.made(caller, parent, name, path);
+    const changed = await this.metadata.symlink(caller, target, path);
+    return await this.made(caller, parent, name, path, changed);
   }
 
   async link(context: RequestContext, nodeId: number, newParentId: number, newName: string): Promise<Entry> {
@@ -138,23 +138,23 @@ export class VolumeFileSystem extends VolumeFiles implements FuseFileSystem {
     const parent = this.table.node(newParentId);
     const caller = this.caller(context);
     const path = this.table.childPath(parent, newName);
-    await this.metadata.link(caller, this.table.pathOf(node), path);
-    return await this.made(caller, parent, newName, path);
+    const changed = await this.metadata.link(caller, this.table.pathOf(node), path);
+    return await this.made(caller, parent, newName, path, changed);
   }
 
   async unlink(context: RequestContext, parentId: number, name: string): Promise<void> {
     const parent = this.table.node(parentId);
-    const credentials = await this.metadata.unlink(this.caller(context), this.table.childPath(parent, name));
+    const unlinked = await this.metadata.unlink(this.caller(context), this.table.childPath(parent, name));
     const node = this.table.unlink(parent, name);
-    this.touchDirectory(parent);
-    this.dropped(node, credentials);
+    this.touchDirectory(parent, unlinked);
+    this.dropped(node, unlinked);
   }
 
   async rmdir(context: RequestContext, parentId: number, name: string): Promise<void> {
     const parent = this.table.node(parentId);
-    await this.metadata.rmdir(this.caller(context), this.table.childPath(parent, name));
+    const changed = await this.metadata.rmdir(this.caller(context), this.table.childPath(parent, name));
     const node = this.table.unlink(parent, name);
-    this.touchDirectory(parent);
+    this.touchDirectory(parent, changed);
     if (node?.attributes === undefined) return;
     node.attributes = { ...node.attributes, nlink: 0, ctime: this.now() };
     node.isGone = true;
@@ -174,17 +174,20 @@ export class VolumeFileSystem extends VolumeFiles implements FuseFileSystem {
     const [path, newPath] = [this.table.childPath(from, name), this.table.childPath(to, newName)];
     if ((flags & RenameFlag.NOREPLACE) !== 0 && (await this.exists(caller, newPath))) refuse('EEXIST');
     const [moving, target] = [from.children.get(name), to.children.get(newName)];
-    const credentials = await this.metadata.rename(caller, path, newPath);
-    this.touchDirectory(from);
-    this.touchDirectory(to);
+    const renamed = await this.metadata.rename(caller, path, newPath);
+    this.touchDirectory(from, renamed);
+    if (to !== from) this.touchDirectory(to, renamed);
     if (moving !== undefined && moving === target) {
       this.expire(moving);
       return;
     }
     const replaced = this.table.unlink(to, newName);
     this.table.rename(from, name, to, newName);
-    if (moving !== undefined) this.expire(moving);
-    this.dropped(replaced, credentials);
+    if (moving !== undefined) {
+      if (renamed.stbuf?.ino === moving.id) this.takeStat(moving, renamed.stbuf);
+      else this.expire(moving);
+    }
+    this.dropped(replaced, { creds: renamed.creds, directories: [] });
   }
 
   opendir(context: RequestContext, nodeId: number): OpenReply {
@@ -317,22 +320,24 @@ export class VolumeFileSystem extends VolumeFiles implements FuseFileSystem {
   }
 
   /** Something was made under a name that was free before. */
-  private async made(caller: Caller, parent: Node, name: string, path: string): Promise<Entry> {
-    this.touchDirectory(parent);
+  private async made(caller: Caller, parent: Node, name: string, path: string, changed: Changed): Promise<Entry> {
+    this.touchDirectory(parent, changed);
     parent.listing?.names.add(name);
-    return this.enter(parent, name, await this.metadata.getattr(caller, path));
+    return this.enter(parent, name, changed.stbuf ?? (await this.metadata.getattr(caller, path)));
   }
 
   /** A name is gone from a node; with the last one, the file's objects go when it is closed. */
-  private dropped(node: Node | undefined, credentials: Awaited<ReturnType<typeof this.metadata.unlink>>): void {
+  private dropped(node: Node | undefined, { creds: credentials, stbuf }: Unlinked): void {
     const nlink = node?.attributes === undefined ? 0 : node.attributes.nlink - 1;
     const isOpen = node !== undefined && node.openCount > 0;
     if (node?.attributes !== undefined) {
       const isDirectory = (node.attributes.mode & Mode.TYPE) === Mode.DIRECTORY;
       node.attributes = { ...node.attributes, nlink: isDirectory ? 0 : nlink, ctime: this.now() };
       node.isGone = credentials !== undefined || nlink <= 0 || isDirectory;
-      if (!node.isGone) this.expire(node);
-      else if (isOpen) this.note(['gone', node.id, node.attributes]);
+      if (!node.isGone) {
+        if (stbuf?.ino === node.id) this.takeStat(node, stbuf);
+        else this.expire(node);
+      } else if (isOpen) this.note(['gone', node.id, node.attributes]);
     }
     if (credentials === undefined) return;
     if (isOpen) node.deletion = credentials;
@@ -381,6 +386,7 @@ export class VolumeFileSystem extends VolumeFiles implements FuseFileSystem {
       const entries = await this.metadata.readdir(caller, path, directory.seen, chunk, false);
       directory.seen += entries.length;
       for (const { name, stbuf } of entries) {
+        if (name === '.' && stbuf?.ino === directory.node.id) this.takeStat(directory.node, stbuf);
         if (name !== '.' && name !== '..') directory.entries.push({ name, stat: stbuf, askedAt });
       }
       directory.isComplete = entries.length < chunk;
@@ -420,7 +426,7 @@ export class VolumeFileSystem extends VolumeFiles implements FuseFileSystem {
     before: Attributes,
     after: Attributes,
     change: AttributeChange,
-  ): Promise<void> {
+  ): Promise<Stat | undefined> {
     const { users } = this.init;
     let toSet = 0;
     if (change.mode !== undefined) toSet |= Setattrs.MODE;
@@ -429,7 +435,7 @@ export class VolumeFileSystem extends VolumeFiles implements FuseFileSystem {
     if (change.atime !== undefined) toSet |= Setattrs.ATIME;
     if (change.mtime !== undefined) toSet |= Setattrs.MTIME;
     if (change.killSuidgid === true && change.mode === undefined) await this.killSuidgid(node);
-    if (toSet === 0) return;
+    if (toSet === 0) return undefined;
     if (change.mtime !== undefined) await node.writes?.drain();
     const wire = {
       mode: (change.mode === undefined ? before.mode : after.mode) & Mode.PERMISSIONS,
@@ -438,7 +444,7 @@ export class VolumeFileSystem extends VolumeFiles implements FuseFileSystem {
       atimeNs: fromTimestamp(after.atime),
       mtimeNs: fromTimestamp(after.mtime),
     };
-    await this.metadata.setattr(caller, this.table.pathOf(node), wire, toSet);
+    return (await this.metadata.setattr(caller, this.table.pathOf(node), wire, toSet)).stbuf;
   }
 }
 

@@ -1,9 +1,10 @@
 import { describeError } from '#common/errors.ts';
 import type { XCap, XLocSet } from '#proto/generated/xtreemfs/global-types.ts';
 import { SystemVFcntl } from '#proto/generated/xtreemfs/global-types.ts';
+import type { Stat } from '#proto/generated/xtreemfs/mrc.ts';
 import { osdProcedures } from '#proto/generated/xtreemfs/osd.ts';
 import { PosixErrno } from '#proto/generated/xtreemfs/rpc.ts';
-import { serviceUser, type Caller } from '../client/metadata.ts';
+import { serviceUser, type Caller, type Opened } from '../client/metadata.ts';
 import { FileHandle, OpenFile, type OpenCredentials } from '../client/open-file.ts';
 import { isErrno } from '../rpc/errors.ts';
 import { LockType, Mode, OpenFlag, OpenReplyFlag, Whence } from './abi.ts';
@@ -46,6 +47,9 @@ export function toWireFlags(flags: number): number {
   if ((flags & OpenFlag.TRUNC) !== 0) wire |= SystemVFcntl.O_TRUNC;
   return wire;
 }
+
+/** The number in a file id (`volume:number`). */
+const fileNumberOf = ({ fileId }: XCap): number => Number(fileId.slice(fileId.lastIndexOf(':') + 1));
 
 /** Open files of a volume: data, sizes, locks. */
 export class VolumeFiles extends VolumeState {
@@ -90,11 +94,16 @@ export class VolumeFiles extends VolumeState {
     await node.writes?.drain();
     const path = this.table.pathOf(node);
     const truncates = (flags & OpenFlag.TRUNC) !== 0;
-    const opening = this.openAtMrc(caller, path, flags);
+    const opened = await this.openAtMrc(caller, path, flags);
+    const { cap, xlocs, isDirect, stbuf } = opened;
+    if (fileNumberOf(cap) !== node.id) {
+      // Somebody else put another file there: the kernel looks the name up again and opens that one.
+      this.expire(node);
+      refuse('ESTALE');
+    }
     const isLate = this.init.consistency !== 'exclusive' || this.freshAttributes(node) === undefined;
-    const asking = truncates || !isLate ? undefined : this.askAttributes(caller, node).catch(() => undefined);
-    const { cap, xlocs, isDirect } = await opening;
-    await asking;
+    if (stbuf !== undefined) this.takeStat(node, stbuf);
+    else if (isLate && !truncates) await this.askAttributes(caller, node).catch(() => undefined);
     const open = this.addHandle(node, flags, { cap, xlocs });
     try {
       if (truncates) await this.truncateOpen(open, killSuidgid);
@@ -116,18 +125,21 @@ export class VolumeFiles extends VolumeState {
     const caller = this.caller(context);
     const path = this.table.childPath(parent, name);
     const wire = toWireFlags(this.readableFlags(flags & ~OpenFlag.TRUNC)) | SystemVFcntl.O_CREAT;
-    let creds: { xcap: XCap; xlocs: XLocSet };
+    let opened: Opened;
     try {
-      creds = await this.metadata.open(caller, path, wire | SystemVFcntl.O_EXCL, mode & Mode.PERMISSIONS);
+      opened = await this.metadata.open(caller, path, wire | SystemVFcntl.O_EXCL, mode & Mode.PERMISSIONS);
     } catch (error) {
       if (!isErrno(error, PosixErrno.EEXIST) || (flags & OpenFlag.EXCL) !== 0) throw error;
       return await this.openExisting(context, caller, parent, name, flags);
     }
-    const id = Number(creds.xcap.fileId.slice(creds.xcap.fileId.lastIndexOf(':') + 1));
-    const node = this.table.link(parent, name, id);
-    this.touchDirectory(parent);
+    const { creds, stbuf } = opened;
+    const node = this.table.link(parent, name, fileNumberOf(creds.xcap));
+    this.touchDirectory(parent, opened);
     parent.listing?.names.add(name);
-    const attributes = this.keep(node, await this.newAttributes(context, caller, node, parent, mode));
+    const attributes =
+      stbuf === undefined
+        ? this.keep(node, await this.newAttributes(context, caller, node, parent, mode))
+        : this.takeStat(node, stbuf);
     const open = this.addHandle(node, flags, { cap: creds.xcap, xlocs: creds.xlocs });
     return { entry: this.entryOf(node, attributes), open: { handle: open.id, flags: OpenReplyFlag.KEEP_CACHE } };
   }
@@ -412,15 +424,15 @@ export class VolumeFiles extends VolumeState {
     caller: Caller,
     path: string,
     flags: number,
-  ): Promise<{ cap: XCap; xlocs: XLocSet; isDirect: boolean }> {
+  ): Promise<{ cap: XCap; xlocs: XLocSet; isDirect: boolean; stbuf: Stat | undefined }> {
     const readable = this.readableFlags(flags);
     try {
-      const { xcap, xlocs } = await this.metadata.open(caller, path, toWireFlags(readable), 0);
-      return { cap: xcap, xlocs, isDirect: false };
+      const { creds, stbuf } = await this.metadata.open(caller, path, toWireFlags(readable), 0);
+      return { cap: creds.xcap, xlocs: creds.xlocs, isDirect: false, stbuf };
     } catch (error) {
       if (readable === flags || !isErrno(error, PosixErrno.EACCES)) throw error;
-      const { xcap, xlocs } = await this.metadata.open(caller, path, toWireFlags(flags), 0);
-      return { cap: xcap, xlocs, isDirect: true };
+      const { creds, stbuf } = await this.metadata.open(caller, path, toWireFlags(flags), 0);
+      return { cap: creds.xcap, xlocs: creds.xlocs, isDirect: true, stbuf };
     }
   }
 

@@ -5,7 +5,7 @@ import type { FileCredentials } from '#proto/generated/xtreemfs/global-types.ts'
 import type { Stat } from '#proto/generated/xtreemfs/mrc.ts';
 import { osdProcedures } from '#proto/generated/xtreemfs/osd.ts';
 import { PosixErrno } from '#proto/generated/xtreemfs/rpc.ts';
-import { serviceUser, type Caller, type MetadataClient } from '../client/metadata.ts';
+import { serviceUser, type Caller, type Changed, type MetadataClient } from '../client/metadata.ts';
 import type { UserMapping } from '../client/users.ts';
 import { isErrno } from '../rpc/errors.ts';
 import { ServerList } from '../rpc/retry.ts';
@@ -100,6 +100,7 @@ export class VolumeState {
   protected takeStat(node: Node, stat: Stat): Attributes {
     const attributes = this.toAttributes(stat);
     node.truncateEpoch = stat.truncateEpoch;
+    node.etag = stat.etag ?? 0;
     return this.keep(node, this.withLocalSize(node, attributes));
   }
 
@@ -115,9 +116,20 @@ export class VolumeState {
     node.validUntil = 0;
   }
 
-  /** A directory has got or lost a name. */
-  protected touchDirectory(directory: Node): void {
-    this.expire(directory);
+  /**
+   * A directory has got or lost a name. If the MRC tells that nobody else had changed it before, everything that was
+   * known of its names is still right.
+   */
+  protected touchDirectory(directory: Node, changed: Changed): void {
+    const told = changed.directories.find(({ stbuf }) => stbuf.ino === directory.id);
+    if (told === undefined) {
+      this.expire(directory);
+      return;
+    }
+    const isOnlyOurs = told.etagBefore === directory.etag;
+    this.takeStat(directory, told.stbuf);
+    if (!isOnlyOurs) directory.listing = undefined;
+    else if (directory.listing !== undefined) directory.listing.until = directory.validUntil;
   }
 
   private withLocalSize(node: Node, attributes: Attributes): Attributes {

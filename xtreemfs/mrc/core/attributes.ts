@@ -1,5 +1,5 @@
 import type { XCap } from '#proto/generated/xtreemfs/global-types.ts';
-import type { Stat } from '#proto/generated/xtreemfs/mrc.ts';
+import type { ChangedDirectory, Stat } from '#proto/generated/xtreemfs/mrc.ts';
 import type { Caller } from './access.ts';
 import { demand, demandWritable, isInGroup, isOwner, modeBits, rights, rightsOf } from './access.ts';
 import { fileOfCapability } from './capabilities.ts';
@@ -8,7 +8,7 @@ import { fileBytesMax, takeSize } from './files.ts';
 import type { Operation } from './operation.ts';
 import { resolve, resolveExisting } from './operation.ts';
 import type { Inode } from './records.ts';
-import { fileType, isDirectory, isRegular } from './records.ts';
+import { etagOf, fileType, isDirectory, isRegular } from './records.ts';
 import { changeOwner } from './usage.ts';
 import type { Volume } from './volume.ts';
 import { javaHashCode, stripeBytes } from './volume.ts';
@@ -16,11 +16,6 @@ import { javaHashCode, stripeBytes } from './volume.ts';
 /** Bits of `to_set` (Setattrs of the wire). */
 export const setattrs = { mode: 1, uid: 2, gid: 4, size: 8, atime: 16, mtime: 32, ctime: 64, attributes: 128 } as const;
 const times = setattrs.atime | setattrs.mtime | setattrs.ctime;
-
-/** Number of an attribute state: changes with every change of the object. Below 2^53, never 0. */
-export function etagOf(inode: Inode): number {
-  return Number(BigInt.asUintN(52, inode.ctimeNs * 31n + inode.mtimeNs)) + 1;
-}
 
 /** Attributes as the wire has them (section 8.1); a directory's real link count has a field of its own, times have real fractions. */
 export function statOf(volume: Volume, inode: Inode): Stat {
@@ -43,6 +38,28 @@ export function statOf(volume: Volume, inode: Inode): Stat {
     truncateEpoch: inode.epoch,
     attributes: inode.attributes,
   };
+}
+
+/** What a change left behind, for clients that asked for it (`wants_stats`). */
+export interface ChangedStats {
+  stbuf?: Stat;
+  directories: ChangedDirectory[];
+}
+
+/** @param inode - the object that was made or changed; undefined when nothing is left of it. */
+export function changedStats(op: Operation, isWanted: boolean | undefined, inode: Inode | undefined): ChangedStats {
+  if (isWanted !== true) return { directories: [] };
+  const { tx } = op;
+  const stat = (of: Inode): Stat => statOf(volumeByNumber(op, of.volume), of);
+  const directories = [...tx.changedDirectories].map(([directory, etagBefore]) => ({
+    stbuf: stat(directory),
+    etagBefore,
+  }));
+  return { ...(inode === undefined ? {} : { stbuf: stat(inode) }), directories };
+}
+
+function volumeByNumber(op: Operation, number: number): Volume {
+  return op.tx.volume(number) ?? refuse('ENOENT', 'The volume was removed');
 }
 
 /** Procedure 4. @returns undefined when the caller's copy (`knownEtag`) is still right. */

@@ -1,13 +1,13 @@
 import type { DirectoryEntry } from '#proto/generated/xtreemfs/mrc.ts';
 import type { Key } from '../store/kv.ts';
 import { demand, rights, rightsOf } from './access.ts';
-import { etagOf, statOf } from './attributes.ts';
+import { statOf } from './attributes.ts';
 import { refuse } from './errno.ts';
 import { entriesPrefix, fromBinary } from './keys.ts';
 import type { Operation } from './operation.ts';
 import { resolveExisting } from './operation.ts';
 import type { Inode } from './records.ts';
-import { decodeEntry, isDirectory } from './records.ts';
+import { decodeEntry, etagOf, isDirectory } from './records.ts';
 import type { Volume } from './volume.ts';
 
 /** Entries of one answer at most: bounds its memory and keeps it below the 32 MiB of a message. */

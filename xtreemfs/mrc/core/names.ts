@@ -144,8 +144,14 @@ export function unlink(op: Operation, volumeName: string, path: string): Removed
 /**
  * Procedure 13, in all cases of rename(2): two names of one file are left alone; a target is replaced in the same
  * transaction; a directory never moves into itself.
+ * @returns what is left of the target, and the object that moved.
  */
-export function rename(op: Operation, volumeName: string, sourcePath: string, targetPath: string): Removed {
+export function rename(
+  op: Operation,
+  volumeName: string,
+  sourcePath: string,
+  targetPath: string,
+): Removed & { readonly moved: Inode } {
   const { tx, caller } = op;
   const source = resolveToChange(op, volumeName, sourcePath);
   const target = resolveToChange(op, volumeName, targetPath);
@@ -156,7 +162,7 @@ export function rename(op: Operation, volumeName: string, sourcePath: string, ta
     refuse('EINVAL', `${targetPath} lies inside ${sourcePath}`);
   if (target.inode !== undefined && isInside(tx, source.parent, target.inode))
     refuse('ENOTEMPTY', `${targetPath} is not empty`);
-  if (target.inode?.ino === moved.ino) return {};
+  if (target.inode?.ino === moved.ino) return { moved };
   demandChange(tx, volume, source.parent, caller, moved);
   demandChange(tx, volume, target.parent, caller, target.inode);
   const isOtherParent = source.parent.ino !== target.parent.ino;
@@ -179,7 +185,7 @@ export function rename(op: Operation, volumeName: string, sourcePath: string, ta
   tx.touch(moved);
   entriesChanged(tx, source.parent);
   entriesChanged(tx, target.parent);
-  return removed;
+  return { ...removed, moved };
 }
 
 function demandReplaceable(tx: Tx, moved: Inode, target: Inode, path: string): void {

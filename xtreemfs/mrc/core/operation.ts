@@ -7,7 +7,7 @@ import type { Placement } from '../placement/placement.ts';
 import type { CapabilitySigner } from './capabilities.ts';
 import type { OpenFiles } from './open-files.ts';
 import type { Inode } from './records.ts';
-import { isDirectory } from './records.ts';
+import { etagOf, isDirectory } from './records.ts';
 import type { Tx } from './tx.ts';
 import type { Volume } from './volume.ts';
 import { accessPolicies, rootIno } from './volume.ts';
@@ -133,6 +133,7 @@ export function fileIdOf(volume: Volume, inode: Inode): string {
 
 /** Sets the modification and change time of a directory whose entries changed. */
 export function entriesChanged(tx: Tx, directory: Inode): void {
+  if (!tx.changedDirectories.has(directory)) tx.changedDirectories.set(directory, etagOf(directory));
   directory.mtimeNs = tx.nowNs;
   directory.ctimeNs = tx.nowNs;
   tx.touch(directory);

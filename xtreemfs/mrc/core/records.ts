@@ -81,6 +81,11 @@ export function freshInode(
   return { ...what, ...nothing, nlink: isDir ? 2 : 1, atimeNs: nowNs, mtimeNs: nowNs, ctimeNs: nowNs };
 }
 
+/** Number of an attribute state: changes with every change of the object. Below 2^53, never 0. */
+export function etagOf(inode: Inode): number {
+  return Number(BigInt.asUintN(52, inode.ctimeNs * 31n + inode.mtimeNs)) + 1;
+}
+
 /** Writes numbers and short texts behind each other; one shared buffer, copied once at the end. */
 class Writer {
   private buffer = Buffer.allocUnsafe(8 * 1024);

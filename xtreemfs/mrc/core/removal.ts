@@ -11,6 +11,8 @@ import type { Volume } from './volume.ts';
 /** A file that lost its last name: its objects are to be deleted by the client (credentials in the response). */
 export interface Removed {
   readonly file?: { readonly volume: Volume; readonly inode: Inode };
+  /** The object, when it has other names. */
+  readonly left?: Inode;
 }
 
 /**
@@ -29,7 +31,7 @@ export function dropLink(op: Operation, volume: Volume, inode: Inode): Removed {
   inode.ctimeNs = tx.nowNs;
   if (inode.nlink > 0) {
     tx.touch(inode);
-    return {};
+    return { left: inode };
   }
   counters.files--;
   releaseFile(tx, inode);

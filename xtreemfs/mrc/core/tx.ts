@@ -36,6 +36,8 @@ export class Tx {
   private readonly quotas = new Map<Key, Loaded<QuotaRecord>>();
   /** Volumes that this operation changed (undefined: removed), by number. */
   readonly volumeChanges = new Map<number, Volume | undefined>();
+  /** Directories whose entries this operation changed, each with its etag before. */
+  readonly changedDirectories = new Map<Inode, number>();
   /** Time of the operation, nanoseconds since 1970. */
   readonly nowNs: bigint;
 

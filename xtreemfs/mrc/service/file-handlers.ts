@@ -1,6 +1,7 @@
 import type { FileCredentials, XCap } from '#proto/generated/xtreemfs/global-types.ts';
 import { FileState, mrcProcedures } from '#proto/generated/xtreemfs/mrc.ts';
 import type { RpcServer } from '../../rpc/server.ts';
+import { changedStats } from '../core/attributes.ts';
 import { sortedXlocs, verifyCapability } from '../core/capabilities.ts';
 import { refuse } from '../core/errno.ts';
 import { clearVouchersOf, ftruncate, open, readCredentials, renewCapability, updateFileSize } from '../core/files.ts';
@@ -24,7 +25,8 @@ export function registerFiles(server: RpcServer, mrc: Mrc): void {
         coordinates: request.coordinates,
       });
       const creds: FileCredentials = { xcap: opened.cap, xlocs: opened.xlocs };
-      return { creds, timestampS: opened.changed ? Math.floor(op.tx.nowMs / 1000) : 0 };
+      const timestampS = opened.changed ? Math.floor(op.tx.nowMs / 1000) : 0;
+      return { creds, timestampS, ...changedStats(op, request.wantsStats, opened.inode) };
     }),
   );
   handle(server, mrc, mrcProcedures.ftruncate, (call, cap) => call.runByCapability((op) => ftruncate(op, cap)));
@@ -35,16 +37,17 @@ export function registerFiles(server: RpcServer, mrc: Mrc): void {
     call.runByCapability((op) => renewCapability(op, xcap, increaseVoucher)),
   );
   handle(server, mrc, mrcProcedures.updateFileSize, async (call, request) => {
-    const { volume, inode, replicate } = await call.runByCapability((op) =>
-      updateFileSize(op, {
+    const { volume, inode, replicate, stats } = await call.runByCapability((op) => {
+      const updated = updateFileSize(op, {
         cap: request.xcap,
         sizeBytes: request.osdWriteResponse.sizeInBytes,
         epoch: request.osdWriteResponse.truncateEpoch,
         closes: request.closeFile === true,
-      }),
-    );
+      });
+      return { ...updated, stats: changedStats(op, request.wantsStats, updated.inode) };
+    });
     if (replicate) await mrc.coordinator.replicateOnClose({ volume, ino: inode.ino });
-    return { timestampS: Math.floor(Number(inode.ctimeNs / 1_000_000_000n)) };
+    return { timestampS: Math.floor(Number(inode.ctimeNs / 1_000_000_000n)), ...stats };
   });
   handle(server, mrc, mrcProcedures.clearVouchers, (call, request) =>
     call.runByCapability((op) => {

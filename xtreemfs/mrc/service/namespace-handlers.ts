@@ -1,11 +1,12 @@
 import { mrcProcedures } from '#proto/generated/xtreemfs/mrc.ts';
 import type { FileCredentials } from '#proto/generated/xtreemfs/global-types.ts';
 import type { RpcServer } from '../../rpc/server.ts';
-import { access, fsetattr, getattr, setattr } from '../core/attributes.ts';
+import { access, type ChangedStats, changedStats, fsetattr, getattr, setattr } from '../core/attributes.ts';
 import { deleteCredentials } from '../core/capabilities.ts';
 import { ListingPositions, readdir } from '../core/listing.ts';
 import { link, mkdir, readlink, rename, rmdir, symlink, unlink } from '../core/names.ts';
 import type { Operation } from '../core/operation.ts';
+import type { Inode } from '../core/records.ts';
 import type { Removed } from '../core/removal.ts';
 import { statvfs } from '../core/volumes.ts';
 import { getxattr, listxattr, removexattr, setxattr } from '../core/xattrs.ts';
@@ -26,10 +27,10 @@ export function registerNamespace(server: RpcServer, mrc: Mrc): void {
   handle(server, mrc, mrcProcedures.getattr, (call, { volumeName, path, knownEtag }) =>
     call.run((op) => ({ stbuf: getattr(op, volumeName, path, knownEtag) })),
   );
-  handle(server, mrc, mrcProcedures.setattr, (call, { volumeName, path, stbuf, toSet }) =>
+  handle(server, mrc, mrcProcedures.setattr, (call, { volumeName, path, stbuf, toSet, wantsStats }) =>
     call.run((op) => {
-      setattr(op, volumeName, path, stbuf, toSet);
-      return { timestampS: stamp(op) };
+      const inode = setattr(op, volumeName, path, stbuf, toSet);
+      return { timestampS: stamp(op), ...changedStats(op, wantsStats, inode) };
     }),
   );
   handle(server, mrc, mrcProcedures.fsetattr, (call, { cap, stbuf, toSet }) =>
@@ -66,34 +67,47 @@ export function registerNamespace(server: RpcServer, mrc: Mrc): void {
 }
 
 function registerEntries(server: RpcServer, mrc: Mrc): void {
+  type Stamped = ChangedStats & { timestampS: number };
   const stamped = (
     call: Call,
-    body: (op: Operation) => unknown,
-  ): { timestampS: number } | Promise<{ timestampS: number }> =>
+    wantsStats: boolean | undefined,
+    body: (op: Operation) => Inode | undefined,
+  ): Stamped | Promise<Stamped> =>
     call.run((op) => {
-      body(op);
-      return { timestampS: stamp(op) };
+      const inode = body(op);
+      return { timestampS: stamp(op), ...changedStats(op, wantsStats, inode) };
     });
-  handle(server, mrc, mrcProcedures.mkdir, (call, { volumeName, path, mode }) =>
-    stamped(call, (op) => mkdir(op, volumeName, path, mode)),
+  handle(server, mrc, mrcProcedures.mkdir, (call, { volumeName, path, mode, wantsStats }) =>
+    stamped(call, wantsStats, (op) => mkdir(op, volumeName, path, mode)),
   );
-  handle(server, mrc, mrcProcedures.rmdir, (call, { volumeName, path }) =>
-    stamped(call, (op) => rmdir(op, volumeName, path)),
+  handle(server, mrc, mrcProcedures.rmdir, (call, { volumeName, path, wantsStats }) =>
+    stamped(call, wantsStats, (op) => {
+      rmdir(op, volumeName, path);
+      return undefined;
+    }),
   );
-  handle(server, mrc, mrcProcedures.link, (call, { volumeName, targetPath, linkPath }) =>
-    stamped(call, (op) => link(op, volumeName, targetPath, linkPath)),
+  handle(server, mrc, mrcProcedures.link, (call, { volumeName, targetPath, linkPath, wantsStats }) =>
+    stamped(call, wantsStats, (op) => link(op, volumeName, targetPath, linkPath)),
   );
-  handle(server, mrc, mrcProcedures.symlink, (call, { volumeName, targetPath, linkPath }) =>
-    stamped(call, (op) => symlink(op, volumeName, targetPath, linkPath)),
+  handle(server, mrc, mrcProcedures.symlink, (call, { volumeName, targetPath, linkPath, wantsStats }) =>
+    stamped(call, wantsStats, (op) => symlink(op, volumeName, targetPath, linkPath)),
   );
   handle(server, mrc, mrcProcedures.readlink, (call, { volumeName, path }) =>
     call.run((op) => ({ linkTargetPath: [readlink(op, volumeName, path)] })),
   );
-  handle(server, mrc, mrcProcedures.unlink, (call, { volumeName, path }) =>
-    call.run((op) => ({ ...credentialsOf(op, unlink(op, volumeName, path)), timestampS: stamp(op) })),
+  handle(server, mrc, mrcProcedures.unlink, (call, { volumeName, path, wantsStats }) =>
+    call.run((op) => {
+      const removed = unlink(op, volumeName, path);
+      const stats = changedStats(op, wantsStats, removed.left);
+      return { ...credentialsOf(op, removed), timestampS: stamp(op), ...stats };
+    }),
   );
-  handle(server, mrc, mrcProcedures.rename, (call, { volumeName, sourcePath, targetPath }) =>
-    call.run((op) => ({ ...credentialsOf(op, rename(op, volumeName, sourcePath, targetPath)), timestampS: stamp(op) })),
+  handle(server, mrc, mrcProcedures.rename, (call, { volumeName, sourcePath, targetPath, wantsStats }) =>
+    call.run((op) => {
+      const removed = rename(op, volumeName, sourcePath, targetPath);
+      const stats = changedStats(op, wantsStats, removed.moved);
+      return { ...credentialsOf(op, removed), timestampS: stamp(op), ...stats };
+    }),
   );
 }
 

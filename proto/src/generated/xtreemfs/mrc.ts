@@ -175,6 +175,44 @@ export function readStat(reader: Reader): Stat {
 }
 export const statCodec: Codec<Stat> = makeCodec('Stat', writeStat, readStat);
 
+/** Ours. A client that sets `wants_stats` in a request that changes something is told in the answer what the object and the directories look like now, so that it need not ask. Upstream's servers don't know the field and leave it out. */
+export interface ChangedDirectory {
+  stbuf: Stat;
+  /** etag of the directory before this change: whoever knew that one, knows all of its names still. */
+  etagBefore: number;
+}
+
+export function writeChangedDirectory(writer: Writer, message: ChangedDirectory): void {
+  {
+    const start = writer.begin(10);
+    writeStat(writer, message.stbuf);
+    writer.end(start);
+  }
+  writer.fixed64(17, message.etagBefore);
+}
+export function readChangedDirectory(reader: Reader): ChangedDirectory {
+  let stbuf: Stat | undefined;
+  let etagBefore: number = 0;
+  for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+    switch (tag) {
+      case 10: {
+        const outer = reader.enter();
+        stbuf = readStat(reader);
+        reader.leave(outer);
+        break;
+      }
+      case 17: {
+        etagBefore = reader.fixed64();
+        break;
+      }
+      default:
+        reader.skip(tag);
+    }
+  }
+  return { stbuf: stbuf ?? readStat(new Reader(noBytes)), etagBefore };
+}
+export const changedDirectoryCodec: Codec<ChangedDirectory> = makeCodec('ChangedDirectory', writeChangedDirectory, readChangedDirectory);
+
 export interface DirectoryEntry {
   name: string;
   stbuf?: Stat | undefined;
@@ -624,17 +662,23 @@ export interface LinkRequest {
   volumeName: string;
   targetPath: string;
   linkPath: string;
+  /** Ours: see ChangedDirectory. */
+  wantsStats?: boolean | undefined;
 }
 
 export function writeLinkRequest(writer: Writer, message: LinkRequest): void {
   writer.string(10, message.volumeName);
   writer.string(18, message.targetPath);
   writer.string(26, message.linkPath);
+  if (message.wantsStats !== undefined) {
+    writer.bool(120, message.wantsStats);
+  }
 }
 export function readLinkRequest(reader: Reader): LinkRequest {
   let volumeName: string = '';
   let targetPath: string = '';
   let linkPath: string = '';
+  let wantsStats: boolean | undefined;
   for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
     switch (tag) {
       case 10: {
@@ -649,11 +693,15 @@ export function readLinkRequest(reader: Reader): LinkRequest {
         linkPath = reader.string();
         break;
       }
+      case 120: {
+        wantsStats = reader.bool();
+        break;
+      }
       default:
         reader.skip(tag);
     }
   }
-  return { volumeName, targetPath, linkPath };
+  return { volumeName, targetPath, linkPath, wantsStats };
 }
 export const linkRequestCodec: Codec<LinkRequest> = makeCodec('linkRequest', writeLinkRequest, readLinkRequest);
 
@@ -698,17 +746,23 @@ export interface MkdirRequest {
   volumeName: string;
   path: string;
   mode: number;
+  /** Ours: see ChangedDirectory. */
+  wantsStats?: boolean | undefined;
 }
 
 export function writeMkdirRequest(writer: Writer, message: MkdirRequest): void {
   writer.string(10, message.volumeName);
   writer.string(18, message.path);
   writer.fixed32(29, message.mode);
+  if (message.wantsStats !== undefined) {
+    writer.bool(120, message.wantsStats);
+  }
 }
 export function readMkdirRequest(reader: Reader): MkdirRequest {
   let volumeName: string = '';
   let path: string = '';
   let mode: number = 0;
+  let wantsStats: boolean | undefined;
   for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
     switch (tag) {
       case 10: {
@@ -723,11 +777,15 @@ export function readMkdirRequest(reader: Reader): MkdirRequest {
         mode = reader.fixed32();
         break;
       }
+      case 120: {
+        wantsStats = reader.bool();
+        break;
+      }
       default:
         reader.skip(tag);
     }
   }
-  return { volumeName, path, mode };
+  return { volumeName, path, mode, wantsStats };
 }
 export const mkdirRequestCodec: Codec<MkdirRequest> = makeCodec('mkdirRequest', writeMkdirRequest, readMkdirRequest);
 
@@ -738,6 +796,8 @@ export interface OpenRequest {
   mode: number;
   attributes: number;
   coordinates?: VivaldiCoordinates | undefined;
+  /** Ours: see ChangedDirectory. */
+  wantsStats?: boolean | undefined;
 }
 
 export function writeOpenRequest(writer: Writer, message: OpenRequest): void {
@@ -751,6 +811,9 @@ export function writeOpenRequest(writer: Writer, message: OpenRequest): void {
     writeVivaldiCoordinates(writer, message.coordinates);
     writer.end(start);
   }
+  if (message.wantsStats !== undefined) {
+    writer.bool(120, message.wantsStats);
+  }
 }
 export function readOpenRequest(reader: Reader): OpenRequest {
   let volumeName: string = '';
@@ -759,6 +822,7 @@ export function readOpenRequest(reader: Reader): OpenRequest {
   let mode: number = 0;
   let attributes: number = 0;
   let coordinates: VivaldiCoordinates | undefined;
+  let wantsStats: boolean | undefined;
   for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
     switch (tag) {
       case 10: {
@@ -787,17 +851,24 @@ export function readOpenRequest(reader: Reader): OpenRequest {
         reader.leave(outer);
         break;
       }
+      case 120: {
+        wantsStats = reader.bool();
+        break;
+      }
       default:
         reader.skip(tag);
     }
   }
-  return { volumeName, path, flags, mode, attributes, coordinates };
+  return { volumeName, path, flags, mode, attributes, coordinates, wantsStats };
 }
 export const openRequestCodec: Codec<OpenRequest> = makeCodec('openRequest', writeOpenRequest, readOpenRequest);
 
 export interface OpenResponse {
   creds: FileCredentials;
   timestampS: number;
+  /** Ours: see ChangedDirectory. */
+  stbuf?: Stat | undefined;
+  directories: ChangedDirectory[];
 }
 
 export function writeOpenResponse(writer: Writer, message: OpenResponse): void {
@@ -807,10 +878,22 @@ export function writeOpenResponse(writer: Writer, message: OpenResponse): void {
     writer.end(start);
   }
   writer.fixed32(21, message.timestampS);
+  if (message.stbuf !== undefined) {
+    const start = writer.begin(114);
+    writeStat(writer, message.stbuf);
+    writer.end(start);
+  }
+  for (const item of message.directories) {
+    const start = writer.begin(122);
+    writeChangedDirectory(writer, item);
+    writer.end(start);
+  }
 }
 export function readOpenResponse(reader: Reader): OpenResponse {
   let creds: FileCredentials | undefined;
   let timestampS: number = 0;
+  let stbuf: Stat | undefined;
+  const directories: ChangedDirectory[] = [];
   for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
     switch (tag) {
       case 10: {
@@ -823,11 +906,24 @@ export function readOpenResponse(reader: Reader): OpenResponse {
         timestampS = reader.fixed32();
         break;
       }
+      case 114: {
+        const outer = reader.enter();
+        stbuf = readStat(reader);
+        reader.leave(outer);
+        break;
+      }
+      case 122: {
+        reader.element();
+        const outer = reader.enter();
+        directories.push(readChangedDirectory(reader));
+        reader.leave(outer);
+        break;
+      }
       default:
         reader.skip(tag);
     }
   }
-  return { creds: creds ?? readFileCredentials(new Reader(noBytes)), timestampS };
+  return { creds: creds ?? readFileCredentials(new Reader(noBytes)), timestampS, stbuf, directories };
 }
 export const openResponseCodec: Codec<OpenResponse> = makeCodec('openResponse', writeOpenResponse, readOpenResponse);
 
@@ -960,17 +1056,23 @@ export interface RenameRequest {
   volumeName: string;
   sourcePath: string;
   targetPath: string;
+  /** Ours: see ChangedDirectory. */
+  wantsStats?: boolean | undefined;
 }
 
 export function writeRenameRequest(writer: Writer, message: RenameRequest): void {
   writer.string(10, message.volumeName);
   writer.string(18, message.sourcePath);
   writer.string(26, message.targetPath);
+  if (message.wantsStats !== undefined) {
+    writer.bool(120, message.wantsStats);
+  }
 }
 export function readRenameRequest(reader: Reader): RenameRequest {
   let volumeName: string = '';
   let sourcePath: string = '';
   let targetPath: string = '';
+  let wantsStats: boolean | undefined;
   for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
     switch (tag) {
       case 10: {
@@ -985,17 +1087,24 @@ export function readRenameRequest(reader: Reader): RenameRequest {
         targetPath = reader.string();
         break;
       }
+      case 120: {
+        wantsStats = reader.bool();
+        break;
+      }
       default:
         reader.skip(tag);
     }
   }
-  return { volumeName, sourcePath, targetPath };
+  return { volumeName, sourcePath, targetPath, wantsStats };
 }
 export const renameRequestCodec: Codec<RenameRequest> = makeCodec('renameRequest', writeRenameRequest, readRenameRequest);
 
 export interface RenameResponse {
   timestampS: number;
   creds?: FileCredentials | undefined;
+  /** Ours: see ChangedDirectory. */
+  stbuf?: Stat | undefined;
+  directories: ChangedDirectory[];
 }
 
 export function writeRenameResponse(writer: Writer, message: RenameResponse): void {
@@ -1005,10 +1114,22 @@ export function writeRenameResponse(writer: Writer, message: RenameResponse): vo
     writeFileCredentials(writer, message.creds);
     writer.end(start);
   }
+  if (message.stbuf !== undefined) {
+    const start = writer.begin(114);
+    writeStat(writer, message.stbuf);
+    writer.end(start);
+  }
+  for (const item of message.directories) {
+    const start = writer.begin(122);
+    writeChangedDirectory(writer, item);
+    writer.end(start);
+  }
 }
 export function readRenameResponse(reader: Reader): RenameResponse {
   let timestampS: number = 0;
   let creds: FileCredentials | undefined;
+  let stbuf: Stat | undefined;
+  const directories: ChangedDirectory[] = [];
   for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
     switch (tag) {
       case 13: {
@@ -1021,26 +1142,45 @@ export function readRenameResponse(reader: Reader): RenameResponse {
         reader.leave(outer);
         break;
       }
+      case 114: {
+        const outer = reader.enter();
+        stbuf = readStat(reader);
+        reader.leave(outer);
+        break;
+      }
+      case 122: {
+        reader.element();
+        const outer = reader.enter();
+        directories.push(readChangedDirectory(reader));
+        reader.leave(outer);
+        break;
+      }
       default:
         reader.skip(tag);
     }
   }
-  return { timestampS, creds };
+  return { timestampS, creds, stbuf, directories };
 }
 export const renameResponseCodec: Codec<RenameResponse> = makeCodec('renameResponse', writeRenameResponse, readRenameResponse);
 
 export interface RmdirRequest {
   volumeName: string;
   path: string;
+  /** Ours: see ChangedDirectory. */
+  wantsStats?: boolean | undefined;
 }
 
 export function writeRmdirRequest(writer: Writer, message: RmdirRequest): void {
   writer.string(10, message.volumeName);
   writer.string(18, message.path);
+  if (message.wantsStats !== undefined) {
+    writer.bool(120, message.wantsStats);
+  }
 }
 export function readRmdirRequest(reader: Reader): RmdirRequest {
   let volumeName: string = '';
   let path: string = '';
+  let wantsStats: boolean | undefined;
   for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
     switch (tag) {
       case 10: {
@@ -1051,11 +1191,15 @@ export function readRmdirRequest(reader: Reader): RmdirRequest {
         path = reader.string();
         break;
       }
+      case 120: {
+        wantsStats = reader.bool();
+        break;
+      }
       default:
         reader.skip(tag);
     }
   }
-  return { volumeName, path };
+  return { volumeName, path, wantsStats };
 }
 export const rmdirRequestCodec: Codec<RmdirRequest> = makeCodec('rmdirRequest', writeRmdirRequest, readRmdirRequest);
 
@@ -1064,6 +1208,8 @@ export interface SetattrRequest {
   path: string;
   stbuf: Stat;
   toSet: number;
+  /** Ours: see ChangedDirectory. */
+  wantsStats?: boolean | undefined;
 }
 
 export function writeSetattrRequest(writer: Writer, message: SetattrRequest): void {
@@ -1075,12 +1221,16 @@ export function writeSetattrRequest(writer: Writer, message: SetattrRequest): vo
     writer.end(start);
   }
   writer.fixed32(37, message.toSet);
+  if (message.wantsStats !== undefined) {
+    writer.bool(120, message.wantsStats);
+  }
 }
 export function readSetattrRequest(reader: Reader): SetattrRequest {
   let volumeName: string = '';
   let path: string = '';
   let stbuf: Stat | undefined;
   let toSet: number = 0;
+  let wantsStats: boolean | undefined;
   for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
     switch (tag) {
       case 10: {
@@ -1101,11 +1251,15 @@ export function readSetattrRequest(reader: Reader): SetattrRequest {
         toSet = reader.fixed32();
         break;
       }
+      case 120: {
+        wantsStats = reader.bool();
+        break;
+      }
       default:
         reader.skip(tag);
     }
   }
-  return { volumeName, path, stbuf: stbuf ?? readStat(new Reader(noBytes)), toSet };
+  return { volumeName, path, stbuf: stbuf ?? readStat(new Reader(noBytes)), toSet, wantsStats };
 }
 export const setattrRequestCodec: Codec<SetattrRequest> = makeCodec('setattrRequest', writeSetattrRequest, readSetattrRequest);
 
@@ -1204,17 +1358,23 @@ export interface SymlinkRequest {
   volumeName: string;
   targetPath: string;
   linkPath: string;
+  /** Ours: see ChangedDirectory. */
+  wantsStats?: boolean | undefined;
 }
 
 export function writeSymlinkRequest(writer: Writer, message: SymlinkRequest): void {
   writer.string(10, message.volumeName);
   writer.string(18, message.targetPath);
   writer.string(26, message.linkPath);
+  if (message.wantsStats !== undefined) {
+    writer.bool(120, message.wantsStats);
+  }
 }
 export function readSymlinkRequest(reader: Reader): SymlinkRequest {
   let volumeName: string = '';
   let targetPath: string = '';
   let linkPath: string = '';
+  let wantsStats: boolean | undefined;
   for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
     switch (tag) {
       case 10: {
@@ -1229,26 +1389,36 @@ export function readSymlinkRequest(reader: Reader): SymlinkRequest {
         linkPath = reader.string();
         break;
       }
+      case 120: {
+        wantsStats = reader.bool();
+        break;
+      }
       default:
         reader.skip(tag);
     }
   }
-  return { volumeName, targetPath, linkPath };
+  return { volumeName, targetPath, linkPath, wantsStats };
 }
 export const symlinkRequestCodec: Codec<SymlinkRequest> = makeCodec('symlinkRequest', writeSymlinkRequest, readSymlinkRequest);
 
 export interface UnlinkRequest {
   volumeName: string;
   path: string;
+  /** Ours: see ChangedDirectory. */
+  wantsStats?: boolean | undefined;
 }
 
 export function writeUnlinkRequest(writer: Writer, message: UnlinkRequest): void {
   writer.string(10, message.volumeName);
   writer.string(18, message.path);
+  if (message.wantsStats !== undefined) {
+    writer.bool(120, message.wantsStats);
+  }
 }
 export function readUnlinkRequest(reader: Reader): UnlinkRequest {
   let volumeName: string = '';
   let path: string = '';
+  let wantsStats: boolean | undefined;
   for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
     switch (tag) {
       case 10: {
@@ -1259,17 +1429,24 @@ export function readUnlinkRequest(reader: Reader): UnlinkRequest {
         path = reader.string();
         break;
       }
+      case 120: {
+        wantsStats = reader.bool();
+        break;
+      }
       default:
         reader.skip(tag);
     }
   }
-  return { volumeName, path };
+  return { volumeName, path, wantsStats };
 }
 export const unlinkRequestCodec: Codec<UnlinkRequest> = makeCodec('unlinkRequest', writeUnlinkRequest, readUnlinkRequest);
 
 export interface UnlinkResponse {
   timestampS: number;
   creds?: FileCredentials | undefined;
+  /** Ours: see ChangedDirectory. */
+  stbuf?: Stat | undefined;
+  directories: ChangedDirectory[];
 }
 
 export function writeUnlinkResponse(writer: Writer, message: UnlinkResponse): void {
@@ -1279,10 +1456,22 @@ export function writeUnlinkResponse(writer: Writer, message: UnlinkResponse): vo
     writeFileCredentials(writer, message.creds);
     writer.end(start);
   }
+  if (message.stbuf !== undefined) {
+    const start = writer.begin(114);
+    writeStat(writer, message.stbuf);
+    writer.end(start);
+  }
+  for (const item of message.directories) {
+    const start = writer.begin(122);
+    writeChangedDirectory(writer, item);
+    writer.end(start);
+  }
 }
 export function readUnlinkResponse(reader: Reader): UnlinkResponse {
   let timestampS: number = 0;
   let creds: FileCredentials | undefined;
+  let stbuf: Stat | undefined;
+  const directories: ChangedDirectory[] = [];
   for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
     switch (tag) {
       case 13: {
@@ -1295,11 +1484,24 @@ export function readUnlinkResponse(reader: Reader): UnlinkResponse {
         reader.leave(outer);
         break;
       }
+      case 114: {
+        const outer = reader.enter();
+        stbuf = readStat(reader);
+        reader.leave(outer);
+        break;
+      }
+      case 122: {
+        reader.element();
+        const outer = reader.enter();
+        directories.push(readChangedDirectory(reader));
+        reader.leave(outer);
+        break;
+      }
       default:
         reader.skip(tag);
     }
   }
-  return { timestampS, creds };
+  return { timestampS, creds, stbuf, directories };
 }
 export const unlinkResponseCodec: Codec<UnlinkResponse> = makeCodec('unlinkResponse', writeUnlinkResponse, readUnlinkResponse);
 
@@ -1966,6 +2168,8 @@ export interface UpdateFileSizeRequest {
   osdWriteResponse: OsdWriteResponse;
   closeFile?: boolean | undefined;
   coordinates?: VivaldiCoordinates | undefined;
+  /** Ours: see ChangedDirectory. */
+  wantsStats?: boolean | undefined;
 }
 
 export function writeUpdateFileSizeRequest(writer: Writer, message: UpdateFileSizeRequest): void {
@@ -1987,12 +2191,16 @@ export function writeUpdateFileSizeRequest(writer: Writer, message: UpdateFileSi
     writeVivaldiCoordinates(writer, message.coordinates);
     writer.end(start);
   }
+  if (message.wantsStats !== undefined) {
+    writer.bool(120, message.wantsStats);
+  }
 }
 export function readUpdateFileSizeRequest(reader: Reader): UpdateFileSizeRequest {
   let xcap: XCap | undefined;
   let osdWriteResponse: OsdWriteResponse | undefined;
   let closeFile: boolean | undefined;
   let coordinates: VivaldiCoordinates | undefined;
+  let wantsStats: boolean | undefined;
   for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
     switch (tag) {
       case 10: {
@@ -2017,11 +2225,15 @@ export function readUpdateFileSizeRequest(reader: Reader): UpdateFileSizeRequest
         reader.leave(outer);
         break;
       }
+      case 120: {
+        wantsStats = reader.bool();
+        break;
+      }
       default:
         reader.skip(tag);
     }
   }
-  return { xcap: xcap ?? readXCap(new Reader(noBytes)), osdWriteResponse: osdWriteResponse ?? readOsdWriteResponse(new Reader(noBytes)), closeFile, coordinates };
+  return { xcap: xcap ?? readXCap(new Reader(noBytes)), osdWriteResponse: osdWriteResponse ?? readOsdWriteResponse(new Reader(noBytes)), closeFile, coordinates, wantsStats };
 }
 export const updateFileSizeRequestCodec: Codec<UpdateFileSizeRequest> = makeCodec('xtreemfs_update_file_sizeRequest', writeUpdateFileSizeRequest, readUpdateFileSizeRequest);
 
@@ -2344,24 +2556,52 @@ export const getSuitableOsdsResponseCodec: Codec<GetSuitableOsdsResponse> = make
 
 export interface TimestampResponse {
   timestampS: number;
+  /** Ours: see ChangedDirectory. */
+  stbuf?: Stat | undefined;
+  directories: ChangedDirectory[];
 }
 
 export function writeTimestampResponse(writer: Writer, message: TimestampResponse): void {
   writer.fixed32(13, message.timestampS);
+  if (message.stbuf !== undefined) {
+    const start = writer.begin(114);
+    writeStat(writer, message.stbuf);
+    writer.end(start);
+  }
+  for (const item of message.directories) {
+    const start = writer.begin(122);
+    writeChangedDirectory(writer, item);
+    writer.end(start);
+  }
 }
 export function readTimestampResponse(reader: Reader): TimestampResponse {
   let timestampS: number = 0;
+  let stbuf: Stat | undefined;
+  const directories: ChangedDirectory[] = [];
   for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
     switch (tag) {
       case 13: {
         timestampS = reader.fixed32();
         break;
       }
+      case 114: {
+        const outer = reader.enter();
+        stbuf = readStat(reader);
+        reader.leave(outer);
+        break;
+      }
+      case 122: {
+        reader.element();
+        const outer = reader.enter();
+        directories.push(readChangedDirectory(reader));
+        reader.leave(outer);
+        break;
+      }
       default:
         reader.skip(tag);
     }
   }
-  return { timestampS };
+  return { timestampS, stbuf, directories };
 }
 export const timestampResponseCodec: Codec<TimestampResponse> = makeCodec('timestampResponse', writeTimestampResponse, readTimestampResponse);
 
