@@ -109,7 +109,7 @@ export class RpcServer {
   }
 
   /** Registers what carries out a procedure. A later registration replaces an earlier one. */
-  handle<Request, Response>(procedure: Procedure<Request, Response>, handler: Handler<Request, Response>): void {
+  handle<Request, Response>(procedure: Procedure<Request, Response>, handler: Handler<Request, NoInfer<Response>>): void {
     const { interfaceId, procId, name, request, response } = procedure;
     const procedures = this.interfaces.get(interfaceId) ?? new Map<number, Registration>();
     this.interfaces.set(interfaceId, procedures);

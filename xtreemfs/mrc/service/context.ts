@@ -46,7 +46,7 @@ export function handle<Request, Response>(
   server: RpcServer,
   mrc: Mrc,
   procedure: Procedure<Request, Response>,
-  body: (call: Call, request: Request) => Response | Promise<Response>,
+  body: (call: Call, request: Request) => NoInfer<Response> | Promise<NoInfer<Response>>,
 ): void {
   const { engine, identities } = mrc;
   server.handle(procedure, (context, request) => {

@@ -134,7 +134,7 @@ function registerAttributes(server: RpcServer, mrc: Mrc): void {
       stamp(op),
     ]);
     await finishSystemWrite(mrc, later);
-    return { timestampS };
+    return { timestampS, directories: [] };
   });
   handle(server, mrc, mrcProcedures.removexattr, async (call, { volumeName, path, name }) => {
     const [later, timestampS] = await call.run((op) => [
@@ -142,6 +142,6 @@ function registerAttributes(server: RpcServer, mrc: Mrc): void {
       stamp(op),
     ]);
     await finishSystemWrite(mrc, later);
-    return { timestampS };
+    return { timestampS, directories: [] };
   });
 }

@@ -109,9 +109,9 @@ describe('DurableStore', () => {
       ...real,
       create: async (name, size) => {
         const file = await real.create(name, size);
-        const write: typeof file.write = async (data, offset) => {
+        const write: typeof file.write = async (data, offset, isLone) => {
           if (isBroken) throw Object.assign(new Error('no space left on device'), { code: 'ENOSPC' });
-          await file.write(data, offset);
+          await file.write(data, offset, isLone);
         };
         return { sizeBytes: file.sizeBytes, read: () => file.read(), write, close: () => file.close() };
       },

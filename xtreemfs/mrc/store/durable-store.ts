@@ -68,6 +68,8 @@ export class DurableStore implements KvStore {
   private active: Memtable;
   private frozen: Memtable | undefined;
   private batch = new RecordWriter();
+  /** An empty one for the next batch. */
+  private spareBatch: RecordWriter | undefined;
   /** Full batches that wait to be written, oldest first; the open batch comes after them. */
   private fullBatches: { number: number; batch: RecordWriter }[] = [];
   private batchNumber: number;
@@ -249,7 +251,8 @@ export class DurableStore implements KvStore {
   private queueFlush(): void {
     if (this.isFlushing || this.isFlushQueued) return;
     this.isFlushQueued = true;
-    queueMicrotask(() => {
+    // Behind everything that this turn of the event loop has read from its sockets: it all joins one write.
+    setImmediate(() => {
       this.isFlushQueued = false;
       void this.flushLoop();
     });
@@ -261,12 +264,13 @@ export class DurableStore implements KvStore {
     this.isFlushing = true;
     try {
       for (let next = this.nextBatch(); next !== undefined; next = this.nextBatch()) {
-        const { number, record } = next;
+        const { number, batch } = next;
         // Only here does the memory table hold exactly the changes up to a record: nothing waits behind it.
         if (this.fullBatches.length === 0) this.freezeIfWanted(number);
         // Writers that outrun LMDB wait here, with their clients, instead of filling the memory.
         if (this.frozen !== undefined && this.active.sizeBytes > 4 * this.memtableBytes) await this.checkpointRun;
-        await this.log.append(number, record);
+        await this.log.append(number, batch.finish(), this.waiters.length === 1);
+        this.recycle(batch);
         this.syncedNumber = number;
         this.resolveWaiters();
       }
@@ -279,13 +283,19 @@ export class DurableStore implements KvStore {
   }
 
   /** The oldest batch that is not written. Taking the open one opens another. */
-  private nextBatch(): { number: number; record: Buffer } | undefined {
+  private nextBatch(): { number: number; batch: RecordWriter } | undefined {
     const full = this.fullBatches.shift();
-    if (full !== undefined) return { number: full.number, record: full.batch.finish() };
+    if (full !== undefined) return full;
     if (this.batch.sizeBytes === 0) return undefined;
-    const record = this.batch.finish();
-    this.batch = new RecordWriter();
-    return { number: this.batchNumber++, record };
+    const { batch } = this;
+    this.batch = this.spareBatch ?? new RecordWriter();
+    this.spareBatch = undefined;
+    return { number: this.batchNumber++, batch };
+  }
+
+  private recycle(batch: RecordWriter): void {
+    batch.reset();
+    this.spareBatch = batch;
   }
 
   private resolveWaiters(): void {
