@@ -6,7 +6,14 @@ import type {
   XLocSet,
 } from '#proto/generated/xtreemfs/global-types.ts';
 import { SystemVFcntl } from '#proto/generated/xtreemfs/global-types.ts';
-import type { ChangedDirectory, DirectoryEntry, OpenResponse, Stat, StatVfs, XAttr } from '#proto/generated/xtreemfs/mrc.ts';
+import type {
+  ChangedDirectory,
+  DirectoryEntry,
+  OpenResponse,
+  Stat,
+  StatVfs,
+  XAttr,
+} from '#proto/generated/xtreemfs/mrc.ts';
 import { mrcProcedures } from '#proto/generated/xtreemfs/mrc.ts';
 import { PosixErrno, type UserCredentials } from '#proto/generated/xtreemfs/rpc.ts';
 import type { Procedure } from '#proto/wire.ts';
@@ -205,9 +212,9 @@ export class MetadataClient {
     return (await this.call(caller, mrcProcedures.renewCapabilityAndVoucher, request)).response;
   }
 
-  async updateFileSize(cap: XCap, size: OsdWriteResponse, closeFile: boolean, signal?: AbortSignal): Promise<void> {
-    const request = { xcap: cap, osdWriteResponse: size, closeFile };
-    await this.call({ user: serviceUser, signal }, mrcProcedures.updateFileSize, request);
+  async updateFileSize(cap: XCap, size: OsdWriteResponse, closeFile: boolean, signal?: AbortSignal): Promise<Changed> {
+    const request = { xcap: cap, osdWriteResponse: size, closeFile, wantsStats: true };
+    return (await this.call({ user: serviceUser, signal }, mrcProcedures.updateFileSize, request)).response;
   }
 
   /** The file's current replicas. */

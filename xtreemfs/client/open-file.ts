@@ -1,9 +1,12 @@
 import type { OsdWriteResponse, XCap, XLocSet } from '#proto/generated/xtreemfs/global-types.ts';
 import { SystemVFcntl } from '#proto/generated/xtreemfs/global-types.ts';
+import type { Stat } from '#proto/generated/xtreemfs/mrc.ts';
 import { osdProcedures } from '#proto/generated/xtreemfs/osd.ts';
 import { ErrorType, PosixErrno } from '#proto/generated/xtreemfs/rpc.ts';
 import type { Procedure } from '#proto/wire.ts';
 import { osdSyncProcedure } from '../osd/extensions.ts';
+import { blocks } from '../rpc/blocks.ts';
+import type { CallResult } from '../rpc/client-connection.ts';
 import { errnoError, isErrno, RpcError } from '../rpc/errors.ts';
 import { ServerList } from '../rpc/retry.ts';
 import { serviceUser, type MetadataClient } from './metadata.ts';
@@ -13,6 +16,13 @@ import { splitRange, type ObjectPiece } from './striping.ts';
 export interface OpenCredentials {
   readonly cap: XCap;
   readonly xlocs: XLocSet;
+}
+
+/** Bytes that were read. */
+export interface ReadBytes {
+  readonly parts: Buffer[];
+  /** The parts are not needed any more: what they lie in may be used again. */
+  done(): void;
 }
 
 /** How many times new replica lists are fetched for one request. Upstream: max_view_renewals, 5. */
@@ -77,16 +87,16 @@ export class OpenFile {
    * Reads up to `length` bytes.
    * @returns the bytes in pieces; fewer than asked for mean the end of the file.
    */
-  async read(handle: FileHandle, offset: number, length: number, signal?: AbortSignal): Promise<Buffer[]> {
+  async read(handle: FileHandle, offset: number, length: number, signal?: AbortSignal): Promise<ReadBytes> {
     const pieces = splitRange(offset, length, this.objectBytes);
     if (pieces.length === 1 && pieces[0] !== undefined) return await this.readPiece(handle, pieces[0], signal);
-    const parts = await mapBounded(pieces, async (piece) => await this.readPiece(handle, piece, signal));
-    const result: Buffer[] = [];
-    for (const [index, part] of parts.entries()) {
-      result.push(...part);
-      if (sizeOf(part) < (pieces[index]?.length ?? 0)) break;
+    const results = await mapBounded(pieces, async (piece) => await this.readPiece(handle, piece, signal));
+    const parts: Buffer[] = [];
+    for (const [index, result] of results.entries()) {
+      parts.push(...result.parts);
+      if (sizeOf(result.parts) < (pieces[index]?.length ?? 0)) break;
     }
-    return result;
+    return { parts, done: () => results.forEach((result) => result.done()) };
   }
 
   /** Writes all of `data`. @throws {RpcError} after which some of it may have been written. */
@@ -134,18 +144,23 @@ export class OpenFile {
     }
   }
 
-  /** Tells the MRC the newest size, if it doesn't know it. A file that is gone needs no size. */
-  async tellSize(handle: FileHandle, closeFile: boolean, signal?: AbortSignal): Promise<void> {
+  /**
+   * Tells the MRC the newest size, if it doesn't know it. A file that is gone needs no size.
+   * @returns the file's attributes since then, when the MRC tells them.
+   */
+  async tellSize(handle: FileHandle, closeFile: boolean, signal?: AbortSignal): Promise<Stat | undefined> {
     const size = this.pending;
-    if (size === undefined && !(closeFile && handle.cap.replicateOnClose)) return;
+    if (size === undefined && !(closeFile && handle.cap.replicateOnClose)) return undefined;
     const update = size ?? this.told ?? { sizeInBytes: 0, truncateEpoch: handle.cap.truncateEpoch };
+    let stat: Stat | undefined;
     try {
-      await this.metadata.updateFileSize(handle.cap, update, closeFile, signal);
+      stat = (await this.metadata.updateFileSize(handle.cap, update, closeFile, signal)).stbuf;
     } catch (error) {
       if (!isErrno(error, PosixErrno.ENOENT)) throw error;
     }
     this.told = update;
     if (this.pending === size) this.pending = undefined;
+    return stat;
   }
 
   /**
@@ -191,7 +206,7 @@ export class OpenFile {
     data: Buffer | undefined,
     signal: AbortSignal | undefined,
     makeRequest: () => Request,
-  ): Promise<{ readonly response: Response; readonly data: Buffer }> {
+  ): Promise<CallResult<Response>> {
     for (let renewals = 0; ; renewals++) {
       try {
         return await this.metadata.services.call(this.serversOf(objectNumber), procedure, makeRequest(), {
@@ -210,8 +225,8 @@ export class OpenFile {
     }
   }
 
-  private async readPiece(handle: FileHandle, piece: ObjectPiece, signal?: AbortSignal): Promise<Buffer[]> {
-    const { response, data } = await this.atOsd(
+  private async readPiece(handle: FileHandle, piece: ObjectPiece, signal?: AbortSignal): Promise<ReadBytes> {
+    const { response, data, block } = await this.atOsd(
       handle,
       piece.objectNumber,
       osdProcedures.read,
@@ -228,8 +243,9 @@ export class OpenFile {
     );
     const bytes = data.length > piece.length ? data.subarray(0, piece.length) : data;
     const padding = Math.min(response.zeroPadding >>> 0, piece.length - bytes.length);
-    if (padding === 0) return bytes.length === 0 ? [] : [bytes];
-    return bytes.length === 0 ? [Buffer.alloc(padding)] : [bytes, Buffer.alloc(padding)];
+    const parts = bytes.length === 0 ? [] : [bytes];
+    if (padding > 0) parts.push(Buffer.alloc(padding));
+    return { parts, done: () => (block === undefined ? undefined : blocks.give(block)) };
   }
 
   private async writePiece(handle: FileHandle, piece: ObjectPiece, data: Buffer, signal?: AbortSignal): Promise<void> {

@@ -105,6 +105,13 @@ export interface LockRequest {
   readonly isFlock: boolean;
 }
 
+/** Bytes that were read, in pieces. */
+export interface ReadReply {
+  readonly parts: readonly Buffer[];
+  /** Called when the kernel has them. */
+  done?(): void;
+}
+
 export interface WriteRequest {
   readonly handle: number;
   readonly offset: number;
@@ -180,14 +187,8 @@ export interface FuseFileSystem {
     mode: number,
     flags: number,
   ): Answer<{ readonly entry: Entry; readonly open: OpenReply }>;
-  /** @returns the bytes, in pieces; fewer than `size` in all mean end of file. */
-  read(
-    context: RequestContext,
-    nodeId: number,
-    handle: number,
-    offset: number,
-    size: number,
-  ): Answer<readonly Buffer[]>;
+  /** @returns fewer bytes than `size` at the end of the file only. */
+  read(context: RequestContext, nodeId: number, handle: number, offset: number, size: number): Answer<ReadReply>;
   /** @returns how many bytes were taken; all of them unless the disk is full. */
   write?(context: RequestContext, nodeId: number, request: WriteRequest): Answer<number>;
   /** On every close(2) of a descriptor: errors of earlier writes are reported here; locks of `owner` go. */

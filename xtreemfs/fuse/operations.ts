@@ -22,6 +22,8 @@ export interface Operation {
   call(invocation: Invocation): unknown;
   /** Puts the value that `call` gave into the writer. @returns raw data to send after it. */
   encode(writer: ReplyWriter, value: unknown, invocation: Invocation): Reply;
+  /** The value has been sent. */
+  sent?(value: unknown): void;
   /** The request's data is used until the answer is there. */
   readonly keepsBuffer?: boolean;
   /** May wait for other callers (locks); doesn't count as work under way. */
@@ -31,9 +33,15 @@ export interface Operation {
 function operation<T>(
   call: (invocation: Invocation) => T | Promise<T>,
   encode: (writer: ReplyWriter, value: T, invocation: Invocation) => Reply = () => undefined,
-  traits: { keepsBuffer?: boolean; waits?: boolean } = {},
+  traits: { keepsBuffer?: boolean; waits?: boolean; sent?: (value: T) => void } = {},
 ): Operation {
-  return { call, encode: (writer, value, invocation) => encode(writer, value as T, invocation), ...traits };
+  const { sent, ...rest } = traits;
+  return {
+    call,
+    encode: (writer, value, invocation) => encode(writer, value as T, invocation),
+    ...(sent === undefined ? {} : { sent: (value) => sent(value as T) }),
+    ...rest,
+  };
 }
 
 /** The method, or ENOSYS. */
@@ -242,7 +250,8 @@ export const operations: ReadonlyMap<number, Operation> = new Map<number, Operat
         const offset = args.i64();
         return fileSystem.read(context, nodeId, handle, offset, args.u32());
       },
-      (_writer, pieces) => pieces,
+      (_writer, { parts }) => parts,
+      { sent: (reply) => reply.done?.() },
     ),
   ],
   [

@@ -304,6 +304,7 @@ export class FuseSession {
     const extraBytes = extra.reduce((sum, part) => sum + part.length, 0);
     writer.finish(0, request.uniqueLow, request.uniqueHigh, extraBytes);
     this.send(request, [writer.buffer.subarray(0, writer.position), ...extra]);
+    operation.sent?.(value);
   }
 
   private fail(request: Request, error: unknown): void {

@@ -16,6 +16,7 @@ import type {
   FileLock,
   LockRequest,
   OpenReply,
+  ReadReply,
   RequestContext,
   WriteRequest,
 } from './file-system.ts';
@@ -150,7 +151,7 @@ export class VolumeFiles extends VolumeState {
     handleId: number,
     offset: number,
     size: number,
-  ): Promise<Buffer[]> {
+  ): Promise<ReadReply> {
     const open = this.handle(handleId);
     if (open.node.writes?.isDirty === true) await open.node.writes.drain();
     return await open.handle.file.read(open.handle, offset, size, context.signal);
@@ -187,7 +188,7 @@ export class VolumeFiles extends VolumeState {
     if (flockOwner !== undefined && open.node.flocks !== undefined) await this.unlockAll(open, flockOwner, true);
     try {
       await open.node.writes?.drain();
-      await open.handle.file.tellSize(open.handle, open.handle.isWritable);
+      await this.tellSize(open, open.handle.isWritable);
       await open.handle.finalizeVouchers();
     } catch (error) {
       this.logger.warn('Closing a file failed', { fileId: open.handle.file.fileId, reason: describeError(error) });
@@ -200,7 +201,7 @@ export class VolumeFiles extends VolumeState {
     const open = this.handle(handleId);
     await open.node.writes?.drain();
     await open.handle.file.sync(open.handle, context.signal);
-    await open.handle.file.tellSize(open.handle, false, context.signal);
+    await this.tellSize(open, false, context.signal);
     this.report(open);
   }
 
@@ -237,8 +238,9 @@ export class VolumeFiles extends VolumeState {
     const length = Math.min(request.length, 8 << 20);
     await from.node.writes?.drain();
     await to.node.writes?.drain();
-    const parts = await from.handle.file.read(from.handle, request.offsetIn, length, context.signal);
-    const data = Buffer.concat(parts);
+    const bytes = await from.handle.file.read(from.handle, request.offsetIn, length, context.signal);
+    const data = Buffer.concat(bytes.parts);
+    bytes.done();
     if (data.length > 0) await this.writeThrough(to, request.offsetOut, data, context.signal);
     return data.length;
   }
@@ -247,7 +249,7 @@ export class VolumeFiles extends VolumeState {
     for (const open of [...this.handles.values()]) {
       await open.node.writes?.drain();
       await open.handle.file.sync(open.handle);
-      await open.handle.file.tellSize(open.handle, false);
+      await this.tellSize(open, false);
     }
   }
 
@@ -535,10 +537,16 @@ export class VolumeFiles extends VolumeState {
     }));
   }
 
+  /** Tells the MRC the size, if it has to know; what it answers are the file's times. */
+  private async tellSize(open: OpenHandle, closes: boolean, signal?: AbortSignal): Promise<void> {
+    const stat = await open.handle.file.tellSize(open.handle, closes, signal);
+    if (stat?.ino === open.node.id && !open.node.isGone) this.takeStat(open.node, stat);
+  }
+
   /** Everything of a file is at the OSDs, the size at the MRC; errors of earlier writes are reported. */
   private async settle(open: OpenHandle, signal?: AbortSignal): Promise<void> {
     await open.node.writes?.drain();
-    await open.handle.file.tellSize(open.handle, false, signal);
+    await this.tellSize(open, false, signal);
     this.report(open);
   }
 
@@ -599,7 +607,7 @@ export class VolumeFiles extends VolumeState {
         if (open.handle.ageMs > renewAfterMs) {
           await open.handle.renew(false);
           this.note(openRecord(open));
-          await open.handle.file.tellSize(open.handle, false);
+          await this.tellSize(open, false);
         }
       } catch (error) {
         this.logger.debug('Could not renew a capability', { fileId: open.node.id, reason: describeError(error) });

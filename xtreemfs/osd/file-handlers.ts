@@ -1,5 +1,6 @@
 import { osdProcedures, type ObjectData } from '#proto/generated/xtreemfs/osd.ts';
 import { PosixErrno } from '#proto/generated/xtreemfs/rpc.ts';
+import { blocks } from '#xtreemfs/rpc/blocks.ts';
 import { errnoError } from '#xtreemfs/rpc/errors.ts';
 import type { Reply, RpcServer } from '#xtreemfs/rpc/server.ts';
 import type { CapabilityKeys } from '#xtreemfs/service/capability.ts';
@@ -60,7 +61,9 @@ function registerData(server: RpcServer, options: FileHandlersOptions): void {
       const file = await access.admit(request.fileCredentials, request.fileId, 'write');
       const target = replicatedFiles(options, file) ?? files;
       const whole = withPadding(data, request.objectData.zeroPadding, file);
-      return { response: await target.write(file, request.objectNumber, request.offset, whole) };
+      const response = await target.write(file, request.objectNumber, request.offset, whole);
+      // A replicated write may still be on its way to a slow replica.
+      return { response, isRequestDone: target === files };
     }),
   );
   server.handle(
@@ -151,8 +154,8 @@ function registerInternal(server: RpcServer, options: FileHandlersOptions): void
         const { objectNumber, offset, length, attachObjectList } = request;
         const bytes = await log.read(objectNumber, offset, Math.max(0, length));
         const objectSet = attachObjectList ? [objectsOf(file, log.state.objects.keys())] : [];
-        const { response, data } = objectReply(bytes ?? { data: Buffer.alloc(0), zeros: 0 });
-        return { response: { data: response, objectSet }, data };
+        const { response, ...reply } = objectReply(bytes ?? { data: Buffer.alloc(0), zeros: 0 });
+        return { response: { data: response, objectSet }, ...reply };
       });
     }),
   );
@@ -213,7 +216,8 @@ function objectsOf(file: FileAccess, objects: Iterable<number>): ReturnType<type
 /** An answer that carries bytes of an object. */
 export function objectReply(bytes: ObjectBytes): Reply<ObjectData> & { data: Buffer } {
   const response = { checksum: 0, invalidChecksumOnOsd: false, zeroPadding: bytes.zeros };
-  return { response, data: bytes.data };
+  const { data, block } = bytes;
+  return { response, data, ...(block === undefined ? {} : { sent: () => blocks.give(block) }) };
 }
 
 /** A write may carry zeros as a number: nobody sends them, but the message has the field. */

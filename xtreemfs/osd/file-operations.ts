@@ -67,7 +67,7 @@ export class FileOperations {
       const wanted = await this.bytesOfObject(access, log, from, object);
       const missing = Math.min(length, wanted - offset) - got;
       if (missing <= 0) return bytes;
-      return { data: bytes.data, zeros: bytes.zeros + missing };
+      return { ...bytes, zeros: bytes.zeros + missing };
     });
   }
 

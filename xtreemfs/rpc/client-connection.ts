@@ -7,10 +7,12 @@ import { defaultFrameLimits, type FrameData } from './frame.ts';
 import { FrameSocket } from './frame-socket.ts';
 import type { Dialed } from './transport.ts';
 
-/** What a successful call gives. `data` is a view of what was received and may be kept. */
+/** What a successful call gives. `data` is a view of what was received and may be kept, unless `block` is given back. */
 export interface CallResult<Response> {
   readonly response: Response;
   readonly data: Buffer;
+  /** What `data` lies in: see {@link blocks}. */
+  readonly block?: Buffer | undefined;
 }
 
 interface PendingCall {
@@ -56,7 +58,7 @@ export class ClientConnection {
     this.lastCalled = options.clock.monotonic();
     dialed.socket.setKeepAlive(true, 30_000);
     this.frames = new FrameSocket(dialed.socket, defaultFrameLimits, {
-      frame: (header, message, data) => this.receive(header, message, data),
+      frame: (header, message, data, block) => this.receive(header, message, data, block),
       close: (cause) => this.closed(cause ?? new Error('the server closed the connection')),
     });
     this.frames.open();
@@ -127,20 +129,20 @@ export class ClientConnection {
     else signal.addEventListener('abort', onAbort);
   }
 
-  private receive(header: Buffer, message: Buffer, data: Buffer): void {
-    this.dispatch(header, message, data);
+  private receive(header: Buffer, message: Buffer, data: Buffer, block: Buffer | undefined): void {
+    this.dispatch(header, message, data, block);
     this.silentSince = this.pending.size > 0 ? this.options.clock.monotonic() : undefined;
   }
 
-  private dispatch(header: Buffer, message: Buffer, data: Buffer): void {
+  private dispatch(header: Buffer, message: Buffer, data: Buffer, block: Buffer | undefined): void {
     const isSuccess = header.length === 7 && header[0] === 0x0d && header[5] === 0x10 && header[6] === 1;
     if (isSuccess) {
-      this.settle(header.readInt32LE(1), message, data);
+      this.settle(header.readInt32LE(1), message, data, block);
       return;
     }
     const decoded = rpcHeaderCodec.decode(header);
     if (decoded.messageType === MessageType.RESPONSE_SUCCESS) {
-      this.settle(decoded.callId, message, data);
+      this.settle(decoded.callId, message, data, block);
       return;
     }
     const call = this.take(decoded.callId);
@@ -152,7 +154,7 @@ export class ClientConnection {
     }
   }
 
-  private settle(callId: number, message: Buffer, data: Buffer): void {
+  private settle(callId: number, message: Buffer, data: Buffer, block: Buffer | undefined): void {
     const call = this.take(callId);
     if (call === undefined) return;
     let response: unknown;
@@ -162,7 +164,7 @@ export class ClientConnection {
       call.reject(ioError(`${this.describe(call.name)}: the answer cannot be read`, error));
       return;
     }
-    call.resolve({ response, data });
+    call.resolve({ response, data, block });
   }
 
   private take(callId: number): PendingCall | undefined {

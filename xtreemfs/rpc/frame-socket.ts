@@ -4,7 +4,7 @@ import { FrameError, FrameParser, FrameWriter, type FrameLimits } from './frame.
 /** What a {@link FrameSocket} tells its owner. */
 export interface FrameSocketEvents {
   /** A whole frame came in. @throws {FrameError} to close the connection. */
-  frame(header: Buffer, message: Buffer, data: Buffer): void;
+  frame(header: Buffer, message: Buffer, data: Buffer, block: Buffer | undefined): void;
   /** The connection is gone; called once. `cause` is undefined when the peer closed it in order. */
   close(cause: Error | undefined): void;
 }
@@ -25,7 +25,7 @@ export class FrameSocket {
   /** Takes the socket over; nothing is written before `open`. */
   constructor(socket: Socket, limits: FrameLimits, events: FrameSocketEvents) {
     this.socket = socket;
-    this.parser = new FrameParser(limits, (header, message, data) => events.frame(header, message, data));
+    this.parser = new FrameParser(limits, (header, message, data, block) => events.frame(header, message, data, block));
     socket.setNoDelay(true);
     socket.on('data', (chunk: Buffer) => this.receive(chunk));
     socket.on('error', (error) => (this.cause ??= error));
@@ -100,14 +100,19 @@ export class FrameSocket {
 
   private flush(): void {
     this.isFlushQueued = false;
+    const sent = this.writer.takeSent();
     const parts = this.writer.take();
-    if (parts.length === 0 || this.socket.destroyed) return;
-    if (parts.length === 1 && parts[0] !== undefined) {
-      this.socket.write(parts[0]);
+    const last = parts.pop();
+    if (last === undefined || this.socket.destroyed) return;
+    // Called when the kernel has the bytes, and also when they will never be sent.
+    const onSent = sent.length === 0 ? undefined : () => sent.forEach((tell) => tell());
+    if (parts.length === 0) {
+      this.socket.write(last, onSent);
       return;
     }
     this.socket.cork();
     for (const part of parts) this.socket.write(part);
+    this.socket.write(last, onSent);
     this.socket.uncork();
   }
 }

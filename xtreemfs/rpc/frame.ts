@@ -2,6 +2,7 @@
  * Frames: a marker of three lengths, the RPC header, the message and raw data (protocol reference, 1.1).
  */
 import { Writer, type Codec } from '#proto/wire.ts';
+import { blocks } from './blocks.ts';
 import {
   MessageType,
   writeAuth,
@@ -36,8 +37,11 @@ export class FrameError extends Error {
   override readonly name = 'FrameError';
 }
 
-/** Receives the parts of a frame. They are views of the bytes received and stay valid. */
-export type FrameSink = (header: Buffer, message: Buffer, data: Buffer) => void;
+/**
+ * Receives the parts of a frame. They are views of the bytes received and stay valid; `block` is what they lie in, to be
+ * given back to {@link blocks} by a receiver that knows when it has done with all of them.
+ */
+export type FrameSink = (header: Buffer, message: Buffer, data: Buffer, block: Buffer | undefined) => void;
 
 const firstAllocationBytes = 256 * 1024;
 
@@ -110,10 +114,10 @@ export class FrameParser {
   private begin(chunk: Buffer, at: number): number {
     const total = this.headerLength + this.messageLength + this.dataLength;
     if (chunk.length - at >= total) {
-      this.emit(chunk, at);
+      this.emit(chunk, at, undefined);
       return at + total;
     }
-    this.body = Buffer.allocUnsafe(Math.min(total, Math.max(firstAllocationBytes, chunk.length - at)));
+    this.body = blocks.take(Math.min(total, Math.max(firstAllocationBytes, chunk.length - at)));
     this.bodyHave = 0;
     return this.collect(chunk, at);
   }
@@ -123,26 +127,28 @@ export class FrameParser {
     let body = this.body ?? Buffer.alloc(0);
     const count = Math.min(total - this.bodyHave, chunk.length - from);
     if (this.bodyHave + count > body.length) {
-      const larger = Buffer.allocUnsafe(Math.min(total, Math.max(body.length * 4, this.bodyHave + count)));
+      const larger = blocks.take(Math.min(total, Math.max(body.length * 4, this.bodyHave + count)));
       body.copy(larger, 0, 0, this.bodyHave);
+      blocks.give(body);
       this.body = body = larger;
     }
     chunk.copy(body, this.bodyHave, from, from + count);
     this.bodyHave += count;
     if (this.bodyHave === total) {
       this.body = undefined;
-      this.emit(body, 0);
+      this.emit(body, 0, body);
     }
     return from + count;
   }
 
-  private emit(bytes: Buffer, at: number): void {
+  private emit(bytes: Buffer, at: number, block: Buffer | undefined): void {
     const message = at + this.headerLength;
     const data = message + this.messageLength;
     this.sink(
       bytes.subarray(at, message),
       bytes.subarray(message, data),
       this.dataLength === 0 ? noData : bytes.subarray(data, data + this.dataLength),
+      block,
     );
   }
 }
@@ -179,6 +185,7 @@ export class FrameWriter {
   /** Where the part of the chunk begins that was not put into `parts` yet. */
   private start = 0;
   private parts: Buffer[] = [];
+  private sent: (() => void)[] = [];
   /** Bytes waiting in all. */
   private bytes = 0;
 
@@ -210,12 +217,13 @@ export class FrameWriter {
     this.close(frame, codec, message, data);
   }
 
-  /** Appends a success response. @throws {CodecError} as `request`. */
-  response<T>(callId: number, codec: Codec<T>, message: T, data?: FrameData): void {
+  /** Appends a success response. @param sent - called when `data` is not needed any more. @throws {CodecError} as `request`. */
+  response<T>(callId: number, codec: Codec<T>, message: T, data?: FrameData, sent?: () => void): void {
     const frame = this.open();
     this.writer.fixed32(0x0d, callId);
     this.writer.int32(0x10, MessageType.RESPONSE_SUCCESS);
     this.close(frame, codec, message, data);
+    if (sent !== undefined) this.sent.push(sent);
   }
 
   /** Appends an error response. */
@@ -229,6 +237,13 @@ export class FrameWriter {
     writer.end(start);
     writer.buffer.writeUInt32BE(writer.position - frame - markerBytes, frame);
     writer.buffer.fill(0, frame + 4, frame + markerBytes);
+  }
+
+  /** Who waits for what has to go out now; call it before `take`. */
+  takeSent(): (() => void)[] {
+    const { sent } = this;
+    if (sent.length > 0) this.sent = [];
+    return sent;
   }
 
   /** What has to go out. The writer begins anew. */

@@ -8,6 +8,7 @@ import {
   type RequestHeader,
 } from '#proto/generated/xtreemfs/rpc.ts';
 import { CodecError } from '#proto/wire.ts';
+import { blocks } from './blocks.ts';
 import { RpcError, toErrorResponse } from './errors.ts';
 import { FrameError } from './frame.ts';
 import { FrameSocket } from './frame-socket.ts';
@@ -42,7 +43,7 @@ export class ServerConnection {
     this.onClose = onClose;
     this.lastActive = server.settings.clock.monotonic();
     this.frames = new FrameSocket(socket, server.settings.limits, {
-      frame: (header, message, data) => this.receive(header, message, data),
+      frame: (header, message, data, block) => this.receive(header, message, data, block),
       close: (cause) => this.closed(cause),
     });
   }
@@ -90,13 +91,14 @@ export class ServerConnection {
     this.onClose();
   }
 
-  private receive(header: Buffer, message: Buffer, data: Buffer): void {
+  private receive(header: Buffer, message: Buffer, data: Buffer, block: Buffer | undefined): void {
     if (this.isDraining) return;
     this.frameSince = undefined;
     this.lastActive = this.server.settings.clock.monotonic();
     const known = this.recall(header);
     if (known !== undefined) {
-      this.dispatch(header.readInt32LE(1), header.readInt32LE(10), header.readInt32LE(15), known, message, data);
+      const [callId, interfaceId, procId] = [header.readInt32LE(1), header.readInt32LE(10), header.readInt32LE(15)];
+      this.dispatch(callId, interfaceId, procId, known, message, data, block);
       return;
     }
     const decoded = decodeHeader(header);
@@ -107,7 +109,7 @@ export class ServerConnection {
       return;
     }
     const context = this.remember(header, request);
-    this.dispatch(decoded.callId, request.interfaceId, request.procId, context, message, data);
+    this.dispatch(decoded.callId, request.interfaceId, request.procId, context, message, data, block);
   }
 
   /**
@@ -141,6 +143,7 @@ export class ServerConnection {
     context: RequestContext,
     message: Buffer,
     data: Buffer,
+    block: Buffer | undefined,
   ): void {
     const found = this.server.find(interfaceId, procId);
     if (typeof found === 'number') {
@@ -156,21 +159,28 @@ export class ServerConnection {
       this.fail(callId, { errorType: ErrorType.GARBAGE_ARGS, posixErrno: PosixErrno.EINVAL, errorMessage });
       return;
     }
-    this.run(callId, found, context, request, data);
+    this.run(callId, found, context, request, data, block);
   }
 
-  private run(callId: number, found: Registration, context: RequestContext, request: unknown, data: Buffer): void {
+  private run(
+    callId: number,
+    found: Registration,
+    context: RequestContext,
+    request: unknown,
+    data: Buffer,
+    block: Buffer | undefined,
+  ): void {
     const began = performance.now();
     this.begin(found);
     try {
       const reply = found.handler(context, request, data);
       if (reply instanceof Promise) {
         reply.then(
-          (value) => this.succeed(callId, found, value, began),
+          (value) => this.succeed(callId, found, value, began, block),
           (error: unknown) => this.failCall(callId, found, error, began),
         );
       } else {
-        this.succeed(callId, found, reply, began);
+        this.succeed(callId, found, reply, began, block);
       }
     } catch (error) {
       this.failCall(callId, found, error, began);
@@ -223,10 +233,17 @@ export class ServerConnection {
     this.frames.resume();
   }
 
-  private succeed(callId: number, found: Registration, reply: Reply<unknown>, began: number): void {
+  private succeed(
+    callId: number,
+    found: Registration,
+    reply: Reply<unknown>,
+    began: number,
+    block: Buffer | undefined,
+  ): void {
+    if (block !== undefined && reply.isRequestDone === true) blocks.give(block);
     if (!this.isClosed) {
       try {
-        this.frames.writer.response(callId, found.response, reply.response, reply.data);
+        this.frames.writer.response(callId, found.response, reply.response, reply.data, reply.sent);
       } catch (error) {
         this.failCall(callId, found, error, began);
         return;

@@ -25,6 +25,10 @@ export interface Reply<Response> {
   readonly response: Response;
   /** Raw bytes after the message; buffers must not be changed afterwards. */
   readonly data?: FrameData | undefined;
+  /** Called when `data` has been sent, or will never be: its buffers may be used again. */
+  readonly sent?: (() => void) | undefined;
+  /** The request's data is not needed any more once this answer is there: its buffer may be used again. */
+  readonly isRequestDone?: boolean;
 }
 
 /**
@@ -109,7 +113,10 @@ export class RpcServer {
   }
 
   /** Registers what carries out a procedure. A later registration replaces an earlier one. */
-  handle<Request, Response>(procedure: Procedure<Request, Response>, handler: Handler<Request, NoInfer<Response>>): void {
+  handle<Request, Response>(
+    procedure: Procedure<Request, Response>,
+    handler: Handler<Request, NoInfer<Response>>,
+  ): void {
     const { interfaceId, procId, name, request, response } = procedure;
     const procedures = this.interfaces.get(interfaceId) ?? new Map<number, Registration>();
     this.interfaces.set(interfaceId, procedures);

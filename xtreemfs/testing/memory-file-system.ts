@@ -20,6 +20,7 @@ import type {
   FuseFileSystem,
   LockRequest,
   OpenReply,
+  ReadReply,
   RequestContext,
   StatfsReply,
   Timestamp,
@@ -233,10 +234,10 @@ export class MemoryFileSystem implements FuseFileSystem {
     return { entry: this.entry(inode), open: this.openHandle(inode) };
   }
 
-  read(_context: RequestContext, nodeId: number, _handle: number, offset: number, size: number): Buffer[] {
+  read(_context: RequestContext, nodeId: number, _handle: number, offset: number, size: number): ReadReply {
     const inode = this.inode(nodeId);
     const end = Math.min(inode.size, offset + size);
-    return offset >= end ? [] : [inode.data.subarray(offset, end)];
+    return { parts: offset >= end ? [] : [inode.data.subarray(offset, end)] };
   }
 
   write(_context: RequestContext, nodeId: number, request: WriteRequest): number {

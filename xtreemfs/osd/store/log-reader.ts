@@ -1,4 +1,5 @@
 import { crc32 } from 'node:zlib';
+import { blocks } from '#xtreemfs/rpc/blocks.ts';
 import { CorruptionError, diskFailure } from './disk.ts';
 import { plan, type ObjectEntry, type Piece } from './extents.ts';
 import { chunkBytes } from './record.ts';
@@ -8,6 +9,8 @@ import type { SegmentFile, SegmentFiles } from './segment-files.ts';
 export interface ObjectBytes {
   readonly data: Buffer;
   readonly zeros: number;
+  /** What `data` lies in: whoever has done with it may give it back to {@link blocks}. */
+  readonly block?: Buffer | undefined;
 }
 
 const nothing = Buffer.alloc(0);
@@ -31,22 +34,27 @@ export async function readObject(
   const first = pieces[0];
   const dataLength = last.offset + last.length - offset;
   const zeros = wanted - dataLength;
-  if (pieces.length === 1 && first?.offset === offset) return { data: await readPiece(files, last), zeros };
-  const data = Buffer.alloc(dataLength);
+  if (pieces.length === 1 && first?.offset === offset) {
+    const block = await readPiece(files, last);
+    return { data: block.subarray(last.lead, last.lead + last.length), zeros, block };
+  }
+  const data = blocks.take(dataLength).fill(0);
   await Promise.all(
     pieces.map(async (piece) => {
-      const bytes = await readPiece(files, piece);
-      data.set(bytes, piece.offset - offset);
+      const block = await readPiece(files, piece);
+      data.set(block.subarray(piece.lead, piece.lead + piece.length), piece.offset - offset);
+      blocks.give(block);
     }),
   );
-  return { data, zeros };
+  return { data, zeros, block: data };
 }
 
+/** The chunks in which a piece lies, verified. */
 async function readPiece(files: SegmentFiles, piece: Piece): Promise<Buffer> {
   const { extent } = piece;
   const segment = extent.segment as SegmentFile | undefined;
   if (segment === undefined) throw new CorruptionError('the record of these bytes was damaged: restore the object');
-  const bytes = Buffer.allocUnsafe(piece.readLength);
+  const bytes = blocks.take(piece.readLength);
   const acquired = files.acquire(segment);
   let got: number;
   try {
@@ -59,7 +67,7 @@ async function readPiece(files: SegmentFiles, piece: Piece): Promise<Buffer> {
   if (got < bytes.length || !matches(bytes, extent.crcs, piece.chunk)) {
     throw new CorruptionError(`${segment.path} at ${extent.position}: checksum mismatch; restore the object`);
   }
-  return bytes.subarray(piece.lead, piece.lead + piece.length);
+  return bytes;
 }
 
 function matches(bytes: Buffer, crcs: Uint32Array, firstChunk: number): boolean {
