@@ -41,6 +41,8 @@ export class DescriptorDevice implements FuseDevice {
   private pending: PendingRead | undefined;
   private failure: NodeJS.ErrnoException | undefined;
   private isPolling = false;
+  /** Node calls, and asks for the next buffer itself when it is told to go on. */
+  private isReceiving = false;
 
   constructor(descriptor: number) {
     this.descriptor = descriptor;
@@ -67,8 +69,8 @@ export class DescriptorDevice implements FuseDevice {
       return;
     }
     this.pending = { buffer, done };
-    if (this.isPolling) return;
     this.isPolling = true;
+    if (this.isReceiving) return;
     this.handle.useUserBuffer(buffer);
     this.socket.resume();
   }
@@ -83,8 +85,10 @@ export class DescriptorDevice implements FuseDevice {
   private received(bytes: number): boolean {
     const read = this.pending;
     this.pending = undefined;
+    this.isPolling = false;
+    this.isReceiving = true;
     read?.done(null, bytes);
-    this.isPolling = this.pending !== undefined;
+    this.isReceiving = false;
     return this.isPolling;
   }
 
