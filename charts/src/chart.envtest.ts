@@ -70,6 +70,8 @@ async function rendered(...args: string[]): Promise<Manifest[]> {
 }
 
 const kindsOf = (manifests: readonly Manifest[]): string[] => manifests.map((manifest) => manifest.kind).sort();
+const others = (manifests: readonly Manifest[]): Manifest[] =>
+  manifests.filter(({ kind }) => kind !== 'CustomResourceDefinition' && !kind.includes('AdmissionPolicy'));
 const find = (manifests: readonly Manifest[], kind: string): Manifest | undefined =>
   manifests.find((manifest) => manifest.kind === kind);
 
@@ -79,10 +81,12 @@ test('helm lint is content, strictly', async () => {
 
 describe('helm template', () => {
   test('renders everything by default', async () => {
-    expect(kindsOf(await rendered())).toEqual([
+    const manifests = await rendered();
+    expect(manifests.filter(({ kind }) => kind === 'CustomResourceDefinition')).toHaveLength(kinds.length);
+    expect(manifests.filter(({ kind }) => kind === 'ValidatingAdmissionPolicy').length).toBeGreaterThan(9);
+    expect(kindsOf(others(manifests))).toEqual([
       ...Array<string>(5).fill('ClusterRole'),
       'ClusterRoleBinding',
-      ...kinds.map(() => 'CustomResourceDefinition'),
       'Deployment',
       'FlowSchema',
       'NetworkPolicy',
@@ -110,7 +114,8 @@ describe('helm template', () => {
       '--set',
       'operator.replicas=1',
     );
-    expect(kindsOf(manifests)).toEqual([
+    expect(manifests.some(({ kind }) => kind === 'CustomResourceDefinition')).toBe(false);
+    expect(kindsOf(others(manifests))).toEqual([
       ...Array<string>(4).fill('ClusterRole'),
       'ClusterRoleBinding',
       'Deployment',
@@ -128,11 +133,7 @@ describe('helm template', () => {
       fullnameOverride: 'grid-operator',
       image: { repository: 'registry.example.org/x', digest: `sha256:${'a'.repeat(64)}`, pullPolicy: 'Always' },
       imagePullSecrets: [{ name: 'registry' }],
-      site: {
-        name: 'rennes',
-        reservedRanges: ['10.244.0.0/16', 'fd00::/48'],
-        attributes: { country: 'FR', organization: 'Say "hello": {{ no }}' },
-      },
+      site: { name: 'rennes', attributes: { country: 'FR', organization: 'Say "hello": {{ no }}' } },
       operator: {
         replicas: 3,
         logLevel: 'debug',
@@ -168,7 +169,6 @@ describe('helm template', () => {
                   'operator',
                   '--site-name=rennes',
                   '--site-attributes=country=FR,organization=Say "hello": {{ no }}',
-                  '--reserved-ranges=10.244.0.0/16,fd00::/48',
                   '--site-heartbeat-ms=9000',
                   '--lease-name=grid-operator',
                   '--lease-duration-ms=7000',
@@ -188,7 +188,28 @@ describe('helm template', () => {
     });
   });
 
+  test('has the policies that fill in only where the API serves them', async () => {
+    const api = 'admissionregistration.k8s.io/v1/MutatingAdmissionPolicy';
+    const fillIn = (manifests: readonly Manifest[]): Manifest[] =>
+      manifests.filter(({ kind }) => kind === 'MutatingAdmissionPolicy');
+    expect(fillIn(await rendered())).toEqual([]);
+    expect(fillIn(await rendered('--api-versions', api))).toHaveLength(4);
+  });
+
+  test('carries what the site publishes, its name and the operator into the policies', async () => {
+    const manifests = await rendered(
+      '--set',
+      'admission.nodeLabels={nvidia.com/gpu.product},admission.priorityClassNames={batch},site.name=rennes',
+    );
+    const policies = JSON.stringify(manifests.filter(({ kind }) => kind.startsWith('ValidatingAdmissionPolicy')));
+    expect(policies).toContain(String.raw`"expression":"[\"nvidia.com/gpu.product\"]"`);
+    expect(policies).toContain(String.raw`"expression":"[\"batch\"]"`);
+    expect(policies).toContain(`"expression":"'system:serviceaccount:${namespace}:grid-xtreemos'"`);
+    expect(policies).toContain('"paramRef":{"name":"rennes"');
+  });
+
   test.each([
+    ['an annotation with quotes', "admission.podAnnotations={a'b}", /\/admission\/podAnnotations/],
     ['an unknown value', 'operator.replica=3', /additional properties 'replica' not allowed/],
     ['too many replicas', 'operator.replicas=99', /\/operator\/replicas/],
     ['a level that does not exist', 'operator.logLevel=loud', /\/operator\/logLevel/],

@@ -45,6 +45,8 @@ const working: readonly RoleRule[] = [
 /** Deciding who is a member. */
 const administrating: readonly RoleRule[] = [
   { apiGroups: [group], resources: ['vomemberships'], verbs: [...read, ...write] },
+  // Nothing is kept under this name: admission policies ask for the right before they let somebody change what belongs to others.
+  { apiGroups: [group], resources: ['accounts'], verbs: ['manage'] },
 ];
 
 const rulesOf: Readonly<Record<string, readonly RoleRule[]>> = {

@@ -18,6 +18,9 @@ const freeMap = (about: string): z.ZodDefault<z.ZodRecord<z.ZodString, z.ZodStri
 const objects = (about: string, preset: Record<string, unknown>[] = []): z.ZodDefault<z.ZodArray<z.ZodType>> =>
   z.array(z.looseObject({})).meta({ description: about }).default(preset);
 
+const words = (about: string, pattern: RegExp): z.ZodDefault<z.ZodArray<z.ZodString>> =>
+  z.array(z.string().regex(pattern).max(317)).max(64).meta({ description: about }).default([]);
+
 const label = /^[a-z0-9]([-a-z0-9]*[a-z0-9])?$/;
 const labelOrNothing = /^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$/;
 const amount = z.union([
@@ -67,14 +70,6 @@ export const valuesSchema = z.strictObject({
           description: 'What the site says of itself, for example `{country: FR, organization: Example University}`.',
         })
         .default({}),
-      reservedRanges: z
-        .array(z.string().regex(/^[0-9a-fA-F:.]+\/[0-9]{1,3}$/))
-        .max(64)
-        .meta({
-          description:
-            'Address ranges that virtual organizations never reach, whatever they declare. Nodes, their pod ranges and the API server are known; name the ranges of pods and services where nodes do not tell them (`kubectl get nodes -o jsonpath={.items[*].spec.podCIDRs}` is empty).',
-        })
-        .default([]),
     },
   ),
   operator: section('The operator.', {
@@ -132,10 +127,24 @@ export const valuesSchema = z.strictObject({
     enabled: flag('Make a FlowSchema and a PriorityLevelConfiguration.', true),
     shares: count('Its share, relative to the other levels (`workload-low` has 100).', 20, 1, 1000),
   }),
+  admission: section('What pods of members of virtual organizations may have, besides what the policies let through.', {
+    priorityClassNames: words(
+      'PriorityClasses that they may name. If the cluster has a default one, it must be here: every pod gets it.',
+      /^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$/,
+    ),
+    nodeLabels: words(
+      'Keys of node labels that they may select on, for example `nvidia.com/gpu.product`, besides architecture, system, host name, zone and region.',
+      /^[A-Za-z0-9][-A-Za-z0-9_./]*$/,
+    ),
+    podAnnotations: words(
+      'Annotations that they may set: whole keys, or beginnings of keys that end in `/`, for example `prometheus.io/`.',
+      /^[A-Za-z0-9][-A-Za-z0-9_./]*$/,
+    ),
+  }),
   crds: section('The CustomResourceDefinitions. They are templates, so that `helm upgrade` upgrades them.', {
     install: flag('Install and upgrade them with the release.', true),
     keep: flag(
-      '`helm uninstall` leaves them, and so every object of the users. When false, uninstalling deletes all of them for good.',
+      '`helm uninstall` leaves them, and so every object of the users, with the admission policies that guard them. When false, uninstalling deletes all of them for good.',
       true,
     ),
   }),

@@ -14,6 +14,8 @@ export interface Credentials {
   readonly authority: string;
   readonly certificate: string;
   readonly key: string;
+  /** Token of an account. When given, it is shown instead of the certificate. */
+  readonly token?: string;
 }
 
 /** Any Kubernetes object, as far as the sites look into it. */
@@ -76,8 +78,7 @@ export class KubeClient {
       keepAlive: true,
       maxSockets: 16,
       ca: credentials.authority,
-      cert: credentials.certificate,
-      key: credentials.key,
+      ...(credentials.token === undefined ? { cert: credentials.certificate, key: credentials.key } : {}),
     });
   }
 
@@ -165,6 +166,7 @@ export class KubeClient {
           ...(signal === undefined ? {} : { signal }),
           headers: {
             accept: 'application/json',
+            ...(this.credentials.token === undefined ? {} : { authorization: `Bearer ${this.credentials.token}` }),
             ...(options.body === undefined ? {} : { 'content-type': options.contentType ?? 'application/json' }),
           },
         },
