@@ -31,6 +31,7 @@ describe('the options of the operator', () => {
     ['an attribute without a value', ['--site-attributes', 'country'], '"country" is not name=value'],
     ['an attribute twice', ['--site-attributes', 'a=1,a=2'], 'a is given twice'],
     ['a country in words', ['--site-attributes', 'country=France'], 'country must be two capital letters'],
+    ['a range that is none', ['--reserved-ranges', '10.0.0.0/8,host/24'], '"host/24" is no address range such as'],
     ['an unknown flag', ['--leader'], "Unknown option '--leader'"],
   ])('refuse %s, naming the flag and the remedy', (_, argv, message) => {
     expect(() => parse(...argv)).toThrow(message);

@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { logLevels } from '#common/logger.ts';
 import { option, type OptionValues } from '#common/options.ts';
+import { parseRange } from './controllers/virtualorganization/address-range.ts';
 
 const milliseconds = (min: number, max: number): z.ZodType<number> =>
   z.coerce
@@ -45,6 +46,23 @@ const attributes = z.string().transform((text, context): Readonly<Record<string,
   return result;
 });
 
+/** `10.244.0.0/16,10.96.0.0/12`. */
+const ranges = z.string().transform((text, context): readonly string[] => {
+  const result = text
+    .split(',')
+    .map((part) => part.trim())
+    .filter((part) => part !== '');
+  for (const range of result) {
+    try {
+      parseRange(range);
+    } catch {
+      context.addIssue(`${JSON.stringify(range)} is no address range such as 10.244.0.0/16`);
+      return z.NEVER;
+    }
+  }
+  return result;
+});
+
 /** Every option of the operator: flags, `XTREEMOS_…` variables, `--help`, docs/reference and the chart come from here. */
 export const operatorOptions = {
   siteName: option({
@@ -64,6 +82,13 @@ export const operatorOptions = {
     about: 'How often status.lastSeenTime of the local Site is refreshed, milliseconds',
     default: '60000',
     value: 'MS',
+  }),
+  reservedRanges: option({
+    schema: ranges,
+    about:
+      'Address ranges, with commas between, that virtual organizations never reach, whatever they declare; nodes, their pod ranges and the API server are known. Name those of pods and services where nodes do not tell them',
+    default: '',
+    value: 'RANGES',
   }),
   namespace: option({
     schema: label(63),

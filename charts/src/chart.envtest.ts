@@ -133,7 +133,11 @@ describe('helm template', () => {
       fullnameOverride: 'grid-operator',
       image: { repository: 'registry.example.org/x', digest: `sha256:${'a'.repeat(64)}`, pullPolicy: 'Always' },
       imagePullSecrets: [{ name: 'registry' }],
-      site: { name: 'rennes', attributes: { country: 'FR', organization: 'Say "hello": {{ no }}' } },
+      site: {
+        name: 'rennes',
+        reservedRanges: ['10.244.0.0/16', 'fd00::/48'],
+        attributes: { country: 'FR', organization: 'Say "hello": {{ no }}' },
+      },
       operator: {
         replicas: 3,
         logLevel: 'debug',
@@ -169,6 +173,7 @@ describe('helm template', () => {
                   'operator',
                   '--site-name=rennes',
                   '--site-attributes=country=FR,organization=Say "hello": {{ no }}',
+                  '--reserved-ranges=10.244.0.0/16,fd00::/48',
                   '--site-heartbeat-ms=9000',
                   '--lease-name=grid-operator',
                   '--lease-duration-ms=7000',

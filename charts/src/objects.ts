@@ -125,6 +125,7 @@ function operatorContainer(): object {
       'operator',
       argument('siteName', '.Values.site.name'),
       argument('siteAttributes', 'include "xtreemos.siteAttributes" .'),
+      argument('reservedRanges', 'join "," .Values.site.reservedRanges'),
       argument('siteHeartbeatMs', 'int .Values.operator.siteHeartbeatSeconds', '%d000'),
       argument('leaseName', 'include "xtreemos.fullname" .'),
       argument('leaseDurationMs', 'int .Values.operator.leaseDurationSeconds', '%d000'),

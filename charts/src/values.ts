@@ -70,6 +70,14 @@ export const valuesSchema = z.strictObject({
           description: 'What the site says of itself, for example `{country: FR, organization: Example University}`.',
         })
         .default({}),
+      reservedRanges: z
+        .array(z.string().regex(/^[0-9a-fA-F:.]+\/[0-9]{1,3}$/))
+        .max(64)
+        .meta({
+          description:
+            'Address ranges that virtual organizations never reach, whatever they declare. Nodes, their pod ranges and the API server are known; name the ranges of pods and services where nodes do not tell them (`kubectl get nodes -o jsonpath={.items[*].spec.podCIDRs}` is empty).',
+        })
+        .default([]),
     },
   ),
   operator: section('The operator.', {

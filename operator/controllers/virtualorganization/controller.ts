@@ -58,6 +58,8 @@ export interface VirtualOrganizationParts {
   readonly log: Logger;
   /** Name of the local Site. */
   readonly localSite: string;
+  /** Address ranges that nothing which is declared leads to, besides those that nodes tell. */
+  readonly reservedRanges: readonly string[];
 }
 
 /** Everything that was read, once. */
@@ -120,7 +122,10 @@ export class VirtualOrganizationReconciler implements Reconciler {
       vo,
       acceptance,
       isolation: planIsolation(vo, acceptance, isolationFactsOf(nodes, vo.metadata.name, hasRuntimeClass)),
-      network: planNetwork(vo, reservedRanges(nodes, await facts.apiServerAddresses(signal))),
+      network: planNetwork(
+        vo,
+        reservedRanges(nodes, [...(await facts.apiServerAddresses(signal)), ...this.parts.reservedRanges]),
+      ),
       namespace,
       governance: {
         resolve: (userName) => administrators.resolve(vo, userName),

@@ -30,14 +30,14 @@ const exceptionsMax = 64;
 
 /**
  * Addresses of the site itself, which pods never reach by a declaration: nodes (kubelets), pods of every node, the API server.
- * @param apiServer - addresses of the API server.
+ * @param others - addresses of the API server, and ranges that the owner of the site names.
  */
-export function reservedRanges(nodes: readonly Node[], apiServer: readonly string[]): AddressRange[] {
+export function reservedRanges(nodes: readonly Node[], others: readonly string[]): AddressRange[] {
   const ofNodes = nodes.flatMap((node) => [
     ...(node.status?.addresses ?? []).filter(({ type }) => type.endsWith('IP')).map(({ address }) => address),
     ...(node.spec?.podCIDRs ?? []),
   ]);
-  return coalesce([...alwaysReserved, ...ofNodes, ...apiServer].map(parseRange), exceptionsMax);
+  return coalesce([...alwaysReserved, ...ofNodes, ...others].map(parseRange), exceptionsMax);
 }
 
 /** The policies of the namespace. The first denies everything both ways; the others open what is named. */
@@ -66,7 +66,10 @@ export function planNetwork(vo: VirtualOrganization, reserved: readonly AddressR
   return { policies, refused };
 }
 
-/** The cluster's DNS, where every distribution labels it so; node-local caches answer on the link-local address that they conventionally take. */
+/**
+ * The cluster's DNS, by the labels that Kubernetes itself gives it; node-local caches answer on the link-local address that they conventionally
+ * take. Policies see the port of the pod, which is 5353 where the server has no right to take 53.
+ */
 const dns: EgressRule = {
   to: [
     {
@@ -75,10 +78,7 @@ const dns: EgressRule = {
     },
     { ipBlock: { cidr: '169.254.20.10/32' } },
   ],
-  ports: [
-    { port: 53, protocol: 'UDP' },
-    { port: 53, protocol: 'TCP' },
-  ],
+  ports: [53, 5353].flatMap((port) => ['UDP', 'TCP'].map((protocol) => ({ port, protocol }))),
 };
 
 const internalTraffic: NetworkSpec = {

@@ -29,11 +29,13 @@ export interface VirtualOrganizationSetup {
   readonly authority: VoAuthority;
   /** Name of the local Site. */
   readonly localSite: string;
+  /** Address ranges that nothing which is declared leads to, besides those that nodes tell. */
+  readonly reservedRanges: readonly string[];
 }
 
 /** Adds the controller of VirtualOrganizations to a manager. */
 export function addVirtualOrganizationController(manager: Manager, setup: VirtualOrganizationSetup): void {
-  const { clock, log, registry, authority, localSite } = setup;
+  const { clock, log, registry, authority, localSite, reservedRanges } = setup;
   const { client, events } = manager;
   const organizations = manager.informer(virtualOrganizations);
   const siteInformer = manager.informer(sites);
@@ -64,6 +66,7 @@ export function addVirtualOrganizationController(manager: Manager, setup: Virtua
       clock,
       log,
       localSite,
+      reservedRanges,
     }),
     sources: [
       // Heartbeats change neither.

@@ -93,6 +93,7 @@ export class Bench {
       registry: createRegistry(),
       authority: mortalAuthority(this.authority, mortal),
       localSite: 'home',
+      reservedRanges: [],
     });
     manager.informer(nodes);
     const ended = manager.run(stop.signal).catch((error: unknown) => {
