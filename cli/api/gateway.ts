@@ -1,0 +1,203 @@
+/** Requests to the gateway of a site: HTTPS with the roots of that site alone, JSON, bounded in time and size. */
+import { X509Certificate } from 'node:crypto';
+import { request as httpsRequest, type RequestOptions } from 'node:https';
+import { connect } from 'node:tls';
+import type { z } from 'zod';
+import { describeError } from '#common/errors.ts';
+import { errorAnswer } from '#common/identity/gateway-api.ts';
+import { CommandError, type ExitReason } from '../frame/exit.ts';
+
+const timeoutMs = 30_000;
+const answerBytesMax = 2 * 1024 * 1024;
+
+/** Where a gateway is and what vouches for it. */
+export interface GatewayAddress {
+  /** `host:port`. */
+  readonly address: string;
+  /** PEM. */
+  readonly caBundle: string;
+}
+
+/** How the caller shows who they are to the gateway. */
+export interface GatewayIdentity {
+  readonly bearer?: string | undefined;
+  readonly cert?: string | undefined;
+  readonly key?: string | undefined;
+}
+
+/** An answer below 400. */
+export interface GatewayAnswer {
+  readonly status: number;
+  readonly body: unknown;
+}
+
+/** Sends requests; tests bring their own. */
+export interface Gateway {
+  send(method: string, path: string, body: unknown, identity: GatewayIdentity): Promise<GatewayAnswer>;
+}
+
+/** A refusal with the code that programs compare. */
+export class GatewayError extends CommandError {
+  readonly code: string;
+  constructor(reason: ExitReason, code: string, message: string, remedy?: string) {
+    super(reason, message, remedy);
+    this.code = code;
+  }
+}
+
+/** The gateway at an address. */
+export function gatewayAt(gateway: GatewayAddress, userAgent: string, signal?: AbortSignal): Gateway {
+  const { hostname, port } = new URL(`https://${gateway.address}`);
+  return {
+    send: async (method, path, body, identity) => {
+      const text = body === undefined ? undefined : JSON.stringify(body);
+      const answer = await exchange(
+        {
+          // A bracketed IPv6 address loses its brackets here, as node:https wants it.
+          host: hostname.replace(/^\[|\]$/g, ''),
+          port: port === '' ? 443 : Number(port),
+          path,
+          method,
+          ca: gateway.caBundle,
+          minVersion: 'TLSv1.2',
+          ...(identity.cert === undefined ? {} : { cert: identity.cert, key: identity.key }),
+          ...(signal === undefined ? {} : { signal }),
+          headers: {
+            accept: 'application/json',
+            'user-agent': userAgent,
+            ...(identity.bearer === undefined ? {} : { authorization: `Bearer ${identity.bearer}` }),
+            ...(text === undefined ? {} : { 'content-type': 'application/json' }),
+          },
+        },
+        text,
+        gateway.address,
+      );
+      if (answer.status >= 400) throw refusal(answer);
+      return answer;
+    },
+  };
+}
+
+/** The answer in its shape. @throws {CommandError} when it has another: gateway and program are of different versions. */
+export function parseAnswer<T>(schema: z.ZodType<T>, { body }: GatewayAnswer): T {
+  const result = schema.safeParse(body);
+  if (result.success) return result.data;
+  const issue = result.error.issues[0];
+  const where = `${issue?.path.join('.') ?? ''}: ${issue?.message ?? ''}`;
+  throw new CommandError('failure', `The gateway's answer is not understood (${where})`, 'Use the xos of its version.');
+}
+
+/**
+ * Certificate chain of a gateway that nothing vouches for yet, for a user who got the fingerprint of its root by another
+ * way.
+ * @returns the certificate of the chain with this fingerprint, PEM.
+ * @throws {CommandError} when none has it.
+ */
+export async function certificateByFingerprint(address: string, fingerprint: string): Promise<string> {
+  const wanted = fingerprint.replace(/^sha256:/i, '').replaceAll(':', '').toLowerCase();
+  const { hostname, port } = new URL(`https://${address}`);
+  const chain = await chainOf(hostname.replace(/^\[|\]$/g, ''), port === '' ? 443 : Number(port));
+  const found = chain.find((one) => one.fingerprint256.replaceAll(':', '').toLowerCase() === wanted);
+  if (found !== undefined) return found.toString();
+  const shown = chain.map((one) => one.fingerprint256).join(', ');
+  throw new CommandError(
+    'credentials',
+    `No certificate of ${address} has the fingerprint given; it shows ${shown}`,
+    'Ask the owner of the site for the fingerprint; do not copy it from this message.',
+  );
+}
+
+async function chainOf(host: string, port: number): Promise<X509Certificate[]> {
+  return new Promise((resolve, reject) => {
+    // Not trusted: the fingerprint decides. Nothing is sent on this connection.
+    const socket = connect({ host, port, servername: host, rejectUnauthorized: false, timeout: timeoutMs }, () => {
+      const chain: X509Certificate[] = [];
+      let peer = socket.getPeerCertificate(true);
+      for (let depth = 0; depth < 8 && peer.raw !== undefined; depth++) {
+        chain.push(new X509Certificate(peer.raw));
+        if (peer.issuerCertificate === peer || peer.issuerCertificate === undefined) break;
+        peer = peer.issuerCertificate;
+      }
+      socket.destroy();
+      resolve(chain);
+    });
+    const fail = (error: unknown): void => {
+      socket.destroy();
+      reject(unreachable(`${host}:${port}`, error));
+    };
+    socket.on('error', fail).on('timeout', () => fail(new Error('no answer')));
+  });
+}
+
+async function exchange(options: RequestOptions, body: string | undefined, address: string): Promise<GatewayAnswer> {
+  return new Promise((resolve, reject) => {
+    const request = httpsRequest({ ...options, agent: false }, (response) => {
+      const chunks: Buffer[] = [];
+      let size = 0;
+      response.on('data', (chunk: Buffer) => {
+        size += chunk.length;
+        if (size > answerBytesMax) request.destroy(new Error(`the answer is larger than ${answerBytesMax} bytes`));
+        else chunks.push(chunk);
+      });
+      response.on('end', () => {
+        const text = Buffer.concat(chunks).toString('utf8');
+        resolve({ status: response.statusCode ?? 0, body: parseJson(text) });
+      });
+      response.on('error', (error) => reject(unreachable(address, error)));
+    });
+    const timer = setTimeout(() => request.destroy(new Error(`no answer within ${timeoutMs / 1000} s`)), timeoutMs);
+    request.on('error', (error) => reject(unreachable(address, error)));
+    request.on('close', () => clearTimeout(timer));
+    request.end(body);
+  });
+}
+
+function parseJson(text: string): unknown {
+  if (text === '') return undefined;
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+function refusal({ status, body }: GatewayAnswer): GatewayError {
+  const parsed = errorAnswer.safeParse(body);
+  if (!parsed.success) return new GatewayError('failure', 'InternalError', `The gateway answered with status ${status}`);
+  const { code, message, policy } = parsed.data.error;
+  const rule = policy === undefined ? '' : ` (rule ${policy})`;
+  return new GatewayError(reasonOf(code), code, `${message}${rule}`, remedyOf(code));
+}
+
+function reasonOf(code: string): ExitReason {
+  switch (code) {
+    case 'Unauthenticated':
+    case 'SessionEnded':
+    case 'LoginExpired':
+    case 'LoginRefused':
+      return 'credentials';
+    case 'Forbidden':
+    case 'AcceptableUseRequired':
+      return 'forbidden';
+    case 'NotFound':
+      return 'notFound';
+    default:
+      return 'failure';
+  }
+}
+
+function remedyOf(code: string): string | undefined {
+  if (code === 'SessionEnded' || code === 'LoginExpired') return 'Log in again: xos login';
+  if (code === 'AcceptableUseRequired') return 'Read and accept it: xos vo accept-use VO';
+  return undefined;
+}
+
+function unreachable(address: string, error: unknown): Error {
+  if (error instanceof Error && error.name === 'AbortError') return error;
+  const text = describeError(error);
+  const isTrust = /certificate|self-signed|altnames/i.test(text);
+  const remedy = isTrust
+    ? 'The site may have new certificates: log in again with xos login, so that its roots are read anew.'
+    : 'Check that the site is up and its gateway can be reached from here.';
+  return new CommandError('failure', `The gateway ${address} does not answer: ${text}`, remedy, { cause: error });
+}
