@@ -46,7 +46,10 @@ export function chooseContext(config: KubeConfig, named: string | undefined): Ch
   }
   const cluster = config.clusters.get(context.cluster);
   if (cluster?.server === undefined) {
-    throw new InvalidInputError('kubeconfig', `cluster ${context.cluster} of context ${name} is missing or has no server`);
+    throw new InvalidInputError(
+      'kubeconfig',
+      `cluster ${context.cluster} of context ${name} is missing or has no server`,
+    );
   }
   const user = config.users.get(context.user);
   if (user === undefined) {

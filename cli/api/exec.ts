@@ -4,6 +4,7 @@ import path from 'node:path';
 import { describeError, InvalidInputError } from '#common/errors.ts';
 import type { Surroundings } from '../frame/context.ts';
 import { CommandError } from '../frame/exit.ts';
+import type { ClusterEntry } from './kubeconfig.ts';
 import type { ExecCredential, ExecRunner } from './credentials.ts';
 import { ownCredential } from './kube-credential.ts';
 
@@ -43,7 +44,7 @@ export function execRunner(surroundings: Surroundings, program: string): ExecRun
   };
 }
 
-function clusterInfo(cluster: Readonly<Record<string, unknown>>): object {
+function clusterInfo(cluster: ClusterEntry): object {
   return {
     server: cluster.server,
     'certificate-authority-data': cluster['certificate-authority-data'],

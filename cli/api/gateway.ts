@@ -1,7 +1,7 @@
 /** Requests to the gateway of a site: HTTPS with the roots of that site alone, JSON, bounded in time and size. */
 import { X509Certificate } from 'node:crypto';
 import { request as httpsRequest, type RequestOptions } from 'node:https';
-import { connect } from 'node:tls';
+import { connect, type DetailedPeerCertificate } from 'node:tls';
 import type { z } from 'zod';
 import { describeError } from '#common/errors.ts';
 import { errorAnswer } from '#common/identity/gateway-api.ts';
@@ -9,6 +9,8 @@ import { CommandError, type ExitReason } from '../frame/exit.ts';
 
 const timeoutMs = 30_000;
 const answerBytesMax = 2 * 1024 * 1024;
+/** Real chains have two or three. */
+const chainLengthMax = 8;
 
 /** Where a gateway is and what vouches for it. */
 export interface GatewayAddress {
@@ -94,7 +96,10 @@ export function parseAnswer<T>(schema: z.ZodType<T>, { body }: GatewayAnswer): T
  * @throws {CommandError} when none has it.
  */
 export async function certificateByFingerprint(address: string, fingerprint: string): Promise<string> {
-  const wanted = fingerprint.replace(/^sha256:/i, '').replaceAll(':', '').toLowerCase();
+  const wanted = fingerprint
+    .replace(/^sha256:/i, '')
+    .replaceAll(':', '')
+    .toLowerCase();
   const { hostname, port } = new URL(`https://${address}`);
   const chain = await chainOf(hostname.replace(/^\[|\]$/g, ''), port === '' ? 443 : Number(port));
   const found = chain.find((one) => one.fingerprint256.replaceAll(':', '').toLowerCase() === wanted);
@@ -112,11 +117,12 @@ async function chainOf(host: string, port: number): Promise<X509Certificate[]> {
     // Not trusted: the fingerprint decides. Nothing is sent on this connection.
     const socket = connect({ host, port, servername: host, rejectUnauthorized: false, timeout: timeoutMs }, () => {
       const chain: X509Certificate[] = [];
-      let peer = socket.getPeerCertificate(true);
-      for (let depth = 0; depth < 8 && peer.raw !== undefined; depth++) {
+      // The last one is its own issuer, or has none when the server left out the root.
+      let peer: DetailedPeerCertificate | undefined = socket.getPeerCertificate(true);
+      while (isThere(peer) && chain.length < chainLengthMax) {
         chain.push(new X509Certificate(peer.raw));
-        if (peer.issuerCertificate === peer || peer.issuerCertificate === undefined) break;
-        peer = peer.issuerCertificate;
+        const issuer: DetailedPeerCertificate | undefined = peer.issuerCertificate;
+        peer = issuer === peer ? undefined : issuer;
       }
       socket.destroy();
       resolve(chain);
@@ -127,6 +133,11 @@ async function chainOf(host: string, port: number): Promise<X509Certificate[]> {
     };
     socket.on('error', fail).on('timeout', () => fail(new Error('no answer')));
   });
+}
+
+/** Node gives an empty object where there is no certificate. */
+function isThere(peer: DetailedPeerCertificate | undefined): peer is DetailedPeerCertificate {
+  return peer !== undefined && Object.keys(peer).length > 0;
 }
 
 async function exchange(options: RequestOptions, body: string | undefined, address: string): Promise<GatewayAnswer> {
@@ -163,7 +174,8 @@ function parseJson(text: string): unknown {
 
 function refusal({ status, body }: GatewayAnswer): GatewayError {
   const parsed = errorAnswer.safeParse(body);
-  if (!parsed.success) return new GatewayError('failure', 'InternalError', `The gateway answered with status ${status}`);
+  if (!parsed.success)
+    return new GatewayError('failure', 'InternalError', `The gateway answered with status ${status}`);
   const { code, message, policy } = parsed.data.error;
   const rule = policy === undefined ? '' : ` (rule ${policy})`;
   return new GatewayError(reasonOf(code), code, `${message}${rule}`, remedyOf(code));

@@ -127,12 +127,14 @@ function entriesOf<T extends object>(content: Record<string, unknown>, list: str
   return items.flatMap((item: unknown): [string, T][] => {
     if (typeof item !== 'object' || item === null || !('name' in item)) return [];
     const value = (item as Record<string, unknown>)[field];
-    return typeof item.name === 'string' && typeof value === 'object' && value !== null ? [[item.name, value as T]] : [];
+    return typeof item.name === 'string' && typeof value === 'object' && value !== null
+      ? [[item.name, value as T]]
+      : [];
   });
 }
 
 function resolvePaths<T extends object>(entry: T, folder: string, fields: readonly (keyof T & string)[]): T {
-  const resolved: Record<string, unknown> = { ...entry };
+  const resolved = { ...entry } as Record<string, unknown>;
   for (const field of fields) {
     const value = resolved[field];
     if (typeof value === 'string' && value !== '') resolved[field] = path.resolve(folder, value);

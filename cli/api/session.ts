@@ -14,9 +14,9 @@ const marginMs = 30_000;
 /** What a session needs to act. */
 export interface SessionPorts {
   readonly store: SessionStore;
-  connect(address: GatewayAddress): Gateway;
+  readonly connect: (address: GatewayAddress) => Gateway;
   /** Milliseconds since the epoch. */
-  now(): number;
+  readonly now: () => number;
 }
 
 /** True until shortly before the moment. */

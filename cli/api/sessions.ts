@@ -48,7 +48,7 @@ export class SessionStore {
     const text = await readIfThere(this.fileOf(site));
     if (text === undefined) return undefined;
     try {
-      const stored = JSON.parse(text) as StoredSession;
+      const stored = JSON.parse(text) as StoredSession | { readonly version: 'other' };
       if (stored.version === 1) return stored;
     } catch {
       // The same as a file of another version: of no use.

@@ -73,6 +73,12 @@ function positionOf(commands: readonly AnyCommand[], before: readonly string[]):
       command ??= commands.find(({ path }) => path === words.join(' '));
     }
   }
+  // Where an argument names the organization, it says so as `--vo` would.
+  const given = command === undefined ? [] : words.slice(command.path.split(' ').length);
+  Object.values(command?.args ?? {}).forEach(({ complete: what }, index) => {
+    const word = given[index];
+    if (what === 'vo' && word !== undefined) options.set('vo', word);
+  });
   return { command, words, options, pending: pending?.[1] };
 }
 

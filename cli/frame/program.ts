@@ -16,9 +16,9 @@ Start here:
   $ ${program} COMMAND --help           # how a command is used, with examples
 
 Completion for your shell: ${program} completion --help
-Exit statuses: ${Object.values(exitStatuses)
-  .map(({ code, about: meaning }) => `${code} ${meaning.split(/[.;:,]/)[0] ?? ''}`)
-  .join('; ')}.`;
+Exit statuses: ${Object.entries(exitStatuses)
+  .map(([reason, { code }]) => `${code} ${flagOf(reason)}`)
+  .join(', ')}.`;
 
 /**
  * Parses the words and runs what they name.
@@ -104,7 +104,8 @@ function commandOf(definition: AnyCommand, context: Context, finish: (status: nu
     Object.keys(definition.args).forEach((key, index) => (input[key] = values[index]));
     for (const [key, option] of Object.entries(definition.options)) input[key] = options[key] ?? option.fallback;
     const run = await definition.load();
-    finish(await run(context, input as never));
+    const status: unknown = await run(context, input as never);
+    finish(typeof status === 'number' ? status : undefined);
   });
 }
 

@@ -38,7 +38,9 @@ export function formatFacts(facts: readonly (readonly [name: string, value: stri
   return shown
     .map(([name, value]) => {
       const [first = '', ...rest] = escapeControls(value ?? '', '\n').split('\n');
-      return [`${`${name}:`.padEnd(width)}  ${first}`, ...rest.map((more) => `${' '.repeat(width)}  ${more}`)].join('\n');
+      return [`${`${name}:`.padEnd(width)}  ${first}`, ...rest.map((more) => `${' '.repeat(width)}  ${more}`)].join(
+        '\n',
+      );
     })
     .join('\n');
 }
@@ -49,9 +51,9 @@ function cellOf(value: string | number | undefined): string {
 }
 
 function cut(cell: string, isWide: boolean): string {
-  const characters = [...cell];
+  const characters = Array.from(cell);
   return isWide || characters.length <= cellWidthMax ? cell : `${characters.slice(0, cellWidthMax - 1).join('')}…`;
 }
 
-const lengthOf = (text: string): number => [...text].length;
+const lengthOf = (text: string): number => Array.from(text).length;
 const pad = (text: string, width: number): string => text + ' '.repeat(Math.max(0, width - lengthOf(text)));

@@ -85,7 +85,7 @@ export class Terminal {
     if (!this.showsProgress) return;
     this.turn = (this.turn + 1) % turns.length;
     const width = Math.max(20, (this.err.columns ?? 80) - 3);
-    const shown = [...escapeControls(text)].slice(0, width).join('');
+    const shown = Array.from(escapeControls(text)).slice(0, width).join('');
     this.err.write(`\r\u001b[2K${this.paint('quiet', `${turns[this.turn] ?? ''} ${shown}`, this.err)}`);
     this.isProgressShown = true;
   }

@@ -9,7 +9,10 @@ const completion = defineCommand({
   args: { shell: required('bash, zsh or fish') },
   options: {},
   examples: [
-    { does: 'bash: for this shell; put the line into ~/.bashrc for every one', line: 'completion bash > /tmp/xos.bash && . /tmp/xos.bash' },
+    {
+      does: 'bash: for this shell; put the line into ~/.bashrc for every one',
+      line: 'completion bash > /tmp/xos.bash && . /tmp/xos.bash',
+    },
     { does: 'zsh: into a folder of $fpath', line: 'completion zsh > ~/.zfunc/_xos' },
     { does: 'fish', line: 'completion fish > ~/.config/fish/completions/xos.fish' },
   ],

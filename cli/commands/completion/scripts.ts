@@ -49,10 +49,13 @@ complete -c xos -f -a '(__xos_complete)'
 };
 
 /** Prints the script of one shell. */
-export async function printScript(context: Context, input: { readonly shell: string }): Promise<undefined> {
+export async function printScript(context: Context, input: { readonly shell: string }): Promise<void> {
   const script = scripts[input.shell];
   if (script === undefined) {
-    throw new InvalidInputError('SHELL', `${JSON.stringify(input.shell)} is not one of ${Object.keys(scripts).join(', ')}`);
+    throw new InvalidInputError(
+      'SHELL',
+      `${JSON.stringify(input.shell)} is not one of ${Object.keys(scripts).join(', ')}`,
+    );
   }
   context.terminal.print(script);
 }

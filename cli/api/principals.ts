@@ -1,0 +1,50 @@
+import { InvalidInputError } from '#common/errors.ts';
+import type { Organizations } from './organizations.ts';
+
+/** Who someone is: what an issuer calls them. */
+export interface Principal {
+  readonly issuer: string;
+  readonly subject: string;
+}
+
+/** As commands write it; an issuer holds no `#`. */
+export function formatPrincipal({ issuer, subject }: Principal): string {
+  return `${issuer}#${subject}`;
+}
+
+/**
+ * Reads `ISSUER#SUBJECT`.
+ * @throws {InvalidInputError}
+ */
+export function parsePrincipal(text: string, flag: string): Principal {
+  const hash = text.indexOf('#');
+  if (hash <= 0 || hash === text.length - 1) {
+    const example = 'https://login.example.org#alice or kubernetes:rennes#alice';
+    throw new InvalidInputError(flag, `${JSON.stringify(text)} is no ISSUER#SUBJECT, for example ${example}`);
+  }
+  return { issuer: text.slice(0, hash), subject: text.slice(hash + 1) };
+}
+
+/** The same person, as far as an issuer can tell. */
+export function isSamePrincipal(a: Principal, b: Principal): boolean {
+  return a.issuer === b.issuer && a.subject === b.subject;
+}
+
+/**
+ * The caller as a principal of the local site: a Kubernetes user under its own name.
+ * @throws {InvalidInputError} naming `flag`, when the caller is no person to Kubernetes, or there is no local site.
+ */
+export async function callerPrincipal(api: Organizations, flag: string, signal: AbortSignal): Promise<Principal> {
+  const [{ items }, userName] = await Promise.all([api.sites.list({ signal }), api.whoAmI()]);
+  const local = items.find(({ spec }) => spec.type === 'Local');
+  if (local === undefined) {
+    throw new InvalidInputError(
+      flag,
+      'is needed, since this cluster has no Site of its own yet: is the operator running?',
+    );
+  }
+  if (userName.startsWith('system:')) {
+    throw new InvalidInputError(flag, `is needed, since ${userName} is no person: give ISSUER#SUBJECT`);
+  }
+  return { issuer: `kubernetes:${local.metadata.name}`, subject: userName };
+}

@@ -1,0 +1,96 @@
+import type { Site } from '#crds/site.ts';
+import type { ClusterInput } from '../../api/cluster.ts';
+import { type Organizations, withOrganizations } from '../../api/organizations.ts';
+import { conditionOf, explain, isObserved, waitUntil } from '../../api/waiting.ts';
+import type { Context } from '../../frame/context.ts';
+import { CommandError } from '../../frame/exit.ts';
+
+interface ApproveInput extends ClusterInput {
+  readonly name: string;
+  readonly cpu: string | undefined;
+  readonly memory: string | undefined;
+  readonly storage: string | undefined;
+  readonly withdraw: boolean;
+  readonly dryRun: boolean;
+  readonly wait: boolean;
+  readonly timeout: number;
+}
+
+/** `xos vo approve`. */
+export async function approve(context: Context, input: ApproveInput): Promise<void> {
+  return withOrganizations(context, input, async (api) => approveAtSite(context, input, api));
+}
+
+const attemptsMax = 5;
+
+/** Lets a virtual organization use the local site, or cuts it. */
+export async function approveAtSite(context: Context, input: ApproveInput, api: Organizations): Promise<void> {
+  const { signal, terminal } = context;
+  const { name, dryRun, withdraw } = input;
+  for (let attempt = 1; ; attempt++) {
+    const site = await localSite(api, signal);
+    const accepted = acceptedAfter(site, input);
+    const { resourceVersion } = site.metadata;
+    const body = { metadata: { resourceVersion }, spec: { local: { acceptedVirtualOrganizations: accepted } } };
+    try {
+      await api.sites.patch({ name: site.metadata.name }, { type: 'merge', body }, { dryRun, signal });
+    } catch (error) {
+      if (!(error instanceof Error && error.name === 'ConflictError') || attempt >= attemptsMax) throw error;
+      continue;
+    }
+    const did = withdraw
+      ? `Site ${site.metadata.name} no longer accepts ${name}`
+      : `Site ${site.metadata.name} accepts ${name}`;
+    if (input.wait && !dryRun) await waitForWord(context, input, api);
+    terminal.print(`${did}${dryRun ? ' (dry run: nothing was changed)' : ''}`);
+    const known = await api.organizations.find({ name }, { signal });
+    if (known === undefined) terminal.hint(`There is no virtual organization ${name} here yet: it may be formed now.`);
+    else if (known.spec.state === 'Forming' && !withdraw) {
+      terminal.hint(`Its administrators begin with: ${context.program} vo activate ${name}`);
+    }
+    return;
+  }
+}
+
+/** The accepted organizations after the change. Limits that are not named stay. */
+export function acceptedAfter(site: Site, input: ApproveInput): object[] {
+  const before = site.spec.type === 'Local' ? site.spec.local.acceptedVirtualOrganizations : [];
+  const others = before.filter(({ name }) => name !== input.name);
+  if (input.withdraw) return others;
+  const { cpu, memory, storage } = input;
+  const given = Object.entries({ cpu, memory, storage }).filter(([, amount]) => amount !== undefined);
+  const limits = { ...before.find(({ name }) => name === input.name)?.limits, ...Object.fromEntries(given) };
+  return [...others, { name: input.name, ...(Object.keys(limits).length === 0 ? {} : { limits }) }];
+}
+
+async function localSite(api: Organizations, signal: AbortSignal): Promise<Site> {
+  const { items } = await api.sites.list({ signal });
+  const local = items.find(({ spec }) => spec.type === 'Local');
+  if (local !== undefined) return local;
+  throw new CommandError(
+    'notFound',
+    'This cluster has no Site of its own yet',
+    'The operator makes it: is it running?',
+  );
+}
+
+async function waitForWord(
+  context: Context,
+  { name, withdraw, timeout }: ApproveInput,
+  api: Organizations,
+): Promise<void> {
+  await waitUntil(
+    context,
+    api.organizations,
+    { name },
+    {
+      what: withdraw ? `${name} to be cut` : `${name} to be let in`,
+      timeoutMs: timeout,
+      isDone: (vo) => {
+        const word = vo === undefined ? undefined : conditionOf(vo, 'Accepted');
+        return vo !== undefined && isObserved(vo) && word?.status === (withdraw ? 'False' : 'True');
+      },
+      why: (vo) => (vo === undefined ? 'it is not formed yet' : explain(vo, 'Accepted')),
+    },
+  );
+}

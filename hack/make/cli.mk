@@ -1,0 +1,8 @@
+GENERATORS += generate-cli
+PREFIX ?=
+
+.PHONY: generate-cli install-cli
+generate-cli: deps ## Regenerate the reference of xos from its commands
+	@node hack/generate-cli.ts
+install-cli: bundle ## Install xos and kubectl xos: PREFIX=~/.local
+	@node hack/install-cli.ts --prefix "$(PREFIX)"
