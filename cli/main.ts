@@ -29,13 +29,14 @@ const { signal } = interruption();
 const context = {
   terminal: new Terminal(process.stdout, process.stderr, process.env),
   surroundings: { env: process.env, homeDir: homedir() },
+  areas,
   clock: systemClock,
   signal,
   program: path.basename(process.argv[1] ?? '').startsWith('kubectl-') ? 'kubectl xos' : 'xos',
   version: manifest.version,
 };
 try {
-  process.exitCode = await runProgram(areas, process.argv.slice(2), context, () => signal.aborted);
+  process.exitCode = await runProgram(process.argv.slice(2), context, () => signal.aborted);
 } catch (error) {
   context.terminal.error(describeError(error));
   process.exitCode = exitStatuses.failure.code;

@@ -48,7 +48,7 @@ export type Input<A extends Arguments, O extends Options> = { readonly [K in key
 };
 
 /** Runs a command; what it throws becomes a message and an exit status (exit.ts). A number is the exit status. */
-export type Run<I> = (context: Context, input: I) => Promise<number> | Promise<void>;
+export type Run<I> = (context: Context, input: I) => Promise<number | undefined> | Promise<void>;
 
 /** One line that can be typed, and what it does. */
 export interface Example {

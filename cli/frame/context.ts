@@ -1,4 +1,5 @@
 import type { Clock } from '#common/clock.ts';
+import type { Area } from './command.ts';
 import type { Terminal } from '../output/terminal.ts';
 
 /** Where settings, environment and files of the user are. */
@@ -16,6 +17,8 @@ export interface Context {
   readonly signal: AbortSignal;
   /** How the program was called: `xos` or `kubectl xos`; for hints that can be typed. */
   readonly program: string;
+  /** Everything that can be called; for completion. */
+  readonly areas: readonly Area[];
   /** Version of the product. */
   readonly version: string;
 }

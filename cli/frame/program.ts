@@ -1,7 +1,7 @@
 /** Makes the command line out of the declarations, with commander (ADR 0095). */
 import { Command, CommanderError, Option } from 'commander';
 import { flagOf } from '#common/options.ts';
-import type { AnyCommand, Area, OptionDefinition } from './command.ts';
+import type { AnyCommand, OptionDefinition } from './command.ts';
 import type { Context } from './context.ts';
 import { endingOf, exitStatuses } from './exit.ts';
 
@@ -26,13 +26,12 @@ Exit statuses: ${Object.entries(exitStatuses)
  * @returns the exit status; every failure has been shown.
  */
 export async function runProgram(
-  areas: readonly Area[],
   argv: readonly string[],
   context: Context,
   isInterrupted: () => boolean,
 ): Promise<number> {
   let status: number | undefined;
-  const program = buildProgram(areas, context, (code) => (status = code));
+  const program = buildProgram(context, (code) => (status = code));
   try {
     await program.parseAsync([...argv], { from: 'user' });
     return status ?? 0;
@@ -53,7 +52,7 @@ function endOfParsing(error: CommanderError, context: Context): number {
   return exitStatuses.usage.code;
 }
 
-function buildProgram(areas: readonly Area[], context: Context, finish: (status: number | undefined) => void): Command {
+function buildProgram(context: Context, finish: (status: number | undefined) => void): Command {
   const root = new Command('xos')
     .usage('COMMAND [options]')
     .description(about)
@@ -68,7 +67,7 @@ function buildProgram(areas: readonly Area[], context: Context, finish: (status:
       outputError: () => undefined,
     })
     .addHelpText('after', footer(context.program));
-  for (const area of areas) {
+  for (const area of context.areas) {
     const parent = area.group === undefined ? root : groupUnder(root, area.group.path, area.group.about);
     for (const definition of area.commands) {
       parent.addCommand(commandOf(definition, context, finish).copyInheritedSettings(root), {

@@ -13,6 +13,9 @@ export interface OutputStream {
 type Style = 'error' | 'warning' | 'heading' | 'quiet';
 const styles = { error: ['red', 'bold'], warning: ['yellow'], heading: ['bold'], quiet: ['dim'] } as const;
 
+/** Columns of a terminal that does not say. */
+const widthUsual = 80;
+
 /** Turns of the sign that shows that something goes on. */
 const turns = ['⠋', '⠙', '⠹', '⠸', '⠼', '⠴', '⠦', '⠧', '⠇', '⠏'];
 
@@ -84,7 +87,9 @@ export class Terminal {
   progress(text: string): void {
     if (!this.showsProgress) return;
     this.turn = (this.turn + 1) % turns.length;
-    const width = Math.max(20, (this.err.columns ?? 80) - 3);
+    // Some terminals say that they have no columns at all.
+    const columns = this.err.columns ?? 0;
+    const width = Math.max(20, (columns > 0 ? columns : widthUsual) - 3);
     const shown = Array.from(escapeControls(text)).slice(0, width).join('');
     this.err.write(`\r\u001b[2K${this.paint('quiet', `${turns[this.turn] ?? ''} ${shown}`, this.err)}`);
     this.isProgressShown = true;

@@ -3,7 +3,6 @@ import { chooseOrganization, namespaceOf } from '../../api/organizations.ts';
 import { readKubeconfig } from '../../api/kubeconfig.ts';
 import { complete, type FindNames } from '../../frame/completion.ts';
 import type { Context } from '../../frame/context.ts';
-import { areas } from '../areas.ts';
 
 /** A shell that waits longer than this for names seems to hang. */
 const timeoutMs = 1500;
@@ -18,7 +17,7 @@ export async function printCandidates(context: Context, { line }: { readonly lin
     // No names are better than a message in the middle of a line that is being typed.
     return Promise.race([namesOf(limited, what, options), late]).catch(() => []);
   };
-  context.terminal.print(await complete(areas, line, findNames));
+  context.terminal.print(await complete(context.areas, line, findNames));
   // Whatever still waits for a server that doesn't answer.
   setImmediate(() => process.exit());
 }
