@@ -61,17 +61,21 @@ async function outputOf(
   installHint: string | undefined,
 ): Promise<string> {
   return new Promise((resolve, reject) => {
-    const child = spawn(command, args, { env, stdio: ['inherit', 'pipe', 'inherit'], timeout: timeoutMs });
+    const child = spawn(command, args, { env, stdio: ['inherit', 'pipe', 'inherit'] });
+    // Not the option of spawn: its timer lives on when the program can't be started, and keeps the process alive.
+    const timer = setTimeout(() => child.kill(), timeoutMs);
     let text = '';
     child.stdout.setEncoding('utf8').on('data', (chunk: string) => {
       text += chunk;
       if (text.length > answerBytesMax) child.kill();
     });
     child.on('error', (error) => {
+      clearTimeout(timer);
       const message = `The credential plug-in ${command} can't be started: ${describeError(error)}`;
       reject(new CommandError('credentials', message, installHint));
     });
     child.on('close', (code, signal) => {
+      clearTimeout(timer);
       if (code === 0) resolve(text);
       else
         reject(new CommandError('credentials', `The credential plug-in ${command} ended with ${code ?? signal ?? ''}`));
