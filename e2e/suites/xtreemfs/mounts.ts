@@ -1,6 +1,7 @@
 /** Mounts for the suites of XtreemFS: an installation of its own with a mount, and the memory file system. */
 import { execFile, spawn, type ChildProcess } from 'node:child_process';
 import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs';
+import { createServer, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -27,6 +28,15 @@ export async function sh(command: string, timeoutMs = 20_000): Promise<string> {
   return stdout.trim();
 }
 
+/** A port of the loopback interface that nobody uses. */
+export async function freePort(): Promise<number> {
+  const probe = createServer();
+  await new Promise<void>((resolve) => probe.listen(0, '127.0.0.1', resolve));
+  const { port } = probe.address() as AddressInfo;
+  await new Promise((resolve) => probe.close(resolve));
+  return port;
+}
+
 async function untilReady(child: ChildProcess, word: string): Promise<void> {
   let output = '';
   await new Promise<void>((resolve, reject) => {
@@ -40,7 +50,8 @@ async function untilReady(child: ChildProcess, word: string): Promise<void> {
   });
 }
 
-async function ended(child: ChildProcess): Promise<void> {
+/** Waits until a process has ended. */
+export async function ended(child: ChildProcess): Promise<void> {
   if (child.exitCode !== null || child.signalCode !== null) return;
   await new Promise((resolve) => child.once('exit', resolve));
 }

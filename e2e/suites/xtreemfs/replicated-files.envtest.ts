@@ -3,7 +3,6 @@
  * several clients. The file must look like one register, and be served again each time.
  */
 import { chmodSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
-import { createServer, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
@@ -20,6 +19,7 @@ import { RpcError } from '#xtreemfs/rpc/errors.ts';
 import { createDialer } from '#xtreemfs/rpc/transport.ts';
 import { CapabilityKeys } from '#xtreemfs/service/capability.ts';
 import { Supervised } from '#xtreemfs/tools/supervisor.ts';
+import { freePort } from './mounts.ts';
 
 const program = new URL('../../../xtreemfs/main.ts', import.meta.url).pathname;
 const secret = 'a secret for these tests';
@@ -28,14 +28,6 @@ const uuids = ['osd-a', 'osd-b', 'osd-c'];
 const rounds = Number(process.env.XTREEMOS_REPLICATION_ROUNDS ?? 6);
 /** A crash may cost a lease, a restart's silence and a few tries. */
 const recoveryMs = 15_000;
-
-async function freePort(): Promise<number> {
-  const probe = createServer();
-  await new Promise<void>((resolve) => probe.listen(0, host, resolve));
-  const { port } = probe.address() as AddressInfo;
-  await new Promise((resolve) => probe.close(resolve));
-  return port;
-}
 
 /** A DIR and three OSDs, each a process that is started again when it dies. */
 class Processes {
