@@ -20,9 +20,19 @@ export type Maker = 'ours' | 'upstream';
 
 const program = new URL('../../xtreemfs/main.ts', import.meta.url).pathname;
 const host = '127.0.0.1';
-const secret = 'a-secret-of-both';
+/** What the servers share. */
+export const capabilitySecret = 'a-secret-of-both';
 const startMs = 60_000;
 const javaMain = { dir: 'org.xtreemfs.dir.DIR', mrc: 'org.xtreemfs.mrc.MRC', osd: 'org.xtreemfs.osd.OSD' };
+
+/** What is set beside the usual. */
+export interface MixedOptions {
+  readonly scheme?: 'pbrpc' | 'pbrpcs' | 'pbrpcg';
+  /** More options of our servers. */
+  readonly server?: (kind: 'dir' | 'mrc' | 'osd') => readonly string[];
+  /** More options of our tools and mounts. */
+  readonly client?: readonly string[];
+}
 
 /** One server process. */
 export interface MixedServer {
@@ -36,12 +46,22 @@ export class MixedInstallation {
   readonly folder = mkdtempSync(join(tmpdir(), 'xtreemfs-interop-'));
   readonly servers: MixedServer[] = [];
   private readonly mounts: { readonly path: string; readonly child: ChildProcess }[] = [];
+  private readonly options: MixedOptions;
   private dirPort = 0;
   private mrcPort = 0;
 
+  private constructor(options: MixedOptions) {
+    this.options = options;
+  }
+
   /** @param osds - in this order, with UUIDs `osd-0`, `osd-1` and so on. */
-  static async start(dir: Maker, mrc: Maker, osds: readonly Maker[]): Promise<MixedInstallation> {
-    const made = new MixedInstallation();
+  static async start(
+    dir: Maker,
+    mrc: Maker,
+    osds: readonly Maker[],
+    options: MixedOptions = {},
+  ): Promise<MixedInstallation> {
+    const made = new MixedInstallation(options);
     const isPure = [dir, mrc, ...osds].every((maker) => maker === 'ours');
     try {
       made.dirPort = (await made.server('dir', dir, 'dir', isPure)).port;
@@ -58,7 +78,9 @@ export class MixedInstallation {
   /** Runs a tool of either maker on a volume, for example `mkfs.xtreemfs`. @returns what it wrote. */
   async tool(maker: Maker, name: string, options: string, volume = ''): Promise<string> {
     const command = maker === 'upstream' ? join(upstreamBin, name) : `'${process.execPath}' '${program}' ${name}`;
-    return await sh(`${command} ${options} ${host}:${this.mrcPort}${volume === '' ? '' : `/${volume}`} 2>&1`, 60_000);
+    const client = maker === 'ours' ? (this.options.client ?? []).join(' ') : '';
+    const url = `${this.options.scheme ?? 'pbrpc'}://${host}:${this.mrcPort}${volume === '' ? '' : `/${volume}`}`;
+    return await sh(`${command} ${client} ${options} ${url} 2>&1`, 60_000);
   }
 
   /** Runs `xtfsutil` of either maker on a path in a mount. */
@@ -77,9 +99,9 @@ export class MixedInstallation {
         ? [[join(upstreamBin, 'mount.xtreemfs')], ['--metadata-cache-size=0', '--retry-delay=2', '-o', 'user_xattr']]
         : [
             [process.execPath, program, 'mount.xtreemfs'],
-            ['--consistency=strict', '--retry-delay=2'],
+            ['--consistency=strict', '--retry-delay=2', ...(this.options.client ?? [])],
           ];
-    const args = ['-f', ...own, `${host}:${this.dirPort}/${volume}`, path];
+    const args = ['-f', ...own, `${this.options.scheme ?? 'pbrpc'}://${host}:${this.dirPort}/${volume}`, path];
     const child = this.spawn(`mount-${this.mounts.length}`, [...command, ...args]);
     await until(`${path} is mounted`, child, () => Promise.resolve(mountAt(path) !== undefined));
     this.mounts.push({ path, child });
@@ -127,7 +149,8 @@ export class MixedInstallation {
       mrc: ['--data-dir', data, ...member],
       osd: ['--object-dir', data, ...member, ...(isPure ? [] : ['--lease-ms=14000', '--clock-skew-max-ms=1000'])],
     };
-    return [process.execPath, program, kind, ...network, ...own[kind]];
+    const { scheme = 'pbrpc', server } = this.options;
+    return [process.execPath, program, kind, '--scheme', scheme, ...network, ...own[kind], ...(server?.(kind) ?? [])];
   }
 
   private async javaCommand(kind: 'dir' | 'mrc' | 'osd', uuid: string, port: number): Promise<string[]> {
@@ -142,7 +165,7 @@ export class MixedInstallation {
       'ssl.enabled': 'false',
       'dir_service.host': host,
       'dir_service.port': this.dirPort,
-      capability_secret: secret,
+      capability_secret: capabilitySecret,
       authentication_provider: 'org.xtreemfs.common.auth.NullAuthProvider',
       policy_dir: join(data, 'policies'),
       osd_check_interval: 10,
@@ -173,7 +196,7 @@ export class MixedInstallation {
     const log = openSync(join(this.folder, `${name}.log`), 'a');
     const child = spawn(command ?? '', args, {
       stdio: ['ignore', log, log],
-      env: { ...process.env, XTREEMOS_CAPABILITY_SECRET: secret },
+      env: { ...process.env, XTREEMOS_CAPABILITY_SECRET: capabilitySecret },
     });
     closeSync(log);
     logs.set(child, join(this.folder, `${name}.log`));

@@ -26,7 +26,7 @@ const holder = (certificate: Partial<PeerCertificate>): PeerIdentity => ({
 const claimed = { username: 'root', groups: ['root', 'xtreemfs-admin'] };
 
 describe('names in a request', () => {
-  test('count on a trusted network, but make nobody a superuser by themselves', () => {
+  test('threat 26: count on a trusted network, but make nobody a superuser by themselves', () => {
     const identities = new Identities({ ...options, provider: 'request' });
     expect(identities.identify(claimed, plain, true)).toEqual({
       user: 'root',
@@ -36,7 +36,7 @@ describe('names in a request', () => {
     });
   });
 
-  test('make a superuser only by exact name in the configuration', () => {
+  test('threat 26: make a superuser only by exact name in the configuration', () => {
     const identities = new Identities({ ...options, provider: 'request', superUsers: ['root'] });
     const isSuper = (username: string): boolean =>
       identities.identify({ username, groups: ['g'] }, plain, true).isSuper;
@@ -50,7 +50,7 @@ describe('names in a request', () => {
     expect(identities.identify(nobody, plain, false).user).toBe('xtreemfs');
   });
 
-  test('do not count beside a certificate', () => {
+  test('threat 26: do not count beside a certificate', () => {
     expect(new Identities(options).identify(claimed, holder({}), true)).toMatchObject({
       user: 'CN=ann,OU=staff',
       groups: ['staff'],
@@ -89,7 +89,7 @@ describe('certificates', () => {
     [{ alternativeNames: ['node-agent'] }, 'root'],
     [{ commonName: 'host/node-agent' }, 'CN=ann,OU=staff'],
     [{ commonName: 'xtreemfs-service/x' }, 'CN=ann,OU=staff'],
-  ])('the holder of %p calls as %s', (certificate, user) => {
+  ])('threat 26: the holder of %p calls as %s', (certificate, user) => {
     expect(new Identities(options).identify(claimed, holder(certificate), true).user).toBe(user);
   });
 });

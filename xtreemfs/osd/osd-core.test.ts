@@ -1,3 +1,4 @@
+import { posix } from 'node:path';
 import { afterEach, beforeEach, expect, test } from '@jest/globals';
 import { VirtualClock } from '#common/clock.ts';
 import { SeededRandom } from '#common/random.ts';
@@ -7,6 +8,7 @@ import { AuthType, ErrorType, PosixErrno, type Auth } from '#proto/generated/xtr
 import { RpcError } from '#xtreemfs/rpc/errors.ts';
 import { osdSyncProcedure } from './extensions.ts';
 import { decodeObjectList } from './object-list.ts';
+import { pathsOf } from './store/object-store.ts';
 import { FaultDisk } from './store/testing/fault-disk.ts';
 import { aReplica, OsdCluster, openMode, TestFile, xlocsOf } from './testing/osd-cluster.ts';
 
@@ -85,7 +87,7 @@ function describeRefusals(): void {
     'an unlink without a delete capability': () =>
       cluster.call('a', osdProcedures.unlink, { fileCredentials: file.credentials(), fileId: file.fileId }),
   };
-  test.each(Object.keys(refusals))('refuses %s with EACCES', async (name) => {
+  test.each(Object.keys(refusals))('threats 22 and 23: refuses %s with EACCES', async (name) => {
     await file.write(0, Buffer.from('data'));
     expect(await failureOf(refusals[name]!())).toBe('EACCES');
   });
@@ -98,7 +100,6 @@ test.each([
     () => cluster.call('a', osdProcedures.read, readRequest({ offset: 4000, length: 200 })),
   ],
   ['a negative object number', () => cluster.call('a', osdProcedures.read, readRequest({ objectNumber: -1 }))],
-  ['a path as a file id', () => new TestFile(cluster, '../x y', file.xlocs).read(0, 1)],
   [
     'a truncate at an OSD that is not the head',
     async () => {
@@ -126,7 +127,23 @@ test.each([
   expect(await failureOf(call())).toBe('EINVAL');
 });
 
-test('refuses an older view than it has seen, also after a restart', async () => {
+test.each(['../../etc:1', 'volume:../../1', 'volume:1/..', '/etc:1', '..', 'volume/./..'])(
+  'threat 18: keeps a file called %j in its own folder',
+  async (fileId) => {
+    const strange = new TestFile(cluster, fileId, file.xlocs);
+    await strange.write(0, Buffer.from('x'));
+    expect((await strange.read(0, 1)).toString()).toBe('x');
+    const { directory, base } = pathsOf(fileId);
+    expect(posix.normalize(base)).toBe(base);
+    expect(posix.dirname(base)).toBe(directory);
+  },
+);
+
+test.each(['../x y', 'volume:1\0', ''])('threat 18: refuses %j as the id of a file with EINVAL', async (fileId) => {
+  expect(await failureOf(new TestFile(cluster, fileId, file.xlocs).write(0, Buffer.from('x')))).toBe('EINVAL');
+});
+
+test('threat 23: refuses an older view than it has seen, also after a restart', async () => {
   await file.write(0, Buffer.from('v0'));
   file.xlocs = { ...file.xlocs, version: 2 };
   await file.read(0, 2);

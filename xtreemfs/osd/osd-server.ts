@@ -12,11 +12,11 @@ import { Ports } from '#proto/generated/xtreemfs/global-types.ts';
 import { osdProcedures } from '#proto/generated/xtreemfs/osd.ts';
 import { AuthType, PosixErrno, type Auth } from '#proto/generated/xtreemfs/rpc.ts';
 import { UdpEndpoint } from '#xtreemfs/rpc/udp.ts';
-import { CapabilityKeys } from '#xtreemfs/service/capability.ts';
 import type { ServiceDescription } from '#xtreemfs/service/heartbeat.ts';
 import { ServiceHost } from '#xtreemfs/service/host.ts';
 import {
   advertisedHost,
+  capabilityKeys,
   hostOptions,
   memberOptionSpecs,
   publicConfiguration,
@@ -173,7 +173,7 @@ async function openCore(values: OsdOptionValues, deps: OsdDependencies, host: Se
     logger,
     random: systemRandom(),
     disk: new NodeDisk(values.objectDir),
-    keys: new CapabilityKeys({ secrets: values.capabilitySecret, useUpstreamForm: values.upstreamCapabilities }),
+    keys: capabilityKeys(values),
     globalTimeMs: () => host.time.now(),
     peers: cluster,
     volumes: cluster,

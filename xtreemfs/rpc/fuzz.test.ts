@@ -79,7 +79,7 @@ async function open(port: number): Promise<Socket> {
   return socket;
 }
 
-test(`a server stands ${frames} random and damaged frames`, async () => {
+test(`threat 25: a server stands ${frames} random and damaged frames`, async () => {
   const server = new RpcServer({ clock: systemClock, logger: silentLogger });
   for (const procedure of procedures) {
     server.handle(procedure, () => ({ response: procedure.response.decode(Buffer.alloc(0)) }));

@@ -261,7 +261,7 @@ test('stopping lets running calls end first', async () => {
 });
 
 describe('bounds', () => {
-  test('reading stops at 100 unanswered requests and goes on below 50', async () => {
+  test('threat 25: reading stops at 100 unanswered requests and goes on below 50', async () => {
     const gates: (() => void)[] = [];
     server.handle(osdProcedures.write, async () => {
       await new Promise<void>((resolve) => gates.push(resolve));
@@ -285,7 +285,7 @@ describe('bounds', () => {
     await Promise.all(calls);
   });
 
-  test('a reader that does not read its answers stops being served, and memory stays bounded', async () => {
+  test('threat 25: a reader that does not read its answers stops being served, and memory stays bounded', async () => {
     const answer = Buffer.alloc(1024 * 1024);
     let served = 0;
     server.handle(osdProcedures.read, () => {
@@ -306,7 +306,7 @@ describe('bounds', () => {
     expect(served).toBeLessThan(2_000);
   });
 
-  test('more connections than allowed from one peer are refused', async () => {
+  test('threat 25: more connections than allowed from one peer are refused', async () => {
     await stop();
     await start({ connectionsPerPeerMax: 3 });
     await Promise.all([1, 2, 3, 4, 5].map(rawConnection));
@@ -315,7 +315,7 @@ describe('bounds', () => {
     expect(server.connectionCount).toBe(3);
   });
 
-  test('requests that cannot be served close the connection of a peer that does not read the answers', async () => {
+  test('threat 25: requests that cannot be served close the connection of a peer that does not read the answers', async () => {
     await stop();
     await start({ unsentBytesMax: 64 * 1024 });
     const socket = await rawConnection();

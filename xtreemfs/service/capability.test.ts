@@ -56,22 +56,38 @@ describe.each([
     ['a signature of nothing', { serverSignature: '' }],
     ['a signature without a key', { serverSignature: 'H1..' }],
     ['a signature of upstream', { serverSignature: 'FBDD52DCB4493ECB2D70659D071C3CA8' }],
-  ])('a capability with %s is forged, also after the true one was seen', (__, change) => {
+  ])('threat 22: a capability with %s is forged, also after the true one was seen', (__, change) => {
     const cap = mrc.sign(aCapability());
     expect(osd.check(cap, nowMs)).toBe('valid');
     expect(osd.check({ ...cap, ...change }, nowMs)).toBe('forged');
   });
 
-  test('digits cannot move from one field into the next', () => {
+  test('threat 22: digits cannot move from one field into the next', () => {
     const cap = mrc.sign(aCapability({ fileId: 'VOL:15', accessMode: 1 }));
     expect(osd.check({ ...cap, fileId: 'VOL:1', accessMode: 51 }, nowMs)).toBe('forged');
   });
 });
 
-test('an OSD that has verify keys refuses what another OSD could make with the shared secret', () => {
+test('threat 24: an OSD that has verify keys refuses what another OSD could make with the shared secret', () => {
   const thief = new CapabilityKeys({ secrets: [secret] });
   const osd = new CapabilityKeys({ secrets: [secret], verifyKeyPems });
   expect(osd.check(thief.sign(aCapability()), nowMs)).toBe('forged');
+});
+
+test('threat 24: a signing key is changed without a moment at which capabilities fail', () => {
+  const pairs = [generateKeyPairSync('ed25519'), generateKeyPairSync('ed25519')].map((pair) => ({
+    private: pair.privateKey.export({ type: 'pkcs8', format: 'pem' }) as string,
+    public: pair.publicKey.export({ type: 'spki', format: 'pem' }) as string,
+  }));
+  const [before, after] = [pairs[0]!, pairs[1]!];
+  const old = new CapabilityKeys({ secrets: [secret], signingKeyPem: before.private });
+  const both = { secrets: [secret], verifyKeyPems: [before.public, after.public] };
+  const fresh = new CapabilityKeys({ ...both, signingKeyPem: after.private });
+  const osd = new CapabilityKeys(both);
+  expect([old, fresh].map((mrc) => osd.check(mrc.sign(aCapability()), nowMs))).toEqual(['valid', 'valid']);
+  expect(fresh.check(old.sign(aCapability()), nowMs)).toBe('valid');
+  const last = new CapabilityKeys({ secrets: [secret], verifyKeyPems: [after.public] });
+  expect([old, fresh].map((mrc) => last.check(mrc.sign(aCapability()), nowMs))).toEqual(['forged', 'valid']);
 });
 
 test('a secret is changed without a moment at which capabilities fail', () => {

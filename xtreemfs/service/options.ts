@@ -1,11 +1,13 @@
+import { readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { z } from 'zod';
 import type { Clock } from '#common/clock.ts';
-import { InvalidInputError } from '#common/errors.ts';
+import { describeError, InvalidInputError } from '#common/errors.ts';
 import { logLevels, type Logger } from '#common/logger.ts';
 import { option, type OptionSpecs, type OptionValues } from '#common/options.ts';
 import { formatAddress, parseAddress, type Address, type Scheme } from '../rpc/address.ts';
 import { TlsMaterial } from '../rpc/tls.ts';
+import { CapabilityKeys } from './capability.ts';
 import type { ServiceHostOptions } from './host.ts';
 
 const port = z.coerce.number().int('use a whole number').min(0).max(65_535);
@@ -91,7 +93,55 @@ export function memberOptionSpecs() {
       default: 'false',
       isBoolean: true,
     }),
+    capabilityVerifyKeys: option({
+      schema: text,
+      about: 'Ed25519 public keys, PEM one after the other: only capabilities signed with one of them are taken',
+      default: '',
+      value: 'PATH',
+    }),
   } satisfies OptionSpecs;
+}
+
+type MemberOptionValues = OptionValues<ReturnType<typeof memberOptionSpecs>>;
+
+/**
+ * The keys of capabilities that options name.
+ * @param signingKeyPath - PEM of an Ed25519 private key, at an MRC; empty: the shared secret signs.
+ * @throws {InvalidInputError} when a file can't be read or holds no such key.
+ */
+export function capabilityKeys(
+  values: Pick<MemberOptionValues, 'capabilitySecret' | 'upstreamCapabilities' | 'capabilityVerifyKeys'>,
+  signingKeyPath = '',
+): CapabilityKeys {
+  const { capabilityVerifyKeys, upstreamCapabilities } = values;
+  if (upstreamCapabilities && (capabilityVerifyKeys !== '' || signingKeyPath !== '')) {
+    throw new InvalidInputError(
+      '--upstream-capabilities',
+      'goes without keys: leave out either this or the key options',
+    );
+  }
+  const publicKeys = capabilityVerifyKeys === '' ? '' : readPem('--capability-verify-keys', capabilityVerifyKeys);
+  const verifyKeyPems = publicKeys.match(/-----BEGIN [^-]+-----[^-]+-----END [^-]+-----/g) ?? [];
+  if (capabilityVerifyKeys !== '' && verifyKeyPems.length === 0) {
+    throw new InvalidInputError(
+      '--capability-verify-keys',
+      `${capabilityVerifyKeys} holds no PEM: openssl pkey -pubout`,
+    );
+  }
+  return new CapabilityKeys({
+    secrets: values.capabilitySecret,
+    useUpstreamForm: upstreamCapabilities,
+    verifyKeyPems,
+    ...(signingKeyPath === '' ? {} : { signingKeyPem: readPem('--capability-signing-key', signingKeyPath) }),
+  });
+}
+
+function readPem(field: string, path: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch (error) {
+    throw new InvalidInputError(field, `${path} can't be read: ${describeError(error)}`, { cause: error });
+  }
 }
 
 /** Values of {@link serverOptionSpecs}. */

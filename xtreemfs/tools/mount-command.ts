@@ -155,7 +155,8 @@ function readMountOptions(options: ToolOptions, config: MountConfig, policy: str
     defaultPermissions: !options.has('no-default-permissions') && policy === posixPolicy,
     readOnly: given.includes('ro') || config.volumeName.includes('@'),
     maxReadBytes: config.transferBytes,
-    extra: given.filter((option) => !ours.has(option)),
+    // A shared volume must not bring programs of another's rights, or devices, to this machine; `suid` and `dev` undo it.
+    extra: ['nosuid', 'nodev', ...given.filter((option) => !ours.has(option))],
   };
 }
 

@@ -9,11 +9,11 @@ import { Ports } from '#proto/generated/xtreemfs/global-types.ts';
 import { PosixErrno } from '#proto/generated/xtreemfs/rpc.ts';
 import { dirDirectory } from '../mrc/service/dir-directory.ts';
 import { MrcServer } from '../mrc/service/mrc-server.ts';
-import { CapabilityKeys } from '../service/capability.ts';
 import { ServiceHost } from '../service/host.ts';
 import type { StatusSection } from '../service/status-page.ts';
 import {
   advertisedHost,
+  capabilityKeys,
   hostOptions,
   memberOptionSpecs,
   publicConfiguration,
@@ -27,6 +27,12 @@ const list = text.transform((value) => value.split(',').filter((name) => name !=
 export const mrcOptionSpecs = {
   ...serverOptionSpecs({ rpc: Ports.MRC_PBRPC_PORT_DEFAULT, http: Ports.MRC_HTTP_PORT_DEFAULT }),
   ...memberOptionSpecs(),
+  capabilitySigningKey: option({
+    schema: z.string().max(4096),
+    about: 'Ed25519 private key, PEM, that signs capabilities; then no OSD is able to make one',
+    default: '',
+    value: 'PATH',
+  }),
   dataDir: option({ schema: text, about: 'Folder of the database', default: '/var/lib/xtreemfs/mrc', value: 'PATH' }),
   authenticationProvider: option({
     schema: z.enum(['request', 'simple-x509', 'federation-x509']),
@@ -90,10 +96,7 @@ export async function startMrc(
     directory: dirDirectory(host.dir, host.resolver),
     client: host.client,
     resolver: host.resolver,
-    capabilities: new CapabilityKeys({
-      secrets: values.capabilitySecret,
-      useUpstreamForm: values.upstreamCapabilities,
-    }),
+    capabilities: capabilityKeys(values, values.capabilitySigningKey),
     identity: {
       provider: values.authenticationProvider,
       superUsers: values.superUsers,

@@ -63,6 +63,20 @@ const none = {
   attributes: undefined,
 };
 
+test.each(['..', '../a', 'dir/..', 'dir/../../a', './a', 'dir/.', 'a\0b', 'dir/\0'])(
+  'threat 18: %j names nothing: nothing is made, found or removed by it',
+  async (path) => {
+    await as(root, (op) => mkdir(op, 'vol', 'dir', 0o755));
+    const before = await names('');
+    for (const change of [touch(path), (op: Operation) => mkdir(op, 'vol', path, 0o755)]) {
+      expect(await codeOf(root, change)).not.toBe('done');
+    }
+    expect(await codeOf(root, (op) => rmdir(op, 'vol', path))).not.toBe('done');
+    expect(await codeOf(root, (op) => symlink(op, 'vol', 'target', path))).not.toBe('done');
+    expect(await names('')).toEqual(before);
+  },
+);
+
 describe('mkdir and rmdir', () => {
   test('a directory counts as a link of its parent while it exists', async () => {
     expect((await stat('')).nlink).toBe(2);

@@ -1,4 +1,5 @@
 /** Keys and certificates for tests: an authority and what it signs. */
+import { isIP } from 'node:net';
 import 'reflect-metadata';
 import { webcrypto } from 'node:crypto';
 import { mkdtempSync, writeFileSync } from 'node:fs';
@@ -44,7 +45,11 @@ export async function createAuthority(name: string): Promise<TestAuthority> {
         notBefore,
         notAfter,
         signingAlgorithm: algorithm,
-        extensions: [new x509.SubjectAlternativeNameExtension(names.map((value) => ({ type: 'dns', value })))],
+        extensions: [
+          new x509.SubjectAlternativeNameExtension(
+            names.map((value) => ({ type: isIP(value) === 0 ? 'dns' : 'ip', value })),
+          ),
+        ],
       });
       const base = path.join(folder, `holder-${serial}`);
       const key = Buffer.from(await webcrypto.subtle.exportKey('pkcs8', holder.privateKey)).toString('base64');
