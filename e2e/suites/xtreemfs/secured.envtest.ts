@@ -84,8 +84,8 @@ function clientOptions(files: TlsFiles, scheme: string): string[] {
     expect(await fs.readFile(join(mount, 'file'), 'utf8')).toBe('only for holders');
     const shown = await installation.util('ours', join(mount, 'file'), '');
     const fileId = /file id\s+(\S+)/.exec(shown)?.[1] ?? '';
-    const { serverSignature: _unused, ...fields } = new OsdCluster().cap({ fileId, accessMode: openMode.read });
-    const xcap = new CapabilityKeys({ secrets: [capabilitySecret] }).sign(fields);
+    const wanted = new OsdCluster().cap({ fileId, accessMode: openMode.read });
+    const xcap = new CapabilityKeys({ secrets: [capabilitySecret] }).sign(wanted);
     const client = new RpcClient({ clock: systemClock, logger: silentLogger, dialer: createDialer('pbrpc') });
     const port = installation.servers.find(({ uuid }) => uuid === 'osd-0')?.port ?? 0;
     const about = { fileId, objectNumber: 0, objectVersion: 0, offset: 0, length: 100 };
