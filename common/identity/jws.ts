@@ -73,7 +73,7 @@ export async function thumbprintOf(key: PublicKey): Promise<string> {
 /** Makes a key that {@link verifyJws} takes. @throws {CredentialError} when it is no point of the curve. */
 export async function importPublicKey(key: PublicKey): Promise<VerificationKey> {
   try {
-    return (await importJWK(key, 'ES256')) as CryptoKey;
+    return await importJWK<CryptoKey>(key, 'ES256');
   } catch (error) {
     throw new CredentialError('Malformed', 'a key is no point of the curve P-256', { cause: error });
   }
