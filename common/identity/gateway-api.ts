@@ -196,6 +196,8 @@ export const stateAnswer = z.object({
   genesis: z.string().max(16_384),
   /** JWS `vo-state+jwt`. */
   state: z.string().max(524_288),
+  /** JWS `vo-freshness+jwt`: the gateway's word that the state is the newest. Absent with a final state, which never grows stale. */
+  freshness: z.string().max(4096).optional(),
 });
 
 /** Body of `POST /v1/virtual-organizations/NAME/requests`: asks to join, or accepts the use of a virtual organization one is in. */

@@ -72,11 +72,11 @@ export async function thumbprintOf(key: PublicKey): Promise<string> {
 
 /** Makes a key that {@link verifyJws} takes. @throws {CredentialError} when it is no point of the curve. */
 export async function importPublicKey(key: PublicKey): Promise<VerificationKey> {
-  try {
-    return await importJWK<CryptoKey>(key, 'ES256');
-  } catch (error) {
+  const imported = await importJWK(key, 'ES256').catch((error: unknown) => {
     throw new CredentialError('Malformed', 'a key is no point of the curve P-256', { cause: error });
-  }
+  });
+  if (imported instanceof Uint8Array) throw new CredentialError('Malformed', 'a key is a shared secret');
+  return imported;
 }
 
 /**

@@ -52,6 +52,17 @@ export const identityAllocated = defineCondition('IdentityAllocated', 'It owns a
     'Surfaces when no group id is left: ids of groups that are gone are never given again. Remove groups that have no id yet.',
 });
 
+/** Whether the signed state can be trusted to be the newest. */
+export const statePublished = defineCondition('StatePublished', 'Its newest state is signed and published.', {
+  Published: 'Surfaces when the newest state is in ConfigMap `vo-state` of its namespace and at the gateway.',
+  Final: 'Surfaces when its final state is published: no credential holds any longer.',
+  AwaitingSlice: 'Surfaces while it has no slice of ids; see `IdentityAllocated`.',
+  AwaitingKeys: 'Surfaces while cert-manager makes its keys; see the Certificates in the namespace of the operator.',
+  CertManagerMissing: 'Surfaces while cert-manager is not installed: the owner of the site installs it.',
+  RootKeyChanged:
+    'Surfaces when its root key is another one than it was founded with. Nothing is signed: restore the Secret from a backup, or form it anew under another name.',
+});
+
 const organizationGroup = object('A group.', {
   name: groupPath('Path of the group, for example `analysis/higgs`. A member of it is not thereby in `analysis`.'),
   description: text('What the group is for.', { maxLength: 1024 }).optional(),
@@ -367,7 +378,7 @@ export const virtualOrganizationDefinition = describeKind({
     },
     { name: 'Age', type: 'date', jsonPath: '.metadata.creationTimestamp', description: 'When the object was made.' },
   ],
-  conditions: [virtualOrganizationReady, accepted, tenancyReady, identityAllocated, dissolved],
+  conditions: [virtualOrganizationReady, accepted, tenancyReady, identityAllocated, statePublished, dissolved],
 });
 
 /** The desired state of a VirtualOrganization. */
