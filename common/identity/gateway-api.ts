@@ -65,25 +65,31 @@ export const siteAnswer = z.object({
  *
  * `challenge` is the base64url SHA-256 of a fresh random `verifier` (43 to 128 characters) that the client keeps: nobody else can use the handle.
  */
-export const sessionRequest = z.union([
-  z.strictObject({ method: z.literal('kubernetes') }),
-  z.strictObject({ method: z.literal('certificate'), provider: name }),
-  z.strictObject({ method: z.literal('device'), provider: name, challenge }),
-  z.strictObject({ method: z.literal('device'), handle: token, verifier }),
-  z.strictObject({
-    method: z.literal('code'),
-    provider: name,
-    challenge,
-    redirectURI: z
-      .string()
-      .max(255)
-      .regex(
-        /^http:\/\/(127\.0\.0\.1|\[::1\]|localhost)(:[0-9]{1,5})?(\/[A-Za-z0-9._~/-]*)?$/,
-        'use an http URL on the loopback, for example http://127.0.0.1:8400/callback',
-      ),
-  }),
-  z.strictObject({ method: z.literal('code'), handle: token, verifier, callbackURL: z.string().min(1).max(8192) }),
-]);
+export const sessionRequest = z.union(
+  [
+    z.strictObject({ method: z.literal('kubernetes') }),
+    z.strictObject({ method: z.literal('certificate'), provider: name }),
+    z.strictObject({ method: z.literal('device'), provider: name, challenge }),
+    z.strictObject({ method: z.literal('device'), handle: token, verifier }),
+    z.strictObject({
+      method: z.literal('code'),
+      provider: name,
+      challenge,
+      redirectURI: z
+        .string()
+        .max(255)
+        .regex(
+          /^http:\/\/(127\.0\.0\.1|\[::1\]|localhost)(:[0-9]{1,5})?(\/[A-Za-z0-9._~/-]*)?$/,
+          'use an http URL on the loopback, for example http://127.0.0.1:8400/callback',
+        ),
+    }),
+    z.strictObject({ method: z.literal('code'), handle: token, verifier, callbackURL: z.string().min(1).max(8192) }),
+  ],
+  {
+    error:
+      'use one of {method: kubernetes}, {method: certificate, provider}, {method: device, provider, challenge}, {method: device, handle, verifier}, {method: code, provider, challenge, redirectURI (http, loopback)}, {method: code, handle, verifier, callbackURL}; names in lower case, challenge and verifier as in RFC 7636',
+  },
+);
 /** How somebody logs in. */
 export type SessionRequest = z.infer<typeof sessionRequest>;
 

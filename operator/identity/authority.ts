@@ -10,7 +10,7 @@ import {
   verifyGenesis,
   verifyState,
 } from '#common/identity/vo-state.ts';
-import type { VirtualOrganization } from '#crds/virtual-organization.ts';
+import type { statePublished, VirtualOrganization } from '#crds/virtual-organization.ts';
 import type { Stored } from '#runtime/types.ts';
 import type { Published } from './published-state.ts';
 import type { Revocations } from './revocations.ts';
@@ -56,7 +56,7 @@ export type Publication =
     }
   | {
       readonly isSigned: false;
-      readonly reason: 'AwaitingSlice' | 'AwaitingKeys' | 'RootKeyChanged';
+      readonly reason: keyof Pick<typeof statePublished.reasons, 'AwaitingSlice' | 'AwaitingKeys' | 'RootKeyChanged'>;
       readonly message: string;
     };
 

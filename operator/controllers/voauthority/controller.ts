@@ -70,7 +70,7 @@ export class VoAuthorityReconciler implements Reconciler {
   private async report(vo: Stored<VirtualOrganization>, publication: Publication, signal: AbortSignal): Promise<void> {
     if (!publication.isSigned) {
       const { reason, message } = publication;
-      return this.write(vo, {}, { status: 'False', reason: statePublished.reasons[reason], message }, signal);
+      return this.write(vo, {}, { status: 'False', reason, message }, signal);
     }
     const { genesis, state, irregularities } = publication;
     for (const { reason, message } of irregularities) this.tell(vo, 'Warning', reason, message);

@@ -1,0 +1,146 @@
+import { createHash } from 'node:crypto';
+import type { TokenContent } from '#common/identity/access-token.ts';
+import {
+  type Action,
+  decide,
+  type Decision,
+  type MemberView,
+  type OrganizationView,
+  type SiteView,
+} from '#common/identity/decide.ts';
+import type { Principal } from '#common/identity/gateway-api.ts';
+import type { Site } from '#crds/site.ts';
+import type { VirtualOrganization } from '#crds/virtual-organization.ts';
+import type { VOMembership } from '#crds/vo-membership.ts';
+import type { Informer, Lister } from '#runtime/contracts.ts';
+import { isDeleting, type Stored } from '#runtime/types.ts';
+
+const principalIndex = 'gateway/principal';
+const namespacePrefix = 'vo-';
+
+/** A member and the organization that the membership is of. */
+export interface Member {
+  readonly membership: Stored<VOMembership>;
+  readonly vo: Stored<VirtualOrganization>;
+}
+
+/** Finds memberships of principals and tells what they may do, from caches alone. */
+export class Members {
+  private readonly memberships: Informer<VOMembership>;
+  private readonly organizations: Lister<VirtualOrganization>;
+  private readonly sites: Lister<Site>;
+  private readonly localSite: string;
+
+  constructor(
+    memberships: Informer<VOMembership>,
+    organizations: Lister<VirtualOrganization>,
+    sites: Lister<Site>,
+    localSite: string,
+  ) {
+    this.memberships = memberships;
+    this.organizations = organizations;
+    this.sites = sites;
+    this.localSite = localSite;
+    memberships.addIndex(principalIndex, ({ spec }) => [keyOf(spec.principal)]);
+  }
+
+  /** All memberships of somebody; of each organization the one that counts: it has an id, or is the oldest. */
+  of(principal: Principal): Member[] {
+    const found = this.memberships.byIndex(principalIndex, keyOf(principal)).sort(byRight);
+    const first = new Map<string, Member>();
+    for (const membership of found) {
+      const name = membership.metadata.namespace?.slice(namespacePrefix.length) ?? '';
+      const vo = this.organizations.get({ name });
+      if (vo !== undefined && !first.has(name)) first.set(name, { membership, vo });
+    }
+    return [...first.values()];
+  }
+
+  /** The membership of somebody in one organization. */
+  find(principal: Principal, organization: string): Member | undefined {
+    return this.of(principal).find(({ vo }) => vo.metadata.name === organization);
+  }
+
+  /** An organization by name. */
+  organization(name: string): Stored<VirtualOrganization> | undefined {
+    return this.organizations.get({ name });
+  }
+
+  /** Whether the member may do this, here and now. */
+  decide({ membership, vo }: Member, action: Action): Decision {
+    return decide(this.siteView(), organizationView(vo), memberView(membership), action);
+  }
+
+  /** Whether the site accepts an organization. */
+  isAccepted(name: string): boolean {
+    return this.siteView().accepted.includes(name);
+  }
+
+  private siteView(): SiteView {
+    const site = this.sites.get({ name: this.localSite });
+    const accepted = site?.spec.type === 'Local' ? site.spec.local.acceptedVirtualOrganizations : [];
+    return { name: this.localSite, accepted: accepted.map(({ name }) => name) };
+  }
+}
+
+/** What an access token of the member says. The member has an id: that was decided before. */
+export function tokenContent({ membership, vo }: Member, audience: string, scope: string | undefined): TokenContent {
+  const { spec, status } = membership;
+  const capabilities = vo.spec.roles
+    .filter(({ name }) => spec.roles.includes(name))
+    .flatMap((role) => role.capabilities)
+    .concat(spec.capabilities);
+  return {
+    sub: status?.userName ?? '',
+    aud: audience,
+    principal: { issuer: spec.principal.issuer, subject: spec.principal.subject },
+    uid: status?.uid ?? 0,
+    gid: status?.gid ?? 0,
+    groups: (status?.gids ?? []).map(({ group, gid }) => ({ name: group, gid })),
+    roles: [...spec.roles],
+    caps: [...new Set(capabilities)].sort().slice(0, 64),
+    ...(scope === undefined ? {} : { scope }),
+  };
+}
+
+/** Name of the membership that somebody asks for: the same for the same principal, so that asking twice makes one. */
+export function requestName({ issuer, subject }: Principal): string {
+  return `r-${createHash('sha256')
+    .update(JSON.stringify([issuer, subject]))
+    .digest('hex')
+    .slice(0, 24)}`;
+}
+
+function organizationView({ metadata, spec, status }: Stored<VirtualOrganization>): OrganizationView {
+  // What the operator enforces may be behind what was decided, or, while it is dissolved, ahead: the stricter one counts.
+  const inForce = status?.state;
+  const isStopped = isDeleting({ metadata }) || inForce === 'Frozen' || inForce === 'Dissolved';
+  return {
+    name: metadata.name,
+    state: isStopped && spec.state === 'Operational' ? 'Frozen' : spec.state,
+    roles: spec.roles,
+  };
+}
+
+function memberView({ metadata, spec, status }: Stored<VOMembership>): MemberView {
+  const decided = spec.state === 'Active' ? (status?.state ?? 'Requested') : spec.state;
+  const expires = spec.expirationTime;
+  return {
+    state: isDeleting({ metadata }) ? 'Expired' : decided,
+    hasId: status?.uid !== undefined && status.userName !== undefined,
+    expiresAtMs: expires === undefined ? undefined : Date.parse(expires),
+    roles: spec.roles,
+    capabilities: spec.capabilities,
+  };
+}
+
+function keyOf({ issuer, subject }: Principal): string {
+  // No issuer holds a space.
+  return `${issuer} ${subject}`;
+}
+
+function byRight(a: Stored<VOMembership>, b: Stored<VOMembership>): number {
+  const rank = ({ metadata, spec }: Stored<VOMembership>): string =>
+    `${spec.identity === undefined ? 1 : 0} ${metadata.creationTimestamp} ${metadata.name}`;
+  return rank(a) < rank(b) ? -1 : 1;
+}

@@ -1,0 +1,315 @@
+import { z } from 'zod';
+import { InvalidInputError, TerminalError } from '#common/errors.ts';
+import type { Clock } from '#common/clock.ts';
+import type { membershipAnswer } from '#common/identity/gateway-api.ts';
+import {
+  joinRequest,
+  kubernetesCredentialRequest,
+  refreshRequest,
+  sessionRequest,
+  tokenRequest,
+} from '#common/identity/gateway-api.ts';
+import { accessTokenLifetimeMaxSeconds } from '#common/identity/access-token.ts';
+import { parseScopes } from '#common/identity/scopes.ts';
+import type { VOMembership } from '#crds/vo-membership.ts';
+import { MintingError, type TokenMinter } from '#operator/identity/minter.ts';
+import type { Client } from '#runtime/contracts.ts';
+import { objectPath } from '#runtime/kind.ts';
+import { serviceAccounts } from '#runtime/builtin.ts';
+import type { Stored } from '#runtime/types.ts';
+import type { Enrolment } from './enrolment.ts';
+import type { Logins } from './login/logins.ts';
+import type { GatewayMetrics } from './metrics.ts';
+import { type Member, type Members, tokenContent } from './members.ts';
+import { Refusal } from './refusal.ts';
+import type { RequestContext, Route, RouteAnswer } from './server.ts';
+import type { Session, Sessions } from './sessions.ts';
+
+/** Makes the account of a member, if it isn't there, and keeps it until then at least. */
+export type AccountRequest = (
+  membership: Stored<VOMembership>,
+  untilMs: number,
+  signal: AbortSignal,
+) => Promise<unknown>;
+
+/** Where clients of the cluster find its API server. */
+export interface ApiServerAddress {
+  readonly server: string;
+  readonly caBundle: string;
+}
+
+/** What routes work with. */
+export interface RouteParts {
+  readonly logins: Logins;
+  readonly sessions: Sessions;
+  readonly members: Members;
+  readonly minter: TokenMinter;
+  readonly enrolment: Enrolment;
+  readonly requestAccount: AccountRequest;
+  /** Not fenced. */
+  readonly client: Client;
+  readonly apiServer: () => Promise<ApiServerAddress>;
+  readonly metrics: GatewayMetrics;
+  readonly clock: Clock;
+  readonly site: string;
+  /** `host:port` under which users reach the gateway. */
+  readonly address: string;
+  readonly version: string;
+}
+
+/** Every route of users; common/identity/gateway-api.ts tells what each takes and gives. */
+export function gatewayRoutes(parts: RouteParts): Route[] {
+  const handlers = new Handlers(parts);
+  const route = (
+    name: string,
+    method: Route['method'],
+    path: string,
+    handle: Route['handle'],
+    more: { isPublic?: boolean; isLogin?: boolean } = {},
+  ): Route => ({ name, method, path, handle, isAudited: more.isPublic !== true, isLogin: more.isLogin === true });
+  return [
+    route('site.read', 'GET', '/v1/site', async () => handlers.readSite(), { isPublic: true }),
+    route('session.create', 'POST', '/v1/sessions', async (context) => handlers.createSession(context), {
+      isLogin: true,
+    }),
+    route('session.refresh', 'POST', '/v1/sessions/refresh', async (context) => handlers.refreshSession(context), {
+      isLogin: true,
+    }),
+    route('session.end', 'DELETE', '/v1/sessions', async (context) => handlers.endSession(context)),
+    route('session.read', 'GET', '/v1/whoami', async (context) => handlers.whoami(context), { isPublic: true }),
+    route('token.mint', 'POST', '/v1/token', async (context) => handlers.mintToken(context)),
+    route('kubernetes.use', 'POST', '/v1/kubernetes-credential', async (context) =>
+      handlers.kubernetesCredential(context),
+    ),
+    route(
+      'state.read',
+      'GET',
+      '/v1/virtual-organizations/{name}/state',
+      async (context) => handlers.readState(context),
+      {
+        isPublic: true,
+      },
+    ),
+    route('membership.request', 'POST', '/v1/virtual-organizations/{name}/requests', async (context) =>
+      handlers.join(context),
+    ),
+  ];
+}
+
+class Handlers {
+  private readonly parts: RouteParts;
+
+  constructor(parts: RouteParts) {
+    this.parts = parts;
+  }
+
+  async readSite(): Promise<RouteAnswer> {
+    const { logins, site, address, version } = this.parts;
+    const identityProviders = (logins.site?.identityProviders ?? []).map((each) =>
+      each.type === 'OpenIDConnect'
+        ? { name: each.name, type: each.type, issuer: each.openIDConnect.issuer }
+        : { name: each.name, type: each.type },
+    );
+    const kubernetesLogin = logins.site?.kubernetesLogin === true;
+    return { status: 200, body: { site, address, version, kubernetesLogin, identityProviders } };
+  }
+
+  async createSession(context: RequestContext): Promise<RouteAnswer> {
+    const { logins, sessions, metrics } = this.parts;
+    const request = read(sessionRequest, context.body);
+    context.concern('Login', request.method);
+    const count = (result: string): void => metrics.logins.inc({ method: request.method, result });
+    try {
+      const result = await logins.step(request, context);
+      if ('method' in result) {
+        count('Pending');
+        return { status: 202, body: result, why: 'LoginPending' };
+      }
+      context.identify(result);
+      const answer = await sessions.begin(result, request.method, context.signal);
+      count('OK');
+      return { status: 201, body: answer, why: 'LoggedIn' };
+    } catch (error) {
+      count(error instanceof Refusal ? error.code : 'Unavailable');
+      throw error;
+    }
+  }
+
+  async refreshSession(context: RequestContext): Promise<RouteAnswer> {
+    const { refreshToken } = read(refreshRequest, context.body);
+    const answer = await this.parts.sessions.refresh(refreshToken, context.signal);
+    context.identify(answer.principal);
+    return { status: 200, body: answer };
+  }
+
+  async endSession(context: RequestContext): Promise<RouteAnswer> {
+    const session = await this.session(context);
+    await this.parts.sessions.end(session.id, context.signal);
+    return { status: 204, why: 'LoggedOut' };
+  }
+
+  async whoami(context: RequestContext): Promise<RouteAnswer> {
+    const { principal, endsMs } = await this.session(context);
+    const memberships = this.parts.members.of(principal).map((member) => this.describe(member));
+    const expiresAt = new Date(endsMs).toISOString();
+    return { status: 200, body: { site: this.parts.site, principal, expiresAt, memberships } };
+  }
+
+  async mintToken(context: RequestContext): Promise<RouteAnswer> {
+    const session = await this.session(context);
+    const { virtualOrganization, audience, scope, lifetimeSeconds } = read(tokenRequest, context.body);
+    context.concern('VirtualOrganization', virtualOrganization);
+    context.concern('Audience', audience);
+    if (scope !== undefined) checkScope(scope);
+    const member = this.allowed(session, virtualOrganization, 'token.mint');
+    const content = tokenContent(member, audience, scope);
+    const minted = await this.parts.minter
+      .mint(member.vo, content, lifetimeSeconds ?? accessTokenLifetimeMaxSeconds)
+      .catch(notYet);
+    this.parts.metrics.tokens.inc();
+    context.concern('Token', minted.jti);
+    const expiresAt = new Date(minted.expiresAtMs).toISOString();
+    return { status: 200, body: { accessToken: minted.token, tokenType: 'Bearer', expiresAt } };
+  }
+
+  async kubernetesCredential(context: RequestContext): Promise<RouteAnswer> {
+    const { client, clock, requestAccount, apiServer, metrics } = this.parts;
+    const session = await this.session(context);
+    const { virtualOrganization } = read(kubernetesCredentialRequest, context.body);
+    context.concern('VirtualOrganization', virtualOrganization);
+    const { membership } = this.allowed(session, virtualOrganization, 'kubernetes.use');
+    const userName = membership.status?.userName ?? '';
+    const namespace = `vo-${virtualOrganization}`;
+    context.concern('ServiceAccount', userName);
+    await requestAccount(membership, clock.now() + accessTokenLifetimeMaxSeconds * 1000, context.signal).catch(
+      (error: unknown) => {
+        if (!(error instanceof TerminalError)) throw error;
+        throw new Refusal('Unavailable', 'The account is not ready: try again in a moment.', {
+          reason: 'AccountMissing',
+          retryAfterSeconds: 2,
+          cause: error,
+        });
+      },
+    );
+    // No longer than an hour, which the API server keeps to.
+    const body = {
+      apiVersion: 'authentication.k8s.io/v1',
+      kind: 'TokenRequest',
+      spec: { expirationSeconds: accessTokenLifetimeMaxSeconds },
+    };
+    const path = objectPath(serviceAccounts, { namespace, name: userName }, 'token');
+    const { status } = (await client.raw('POST', path, body, { signal: context.signal })) as {
+      status: { token: string; expirationTimestamp: string };
+    };
+    metrics.credentials.inc();
+    const { server, caBundle } = await apiServer();
+    const expiresAt = new Date(status.expirationTimestamp).toISOString();
+    return { status: 200, body: { server, caBundle, namespace, userName, token: status.token, expiresAt } };
+  }
+
+  async readState({ parameters }: RequestContext): Promise<RouteAnswer> {
+    const { members, minter } = this.parts;
+    const name = parameters.name ?? '';
+    const vo = members.organization(name);
+    if (vo === undefined) throw new Refusal('NotFound', `There is no virtual organization ${name} at this site.`);
+    const documents = await minter.documents(vo).catch(notYet);
+    return { status: 200, body: { virtualOrganization: name, ...documents } };
+  }
+
+  async join(context: RequestContext): Promise<RouteAnswer> {
+    const { principal } = await this.session(context);
+    const name = context.parameters.name ?? '';
+    context.concern('VirtualOrganization', name);
+    const request = read(joinRequest, context.body);
+    const { isNew, answer } = await this.parts.enrolment.ask(principal, name, request, context.signal).catch(notYet);
+    context.concern('VOMembership', answer.membership);
+    const why = request.acceptedUse === undefined ? 'Asked' : 'UseAccepted';
+    return { status: isNew ? 201 : 200, body: answer, why };
+  }
+
+  private async session(context: RequestContext): Promise<Session> {
+    if (context.bearer === undefined) {
+      throw new Refusal(
+        'Unauthenticated',
+        'Give a session token: Authorization: Bearer …; POST /v1/sessions gives one.',
+      );
+    }
+    const session = await this.parts.sessions.check(context.bearer, context.signal);
+    context.identify(session.principal);
+    return session;
+  }
+
+  /** The membership of whoever asks, when they may do this. @throws {Refusal} */
+  private allowed({ principal }: Session, organization: string, action: string): Member {
+    const member = this.parts.members.find(principal, organization);
+    if (member === undefined) {
+      throw new Refusal(
+        'Forbidden',
+        `You are no member of ${organization} at this site: ask to join with xos vo join ${organization}.`,
+        {
+          policy: 'vo/membership',
+          reason: 'NotAMember',
+        },
+      );
+    }
+    const { allowed, message, policy, reason } = this.parts.members.decide(member, {
+      name: action,
+      nowMs: this.parts.clock.now(),
+    });
+    if (!allowed) throw new Refusal('Forbidden', message, { policy, reason });
+    return member;
+  }
+
+  private describe(member: Member): z.infer<typeof membershipAnswer> {
+    const { membership, vo } = member;
+    const { spec, status } = membership;
+    const { allowed, message } = this.parts.members.decide(member, {
+      name: 'session.read',
+      nowMs: this.parts.clock.now(),
+    });
+    return {
+      virtualOrganization: vo.metadata.name,
+      membership: membership.metadata.name,
+      state: status?.state ?? 'Requested',
+      usable: allowed,
+      reason: message,
+      ...(status?.userName === undefined ? {} : { userName: status.userName }),
+      ...(status?.uid === undefined ? {} : { uid: status.uid }),
+      ...(status?.gid === undefined ? {} : { gid: status.gid }),
+      groups: (status?.gids ?? []).map(({ group, gid }) => ({ name: group, gid })),
+      roles: spec.roles,
+      ...(spec.expirationTime === undefined ? {} : { expiresAt: new Date(spec.expirationTime).toISOString() }),
+    };
+  }
+}
+
+/** @throws {Refusal} that names the field. */
+function read<T>(schema: z.ZodType<T>, body: unknown): T {
+  const result = schema.safeParse(body);
+  if (result.success) return result.data;
+  throw new Refusal(
+    'InvalidRequest',
+    z
+      .prettifyError(result.error)
+      .replaceAll(/\s*\n\s*/g, ' ')
+      .slice(0, 500),
+  );
+}
+
+function checkScope(scope: string): void {
+  try {
+    parseScopes(scope);
+  } catch (error) {
+    if (error instanceof InvalidInputError) throw new Refusal('InvalidRequest', error.message);
+    throw error;
+  }
+}
+
+function notYet(error: unknown): never {
+  if (!(error instanceof MintingError)) throw error;
+  throw new Refusal('Unavailable', `Not now: ${error.message}.`, {
+    reason: 'NothingSigned',
+    retryAfterSeconds: 5,
+    cause: error,
+  });
+}

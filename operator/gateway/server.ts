@@ -1,0 +1,341 @@
+import { constants, randomUUID } from 'node:crypto';
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { createServer, type Server } from 'node:https';
+import { type AddressInfo, Socket } from 'node:net';
+import { TLSSocket } from 'node:tls';
+import type { AuditLog } from '#common/audit.ts';
+import type { Clock } from '#common/clock.ts';
+import { describeError } from '#common/errors.ts';
+import type { Principal } from '#common/identity/gateway-api.ts';
+import type { Logger } from '#common/logger.ts';
+import { ApiError, ConnectionError } from '#runtime/errors.ts';
+import { Counter, RateLimiter } from './limits.ts';
+import { type ClientCertificate, readClientCertificate } from './login/client-certificate.ts';
+import type { GatewayMetrics } from './metrics.ts';
+import { Refusal } from './refusal.ts';
+
+const bodyMaxBytes = 65_536;
+const headerMaxBytes = 24_576;
+const connectionsMax = 2048;
+const connectionsPerAddressMax = 256;
+/** Handshake, headers and whole request each have to be done in so long, milliseconds. */
+const receiveMs = 10_000;
+const keepAliveMs = 30_000;
+/** What a request may take here, with calls to providers and to the API server. */
+const handleMs = 20_000;
+/** Many users may share an address behind a translator; a single one needs far less. */
+const addressRate = { perSecond: 100, burst: 200 };
+const loginRate = { perSecond: 5, burst: 40 };
+const principalRate = { perSecond: 20, burst: 100 };
+
+/** What is served with, and whose client certificates are looked at. PEM. */
+export interface TlsMaterial {
+  readonly cert: string;
+  readonly key: string;
+  readonly ca: readonly string[];
+}
+
+/** One request, as a route sees it. */
+export interface RequestContext {
+  readonly body: unknown;
+  /** Parts of the path that the route names. */
+  readonly parameters: Readonly<Record<string, string>>;
+  readonly bearer: string | undefined;
+  /** @throws {Refusal} when there is one that isn't good. */
+  readonly certificate: () => ClientCertificate | undefined;
+  readonly signal: AbortSignal;
+  /** Says who asks, for limits and the audit log. @throws {Refusal} when they ask too often. */
+  identify(principal: Principal): void;
+  /** Says what it is about, for the audit log. */
+  concern(kind: string, name: string): void;
+}
+
+/** What a route answers; `why` and `message` go to the audit log. */
+export interface RouteAnswer {
+  readonly status: number;
+  readonly body?: object | undefined;
+  readonly why?: string;
+}
+
+/** One route. */
+export interface Route {
+  readonly method: 'GET' | 'POST' | 'DELETE';
+  /** Path; a part in braces is a parameter. */
+  readonly path: string;
+  /** For metrics and the audit log: area, dot, verb. */
+  readonly name: string;
+  /** Reading what anyone may read isn't a decision; refusals always are. */
+  readonly isAudited: boolean;
+  /** Whether it is a login, which fewer are allowed of. */
+  readonly isLogin: boolean;
+  handle(context: RequestContext): Promise<RouteAnswer>;
+}
+
+/** What the server is made of. */
+export interface ServerParts {
+  readonly routes: readonly Route[];
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly audit: AuditLog;
+  readonly metrics: GatewayMetrics;
+}
+
+/** HTTPS for users, with a limit for everything: sizes, times, connections, rates. */
+export class GatewayServer {
+  private readonly parts: ServerParts;
+  private readonly server: Server;
+  private readonly open = new Counter();
+  private readonly byAddress: RateLimiter;
+  private readonly byLogin: RateLimiter;
+  private readonly byPrincipal: RateLimiter;
+
+  constructor(parts: ServerParts, tls: TlsMaterial) {
+    this.parts = parts;
+    this.byAddress = new RateLimiter(parts.clock, addressRate);
+    this.byLogin = new RateLimiter(parts.clock, loginRate);
+    this.byPrincipal = new RateLimiter(parts.clock, principalRate);
+    this.server = createServer(
+      {
+        ...secureContext(tls),
+        requestCert: true,
+        // Who has none, or one that isn't good, may still do what needs none.
+        rejectUnauthorized: false,
+        handshakeTimeout: receiveMs,
+        headersTimeout: receiveMs,
+        requestTimeout: receiveMs,
+        keepAliveTimeout: keepAliveMs,
+        maxHeaderSize: headerMaxBytes,
+        ALPNProtocols: ['http/1.1'],
+      },
+      (request, response) => void this.answer(request, response),
+    );
+    this.server.maxConnections = connectionsMax;
+    this.server.on('connection', (socket) => {
+      const address = socket instanceof Socket ? (socket.remoteAddress ?? '') : '';
+      const count = this.open.add(address);
+      parts.metrics.connections.inc();
+      socket.once('close', () => {
+        this.open.remove(address);
+        parts.metrics.connections.dec();
+      });
+      if (count <= connectionsPerAddressMax) return;
+      parts.metrics.refusedConnections.inc({ reason: 'too-many-of-address' });
+      socket.destroy();
+    });
+    this.server.on('drop', () => parts.metrics.refusedConnections.inc({ reason: 'too-many' }));
+    this.server.on('tlsClientError', () => parts.metrics.refusedConnections.inc({ reason: 'tls' }));
+  }
+
+  /** Listens. @returns the port. */
+  async start(port: number, host?: string): Promise<number> {
+    await new Promise<void>((resolve, reject) => {
+      this.server.once('error', reject);
+      this.server.listen({ port, host }, () => {
+        this.server.off('error', reject);
+        this.server.on('error', (error) => this.parts.log.error('Gateway server failed', { err: error }));
+        resolve();
+      });
+    });
+    return (this.server.address() as AddressInfo).port;
+  }
+
+  /** From the next connection on other material is used. */
+  reload(tls: TlsMaterial): void {
+    this.server.setSecureContext(secureContext(tls));
+  }
+
+  /** Lets running requests end for a moment, then closes. */
+  async stop(): Promise<void> {
+    await new Promise<void>((resolve) => {
+      const timer = this.parts.clock.after(2000, () => this.server.closeAllConnections());
+      this.server.close(() => {
+        timer.cancel();
+        resolve();
+      });
+      this.server.closeIdleConnections();
+    });
+  }
+
+  private async answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const { clock, metrics } = this.parts;
+    const start = clock.monotonic();
+    const act = new Act(request);
+    const { route, parameters } = this.find(request);
+    let answer: RouteAnswer;
+    try {
+      answer = await this.handle(request, act, route, parameters);
+      this.record(act, route, { outcome: 'Allowed', why: answer.why ?? 'Allowed' });
+      metrics.requests.inc({ route: route?.name ?? 'none', code: 'OK' });
+    } catch (error) {
+      const refusal = this.refusalOf(error, act);
+      answer = {
+        status: refusal.status,
+        body: { error: { code: refusal.code, message: refusal.message, policy: refusal.policy } },
+      };
+      if (refusal.retryAfterSeconds !== undefined) response.setHeader('retry-after', refusal.retryAfterSeconds);
+      const outcome = refusal.status >= 500 ? 'Failed' : 'Refused';
+      this.record(act, route, { outcome, why: refusal.reason, message: refusal.message, policy: refusal.policy });
+      metrics.requests.inc({ route: route?.name ?? 'none', code: refusal.code });
+    }
+    metrics.seconds.observe({ route: route?.name ?? 'none' }, (clock.monotonic() - start) / 1000);
+    send(request, response, answer);
+  }
+
+  private async handle(
+    request: IncomingMessage,
+    act: Act,
+    route: Route | undefined,
+    parameters: Readonly<Record<string, string>>,
+  ): Promise<RouteAnswer> {
+    throttle(this.byAddress, act.address);
+    if (route === undefined) throw this.notHere(request);
+    if (route.isLogin) throttle(this.byLogin, act.address);
+    const body = request.method === 'POST' ? await readJson(request) : undefined;
+    const { socket } = request;
+    return route.handle({
+      body,
+      parameters,
+      bearer: /^Bearer ([A-Za-z0-9._~+/=-]{1,16384})$/.exec(request.headers.authorization ?? '')?.[1],
+      certificate: () => (socket instanceof TLSSocket ? readClientCertificate(socket) : undefined),
+      signal: AbortSignal.timeout(handleMs),
+      identify: (principal) => {
+        act.who = principal;
+        throttle(this.byPrincipal, `${principal.issuer} ${principal.subject}`);
+      },
+      concern: (kind, name) => void (act.on[kind] = name),
+    });
+  }
+
+  private find({ method, url = '' }: IncomingMessage): {
+    readonly route: Route | undefined;
+    readonly parameters: Readonly<Record<string, string>>;
+  } {
+    const parts = pathOf(url).split('/');
+    for (const route of this.parts.routes) {
+      const parameters = route.method === method ? matchPath(route.path.split('/'), parts) : undefined;
+      if (parameters !== undefined) return { route, parameters };
+    }
+    return { route: undefined, parameters: {} };
+  }
+
+  private notHere({ method = '', url = '' }: IncomingMessage): Refusal {
+    const parts = pathOf(url).split('/');
+    const others = this.parts.routes.filter((route) => matchPath(route.path.split('/'), parts) !== undefined);
+    if (others.length === 0)
+      return new Refusal('NotFound', 'There is nothing under this path: see docs/identity.md for the routes.');
+    const known = others.map((route) => route.method).join(', ');
+    return new Refusal('MethodNotAllowed', `This path knows ${known}, not ${method.slice(0, 16)}.`);
+  }
+
+  /** What the user is told. What is our own trouble goes to the log. */
+  private refusalOf(error: unknown, { id }: Act): Refusal {
+    if (error instanceof Refusal) {
+      if (error.status >= 500)
+        this.parts.log.warn('Gateway can not serve', { id, reason: error.reason, problem: describeError(error) });
+      return error;
+    }
+    if (error instanceof ConnectionError || error instanceof ApiError || isAbort(error)) {
+      this.parts.log.warn('Gateway can not serve', { id, problem: describeError(error) });
+      return new Refusal('Unavailable', 'The cluster does not answer as it should: try again.', {
+        retryAfterSeconds: 2,
+      });
+    }
+    this.parts.log.error('Gateway request failed', { id, err: error });
+    return new Refusal(
+      'InternalError',
+      `Something is wrong with the gateway: tell the owner of the site, with the number ${id}.`,
+    );
+  }
+
+  private record(
+    { who, on, address, id }: Act,
+    route: Route | undefined,
+    result: { outcome: 'Allowed' | 'Refused' | 'Failed'; why: string; message?: string; policy?: string | undefined },
+  ): void {
+    if (route?.isAudited !== true && result.outcome === 'Allowed') return;
+    this.parts.audit.record({ who, what: route?.name ?? 'gateway.request', on, from: address, id, ...result });
+  }
+}
+
+/** What is known of one request while it is handled. */
+class Act {
+  readonly id = randomUUID();
+  readonly address: string;
+  readonly on: Record<string, string> = {};
+  who: Principal | string = 'anonymous';
+
+  constructor(request: IncomingMessage) {
+    this.address = request.socket.remoteAddress ?? '';
+  }
+}
+
+function secureContext({ cert, key, ca }: TlsMaterial): object {
+  return {
+    cert,
+    key,
+    ca: [...ca],
+    // A bundle may hold an intermediate authority alone.
+    allowPartialTrustChain: true,
+    minVersion: 'TLSv1.2',
+    // Certificates are looked at anew with each connection.
+    secureOptions: constants.SSL_OP_NO_TICKET,
+  };
+}
+
+function throttle(limiter: RateLimiter, key: string): void {
+  const seconds = limiter.take(key);
+  if (seconds > 0)
+    throw new Refusal('TooManyRequests', `Too many requests: wait ${seconds} s.`, { retryAfterSeconds: seconds });
+}
+
+function pathOf(url: string): string {
+  return url.split('?', 1)[0] ?? '';
+}
+
+function matchPath(pattern: readonly string[], parts: readonly string[]): Record<string, string> | undefined {
+  if (pattern.length !== parts.length) return undefined;
+  const parameters: Record<string, string> = {};
+  for (const [index, part] of pattern.entries()) {
+    const given = parts[index] ?? '';
+    if (!part.startsWith('{')) {
+      if (part !== given) return undefined;
+    } else if (/^[a-z0-9]([-a-z0-9]{0,58}[a-z0-9])?$/.test(given)) parameters[part.slice(1, -1)] = given;
+    else return undefined;
+  }
+  return parameters;
+}
+
+async function readJson(request: IncomingMessage): Promise<unknown> {
+  if (!/^application\/json\s*(;|$)/i.test(request.headers['content-type'] ?? '')) {
+    throw new Refusal('InvalidRequest', 'Send JSON, with the header content-type: application/json.');
+  }
+  const chunks: Buffer[] = [];
+  let size = 0;
+  for await (const chunk of request as AsyncIterable<Buffer>) {
+    size += chunk.length;
+    if (size > bodyMaxBytes) throw new Refusal('TooLarge', `The body is larger than ${bodyMaxBytes} bytes.`);
+    chunks.push(chunk);
+  }
+  try {
+    return JSON.parse(Buffer.concat(chunks).toString());
+  } catch {
+    throw new Refusal('InvalidRequest', 'The body is no JSON.');
+  }
+}
+
+function send(request: IncomingMessage, response: ServerResponse, { status, body }: RouteAnswer): void {
+  const text = body === undefined ? '' : `${JSON.stringify(body)}\n`;
+  // What wasn't read of a body that was refused is not waited for.
+  if (!request.complete) response.setHeader('connection', 'close');
+  response.writeHead(status, {
+    ...(text === '' ? {} : { 'content-type': 'application/json; charset=utf-8' }),
+    'content-length': Buffer.byteLength(text),
+    'cache-control': 'no-store',
+    'x-content-type-options': 'nosniff',
+  });
+  response.end(text);
+}
+
+function isAbort(error: unknown): boolean {
+  return error instanceof Error && (error.name === 'TimeoutError' || error.name === 'AbortError');
+}

@@ -1,0 +1,270 @@
+import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto';
+import { z } from 'zod';
+import type { Clock } from '#common/clock.ts';
+import { type Principal, principalSchema, type SessionAnswer } from '#common/identity/gateway-api.ts';
+import { type Secret, secrets } from '#runtime/builtin.ts';
+import type { Client, Informer } from '#runtime/contracts.ts';
+import { ConflictError, ignoreNotFound, NotFoundError } from '#runtime/errors.ts';
+import type { Stored } from '#runtime/types.ts';
+import { Refusal } from './refusal.ts';
+import type { Sealer } from './sealing.ts';
+
+/** On Secrets of the gateway: what it is. */
+export const gatewayLabel = 'xtreemos.io/gateway';
+const sessionUse = 'session';
+/** Prefixes make tokens easy to tell, and to find by scanners of leaked secrets. */
+const prefixes = { session: 'xoss_', refresh: 'xosr_' };
+
+/** A session ends after so long, however often it is refreshed. */
+const sessionMs = 7 * 24 * 3_600_000;
+const sessionTokenMs = 10 * 60_000;
+/** Answers get lost: for so long the token before the newest is answered with the newest again, as long as that was not used itself. */
+const lostAnswerMs = 10_000;
+/** More sessions of one principal end the oldest. */
+const perPrincipalMax = 16;
+/** More sessions than this are not begun. */
+const sessionsMax = 20_000;
+
+const recordSchema = z.strictObject({
+  principal: principalSchema,
+  method: z.string(),
+  beganMs: z.number(),
+  endsMs: z.number(),
+  /** Which refresh token of the family is good. */
+  generation: z.int().min(0),
+  /** When that one was given. */
+  rotatedMs: z.number(),
+  /** Makes refresh tokens of the family, with the key of the gateway. */
+  nonce: z.string(),
+});
+type SessionRecord = z.infer<typeof recordSchema>;
+
+const tokenSchema = z.strictObject({
+  id: z.string(),
+  endsMs: z.number(),
+  principal: principalSchema,
+  sessionEndsMs: z.number(),
+});
+
+/** A session that holds. */
+export interface Session {
+  readonly id: string;
+  readonly principal: Principal;
+  readonly endsMs: number;
+}
+
+/** What sessions need. */
+export interface SessionParts {
+  /** Not fenced: every replica keeps sessions, and each write compares versions. */
+  readonly client: Client;
+  /** Secrets of the operator's namespace with {@link gatewayLabel}. */
+  readonly informer: Informer<Secret>;
+  readonly namespace: string;
+  readonly sealer: () => Promise<Sealer>;
+  /** The key that refresh tokens are made with. */
+  readonly refreshKey: () => Promise<Buffer>;
+  readonly clock: Clock;
+}
+
+const principalIndex = 'principal';
+
+/**
+ * Sessions of users: one sealed record each, in a Secret of the operator's namespace. Session tokens are checked without a request; refresh tokens are
+ * good once (RFC 9700 §4.14.2): using an older one ends the whole family, since somebody has stolen one of the two.
+ */
+export class Sessions {
+  private readonly parts: SessionParts;
+
+  constructor(parts: SessionParts) {
+    this.parts = parts;
+    parts.informer.addIndex(principalIndex, ({ metadata }) => [metadata.labels?.['xtreemos.io/principal'] ?? '']);
+  }
+
+  /** Begins a session. @throws {Refusal} when there are too many. */
+  async begin(principal: Principal, method: string, signal: AbortSignal): Promise<SessionAnswer> {
+    const { clock, client } = this.parts;
+    const tag = await this.tagOf(principal);
+    await this.makeRoom(tag, signal);
+    const id = randomBytes(16).toString('hex');
+    const now = clock.now();
+    const record: SessionRecord = {
+      principal,
+      method,
+      beganMs: now,
+      endsMs: now + sessionMs,
+      generation: 0,
+      rotatedMs: now,
+      nonce: randomBytes(16).toString('base64url'),
+    };
+    await client.of(secrets).create(await this.secretOf(id, record, tag), { signal });
+    return this.answer(id, record);
+  }
+
+  /** Exchanges a refresh token for the next one. @throws {Refusal} when it isn't good; the family may have ended thereby. */
+  async refresh(token: string, signal: AbortSignal): Promise<SessionAnswer> {
+    const { id, generation, mac } = parseRefreshToken(token);
+    for (let attempt = 0; attempt < 3; attempt++) {
+      const { secret, record } = await this.read(id, signal);
+      if (!sameText(mac, await this.macOf(id, record, generation))) throw unknownToken();
+      const now = this.parts.clock.now();
+      const isLostAnswer = generation === record.generation - 1 && now - record.rotatedMs <= lostAnswerMs;
+      if (isLostAnswer) return this.answer(id, record);
+      if (generation !== record.generation) {
+        await this.end(id, signal);
+        throw new Refusal(
+          'SessionEnded',
+          'This refresh token was used before: the session has ended, since somebody else may hold it. Log in again.',
+          {
+            reason: 'RefreshTokenReused',
+          },
+        );
+      }
+      const next: SessionRecord = { ...record, generation: generation + 1, rotatedMs: now };
+      try {
+        const changed = await this.secretOf(id, next, secret.metadata.labels?.['xtreemos.io/principal'] ?? '');
+        changed.metadata.resourceVersion = secret.metadata.resourceVersion;
+        await this.parts.client.of(secrets).update(changed, { signal });
+        return await this.answer(id, next);
+      } catch (error) {
+        // Somebody uses the same token at this moment: what that means is seen from the record.
+        if (error instanceof NotFoundError) throw unknownToken();
+        if (!(error instanceof ConflictError)) throw error;
+      }
+    }
+    throw new Refusal('Unavailable', 'The session is being changed by others: try again.', { retryAfterSeconds: 1 });
+  }
+
+  /** The session of a token. @throws {Refusal} unless it holds. */
+  async check(token: string, signal: AbortSignal): Promise<Session> {
+    const sealer = await this.parts.sealer();
+    const isOurs = token.startsWith(prefixes.session);
+    const opened = tokenSchema.safeParse(
+      isOurs ? sealer.open('session-token', token.slice(prefixes.session.length)) : undefined,
+    );
+    if (!opened.success) throw new Refusal('Unauthenticated', 'This is no session token of this gateway: log in.');
+    const { id, endsMs, principal, sessionEndsMs } = opened.data;
+    if (endsMs <= this.parts.clock.now())
+      throw new Refusal('Unauthenticated', 'The session token is over: refresh the session.', {
+        reason: 'SessionTokenExpired',
+      });
+    // A logout counts at once. What the cache doesn't know yet, another replica may just have made.
+    const key = { namespace: this.parts.namespace, name: nameOf(id) };
+    const found = this.parts.informer.get(key) ?? (await this.parts.client.of(secrets).find(key, { signal }));
+    if (found === undefined) throw new Refusal('SessionEnded', 'The session has ended: log in again.');
+    return { id, principal, endsMs: sessionEndsMs };
+  }
+
+  /** Ends a session and every token of it. May be repeated. */
+  async end(id: string, signal: AbortSignal): Promise<void> {
+    await ignoreNotFound(
+      this.parts.client.of(secrets).delete({ namespace: this.parts.namespace, name: nameOf(id) }, { signal }),
+    );
+  }
+
+  /** Ends sessions whose time is over. For the one leader to call now and then. @returns how many are left. */
+  async expire(signal: AbortSignal): Promise<number> {
+    let left = 0;
+    for (const secret of this.all()) {
+      const endsMs = Number(secret.metadata.annotations?.['xtreemos.io/ends-ms']);
+      if (endsMs > this.parts.clock.now()) left++;
+      else await this.end(secret.metadata.name.slice(nameOf('').length), signal);
+    }
+    return left;
+  }
+
+  private all(): Stored<Secret>[] {
+    return this.parts.informer.list().filter(({ metadata }) => metadata.labels?.[gatewayLabel] === sessionUse);
+  }
+
+  private async makeRoom(tag: string, signal: AbortSignal): Promise<void> {
+    if (this.parts.informer.size >= sessionsMax) {
+      throw new Refusal('Unavailable', 'There are too many sessions at this gateway: try later.', {
+        retryAfterSeconds: 300,
+      });
+    }
+    const own = this.parts.informer.byIndex(principalIndex, tag);
+    const age = ({ metadata }: Stored<Secret>): number => Date.parse(metadata.creationTimestamp);
+    for (const secret of own.sort((a, b) => age(b) - age(a)).slice(perPrincipalMax - 1)) {
+      await this.end(secret.metadata.name.slice(nameOf('').length), signal);
+    }
+  }
+
+  private async read(id: string, signal: AbortSignal): Promise<{ secret: Stored<Secret>; record: SessionRecord }> {
+    const secret = await this.parts.client
+      .of(secrets)
+      .find({ namespace: this.parts.namespace, name: nameOf(id) }, { signal });
+    if (secret === undefined) throw unknownToken();
+    const sealed = Buffer.from(secret.data?.record ?? '', 'base64').toString();
+    const record = recordSchema.safeParse((await this.parts.sealer()).open('session-record', sealed, id));
+    if (!record.success || record.data.endsMs <= this.parts.clock.now()) {
+      await this.end(id, signal);
+      throw unknownToken();
+    }
+    return { secret, record: record.data };
+  }
+
+  private async answer(id: string, record: SessionRecord): Promise<SessionAnswer> {
+    const endsMs = Math.min(this.parts.clock.now() + sessionTokenMs, record.endsMs);
+    const content = { id, endsMs, principal: record.principal, sessionEndsMs: record.endsMs };
+    const sealed = (await this.parts.sealer()).seal('session-token', content);
+    const mac = await this.macOf(id, record, record.generation);
+    return {
+      principal: record.principal,
+      sessionToken: `${prefixes.session}${sealed}`,
+      sessionTokenExpiresAt: new Date(endsMs).toISOString(),
+      refreshToken: `${prefixes.refresh}${id}.${record.generation}.${mac}`,
+      expiresAt: new Date(record.endsMs).toISOString(),
+    };
+  }
+
+  private async secretOf(id: string, record: SessionRecord, tag: string): Promise<Secret> {
+    const sealed = (await this.parts.sealer()).seal('session-record', record, id);
+    return {
+      metadata: {
+        name: nameOf(id),
+        namespace: this.parts.namespace,
+        labels: { [gatewayLabel]: sessionUse, 'xtreemos.io/principal': tag },
+        annotations: { 'xtreemos.io/ends-ms': String(record.endsMs) },
+      },
+      type: 'xtreemos.io/session',
+      data: { record: Buffer.from(sealed).toString('base64') },
+    };
+  }
+
+  /** Tells principals apart without naming them. */
+  private async tagOf({ issuer, subject }: Principal): Promise<string> {
+    const mac = createHmac('sha256', await this.parts.refreshKey()).update(
+      JSON.stringify(['principal', issuer, subject]),
+    );
+    return mac.digest('hex').slice(0, 32);
+  }
+
+  private async macOf(id: string, record: SessionRecord, generation: number): Promise<string> {
+    const content = JSON.stringify(['refresh', id, record.nonce, generation]);
+    return createHmac('sha256', await this.parts.refreshKey())
+      .update(content)
+      .digest('base64url');
+  }
+}
+
+function nameOf(id: string): string {
+  return `session-${id}`;
+}
+
+function parseRefreshToken(token: string): { id: string; generation: number; mac: string } {
+  const [, id, generation, mac] = /^xosr_([0-9a-f]{32})\.([0-9]{1,9})\.([A-Za-z0-9_-]{43})$/.exec(token) ?? [];
+  if (id === undefined || generation === undefined || mac === undefined) throw unknownToken();
+  return { id, generation: Number(generation), mac };
+}
+
+function unknownToken(): Refusal {
+  return new Refusal(
+    'SessionEnded',
+    'The session has ended, or this is no refresh token of this gateway: log in again.',
+  );
+}
+
+function sameText(a: string, b: string): boolean {
+  const [left, right] = [Buffer.from(a), Buffer.from(b)];
+  return left.length === right.length && timingSafeEqual(left, right);
+}

@@ -1,0 +1,131 @@
+import type { AuditLog } from '#common/audit.ts';
+import type { Clock } from '#common/clock.ts';
+import type { Logger } from '#common/logger.ts';
+import type { Registry } from '#common/metrics.ts';
+import { sites } from '#crds/site.ts';
+import { virtualOrganizations } from '#crds/virtual-organization.ts';
+import { voMemberships } from '#crds/vo-membership.ts';
+import type { VoSigning } from '#operator/controllers/voauthority/setup.ts';
+import { TokenMinter } from '#operator/identity/minter.ts';
+import { configMaps, secrets } from '#runtime/builtin.ts';
+import { createClient } from '#runtime/client.ts';
+import type { CredentialSource } from '#runtime/credentials.ts';
+import type { Informer, Manager } from '#runtime/contracts.ts';
+import type { Transport } from '#runtime/transport.ts';
+import type { KubeObject } from '#runtime/types.ts';
+import { Enrolment } from './enrolment.ts';
+import { GatewayKeys } from './gateway-keys.ts';
+import { clusterAuthentication, Logins } from './login/logins.ts';
+import { Members } from './members.ts';
+import { GatewayMetrics } from './metrics.ts';
+import { type AccountRequest, type ApiServerAddress, gatewayRoutes } from './routes.ts';
+import { GatewayKeeper, GatewayListener, ServingMaterial } from './serving.ts';
+import { gatewayLabel, Sessions } from './sessions.ts';
+
+/** What the gateway takes from the process that it runs in. */
+export interface GatewaySetup {
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly audit: AuditLog;
+  readonly registry: Registry;
+  readonly transport: Transport;
+  readonly credentials: CredentialSource;
+  readonly signing: VoSigning;
+  readonly requestAccount: AccountRequest;
+  readonly localSite: string;
+  /** Namespace of the operator. */
+  readonly namespace: string;
+  readonly port: number;
+  /** `host:port` under which users reach the gateway; empty: the Service inside the cluster. */
+  readonly address: string;
+  /** Name of the Service in front of it. */
+  readonly service: string;
+  /** URL of the API server as users reach it; empty: as the operator does. */
+  readonly apiServer: string;
+  readonly version: string;
+}
+
+/** Adds the gateway to a manager: it serves on every replica; the leader keeps its certificate. */
+export function addGateway(manager: Manager, setup: GatewaySetup): GatewayListener {
+  const { clock, log, audit, registry, namespace, localSite, service, signing, version } = setup;
+  // Every replica writes sessions and requests: each write is safe by itself.
+  const client = createClient(setup.transport, { fieldManager: 'xtreemos-gateway' });
+  const own = manager.informer(secrets, { namespace, labelSelector: gatewayLabel });
+  const authentication = manager.informer(configMaps, {
+    namespace: clusterAuthentication.namespace,
+    fieldSelector: `metadata.name=${clusterAuthentication.name}`,
+  });
+  const siteInformer = manager.informer(sites);
+  const organizations = manager.informer(virtualOrganizations);
+  const memberships = manager.informer(voMemberships);
+  const keys = new GatewayKeys(client, own, namespace);
+  const sealer = keys.sealer.bind(keys);
+  const parts = { client, clock, localSite };
+  const sessions = new Sessions({ ...parts, informer: own, namespace, sealer, refreshKey: keys.refreshKey.bind(keys) });
+  const logins = new Logins({
+    ...parts,
+    sites: siteInformer,
+    clusterAuthentication: authentication,
+    namespace,
+    sealer,
+  });
+  const members = new Members(memberships, organizations, siteInformer, localSite);
+  const minter = new TokenMinter(signing.keys, signing.records, clock);
+  const metrics = new GatewayMetrics(registry);
+  const material = new ServingMaterial(own, namespace);
+  const address = setup.address === '' ? `${service}.${namespace}.svc:${setup.port}` : setup.address;
+  const caches: readonly Informer<KubeObject>[] = [
+    own, authentication, siteInformer, organizations, memberships, signing.keys.informer, signing.records.informer,
+  ]; // prettier-ignore
+  const synced = async (signal: AbortSignal): Promise<void> => {
+    await Promise.all(caches.map(async (each) => each.synced(signal)));
+  };
+  const routes = gatewayRoutes({
+    logins,
+    sessions,
+    members,
+    minter,
+    enrolment: new Enrolment({ ...parts, members, minter }),
+    requestAccount: setup.requestAccount,
+    client,
+    apiServer: async () => apiServerAddress(setup),
+    metrics,
+    clock,
+    site: localSite,
+    address,
+    version,
+  });
+  const listener = new GatewayListener({
+    routes,
+    clock,
+    log,
+    audit,
+    metrics,
+    port: setup.port,
+    material,
+    logins,
+    synced,
+  });
+  manager.addRunnable(listener);
+  manager.addRunnable(
+    new GatewayKeeper({
+      client: manager.client,
+      material,
+      sessions,
+      metrics,
+      clock,
+      log,
+      namespace,
+      site: localSite,
+      address,
+      service,
+      synced,
+    }),
+  );
+  return listener;
+}
+
+async function apiServerAddress({ apiServer, credentials }: GatewaySetup): Promise<ApiServerAddress> {
+  const { origin, basePath, tls } = await credentials.load(false);
+  return { server: apiServer === '' ? `${origin}${basePath}` : apiServer, caBundle: tls.ca ?? '' };
+}
