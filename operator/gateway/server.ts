@@ -103,6 +103,7 @@ export class GatewayServer {
         handshakeTimeout: receiveMs,
         headersTimeout: receiveMs,
         requestTimeout: receiveMs,
+        connectionsCheckingInterval: 2000,
         keepAliveTimeout: keepAliveMs,
         maxHeaderSize: headerMaxBytes,
         ALPNProtocols: ['http/1.1'],

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import * as oidc from 'openid-client';
 import { z } from 'zod';
 import type { Clock } from '#common/clock.ts';
+import { systemErrorCode } from '#common/errors.ts';
 import type { PendingAnswer, Principal } from '#common/identity/gateway-api.ts';
 import { Refusal } from '../refusal.ts';
 import type { Sealer } from '../sealing.ts';
@@ -238,7 +239,7 @@ export class OpenIDLogin {
       if (answer.status !== 200) throw new TypeError(`status ${answer.status}`);
       return answer.json();
     };
-    const keys = isSame && before !== undefined ? before.keys : new IssuerKeys(jwks, fetchJson, this.clock);
+    const keys = isSame ? before.keys : new IssuerKeys(jwks, fetchJson, this.clock);
     this.connection = { configuration, keys, atMs: this.clock.monotonic() };
     return this.connection;
   }
@@ -278,9 +279,10 @@ function providerRefusal(error: unknown, message: string): Refusal {
 
 /** Whether there was no answer that could be read: network, TLS, time, size, or no JSON. */
 function isUnreachable(error: unknown): boolean {
-  if (error instanceof TypeError || error instanceof RangeError) return true;
-  const code = error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : '';
-  return /^(E[A-Z]+|ABORT_ERR|OAUTH_TIMEOUT|OAUTH_PARSE_ERROR|OAUTH_RESPONSE_IS_NOT_(JSON|CONFORM)|[A-Z_]*CERT[A-Z_]*)$/.test(
-    code,
-  );
+  const code = systemErrorCode(error) ?? '';
+  const isOfNetwork =
+    /^(E[A-Z]+|ABORT_ERR|OAUTH_TIMEOUT|OAUTH_PARSE_ERROR|OAUTH_RESPONSE_IS_NOT_(JSON|CONFORM)|[A-Z_]*CERT[A-Z_]*)$/.test(
+      code,
+    );
+  return isOfNetwork || [TypeError, RangeError].some((type) => error instanceof type);
 }
