@@ -4,20 +4,28 @@ import { JsonAuditLog } from '#common/audit.ts';
 import { systemClock } from '#common/clock.ts';
 import { describeError, InvalidInputError, TerminalError } from '#common/errors.ts';
 import { createLogger, type Logger } from '#common/logger.ts';
-import { createRegistry } from '#common/metrics.ts';
+import { createRegistry, type Registry } from '#common/metrics.ts';
 import { helpText, parseOptions } from '#common/options.ts';
 import {
+  createClient,
   createManager,
   createRuntimeMetrics,
+  type CredentialSource,
   defaultCredentials,
   HttpTransport,
   kubeConfigCredentials,
   LeadershipLostError,
+  type Manager,
   terminationSignal,
+  type Transport,
 } from '#runtime/index.ts';
 import { addIdentityController } from './controllers/identity/setup.ts';
 import { addSiteController } from './controllers/site/setup.ts';
+import { addVirtualOrganizationController } from './controllers/virtualorganization/setup.ts';
+import { addVoAuthorityController } from './controllers/voauthority/setup.ts';
 import { addMembershipControllers } from './controllers/vomembership/setup.ts';
+import { addGateway } from './gateway/setup.ts';
+import { requestAccount } from './identity/accounts.ts';
 import { createIdentities } from './identity/setup.ts';
 import { type OperatorOptions, operatorOptions } from './options.ts';
 import { createServingCertificate } from './serving-certificate.ts';
@@ -76,26 +84,66 @@ async function run(options: OperatorOptions, log: Logger, signal: AbortSignal): 
         }
       : undefined,
   });
-  addSiteController(manager, {
-    clock: systemClock,
-    log: log.with({ controller: 'site' }),
-    registry,
-    local: { name: options.siteName, attributes: options.siteAttributes, heartbeatMs: options.siteHeartbeatMs },
-    xtreemosVersion: productVersion,
-  });
-  const identities = createIdentities(manager, options.siteName, systemClock);
-  const parts = { clock: systemClock, registry, identities };
-  addIdentityController(manager, { ...parts, log: log.with({ controller: 'identity' }) });
-  addMembershipControllers(manager, {
-    ...parts,
-    log: log.with({ controller: 'vomembership' }),
-    audit: new JsonAuditLog(systemClock),
-  });
+  addEverything(manager, { options, log, registry, transport, credentials });
   try {
     await manager.run(signal);
   } finally {
     await transport.close();
   }
+}
+
+interface Surroundings {
+  readonly options: OperatorOptions;
+  readonly log: Logger;
+  readonly registry: Registry;
+  readonly transport: Transport;
+  readonly credentials: CredentialSource;
+}
+
+/** Every controller, and the gateway. */
+function addEverything(manager: Manager, { options, log, registry, transport, credentials }: Surroundings): void {
+  const { siteName: localSite, namespace } = options;
+  const clock = systemClock;
+  const audit = new JsonAuditLog(clock);
+  const logOf = (controller: string): Logger => log.with({ controller });
+  addSiteController(manager, {
+    clock,
+    log: logOf('site'),
+    registry,
+    local: { name: localSite, attributes: options.siteAttributes, heartbeatMs: options.siteHeartbeatMs },
+    xtreemosVersion: productVersion,
+  });
+  const identities = createIdentities(manager, localSite, clock);
+  addIdentityController(manager, { clock, identities, log: logOf('identity') });
+  addMembershipControllers(manager, { clock, registry, identities, audit, log: logOf('vomembership') });
+  const signing = addVoAuthorityController(manager, { clock, log: logOf('voauthority'), audit, localSite, namespace });
+  const { authority } = signing;
+  addVirtualOrganizationController(manager, {
+    clock,
+    log: logOf('virtualorganization'),
+    registry,
+    authority,
+    localSite,
+  });
+  // Any replica may ask for an account; the leader makes it.
+  const client = createClient(transport, { fieldManager: 'xtreemos-gateway' });
+  addGateway(manager, {
+    clock,
+    log: log.with({ part: 'gateway' }),
+    audit,
+    registry,
+    transport,
+    credentials,
+    signing,
+    requestAccount: async (membership, untilMs, stop) => requestAccount(client, clock, membership, untilMs, stop),
+    localSite,
+    namespace,
+    port: options.gatewayPort,
+    address: options.gatewayAddress,
+    service: options.gatewayService,
+    apiServer: options.apiServerAddress,
+    version: productVersion,
+  });
 }
 
 async function main(argv: readonly string[]): Promise<number> {

@@ -146,6 +146,39 @@ export const operatorOptions = {
     default: '8081',
     value: 'PORT',
   }),
+  gatewayPort: option({
+    schema: port,
+    about: 'TCP port of the gateway (TLS); 0 takes any free port',
+    default: '7443',
+    value: 'PORT',
+  }),
+  gatewayAddress: option({
+    schema: z
+      .string()
+      .max(259, 'use at most 259 characters')
+      .regex(
+        /^(([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\]):[0-9]{1,5})?$/,
+        'use host:port, for example gateway.example.org:7443',
+      ),
+    about: 'Host and port under which users reach the gateway; empty: the Service inside the cluster',
+    default: '',
+    value: 'HOST:PORT',
+  }),
+  gatewayService: option({
+    schema: label(63),
+    about: 'Name of the Service in front of the gateway; part of its certificate',
+    default: 'xtreemos-gateway',
+    value: 'NAME',
+  }),
+  apiServerAddress: option({
+    schema: z
+      .string()
+      .max(259, 'use at most 259 characters')
+      .regex(/^(https:\/\/[^\s?#]+)?$/, 'use an https URL, for example https://cluster.example.org:6443'),
+    about: 'URL of the API server as users reach it, for the credentials of members; empty: as the operator reaches it',
+    default: '',
+    value: 'URL',
+  }),
   kubeconfig: option({
     schema: z.string().max(4096, 'use at most 4096 characters'),
     about: 'Path of a kubeconfig file; empty uses the account of the pod, or else KUBECONFIG',

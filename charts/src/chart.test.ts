@@ -145,14 +145,14 @@ describe('the rights of the operator (threat 58)', () => {
 
   test('let it give nobody any role but the three of virtual organizations', () => {
     const binding = rules.filter((rule) => rule.verbs.includes('bind'));
-    expect(binding.length).toBeGreaterThan(0);
-    for (const { resources, resourceNames, verbs } of binding) {
+    for (const { resources, verbs } of binding) {
       expect(resources).toEqual(['clusterroles']);
       expect(verbs).toEqual(['bind']);
-      expect([...(resourceNames ?? [])].sort()).toEqual(
-        ['administrator', 'member', 'observer'].map((role) => `xtreemos-vo-${role}`),
-      );
     }
+    // The last one is for the operator itself, in their namespaces.
+    expect(binding.flatMap(({ resourceNames = [] }) => resourceNames).sort()).toEqual(
+      ['administrator', 'authority', 'member', 'observer'].map((role) => `xtreemos-vo-${role}`),
+    );
   });
 
   test('the roles of people hold no Secret, no right over rights, and no wildcard (threat 56)', () => {
@@ -169,10 +169,28 @@ describe('the rights of the operator (threat 58)', () => {
     }
   });
 
-  test('the binding refers to no group', () => {
-    const bindings = operatorTemplates().map(({ object }) => object as { kind: string; subjects?: { kind: string }[] });
-    const subjects = bindings.flatMap((binding) => binding.subjects ?? []);
-    expect(subjects.map((subject) => subject.kind)).toEqual(['ServiceAccount', 'ServiceAccount']);
+  interface Binding {
+    readonly kind: string;
+    readonly roleRef?: { readonly name: string };
+    readonly subjects?: readonly { readonly kind: string }[];
+  }
+  const bindings = operatorTemplates()
+    .map(({ object }) => object as Binding)
+    .filter(({ roleRef }) => roleRef !== undefined);
+
+  test('are its own: the only thing that others are given is to read where the gateway is', () => {
+    const toOthers = bindings.filter(({ subjects = [] }) => subjects.some(({ kind }) => kind !== 'ServiceAccount'));
+    expect(toOthers.map(({ kind, roleRef }) => [kind, roleRef?.name.includes('gateway-address-reader')])).toEqual([
+      ['RoleBinding', true],
+    ]);
+  });
+
+  test('to make tokens of accounts are bound nowhere by the chart: the operator has them in namespaces of organizations', () => {
+    const withTokens = all.filter(({ rules: own = [] }) =>
+      own.some(({ resources = [] }) => resources.includes('serviceaccounts/token')),
+    );
+    expect(withTokens.map(({ metadata }) => metadata.name)).toEqual(['xtreemos-vo-authority']);
+    expect(bindings.map(({ roleRef }) => roleRef?.name)).not.toContain('xtreemos-vo-authority');
   });
 });
 

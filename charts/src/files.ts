@@ -51,6 +51,13 @@ const helpers = `{{/* ${notice} */}}
   protocol: TCP
 {{- end }}
 {{- end -}}
+
+{{- define "xtreemos.identityProviderPorts" -}}
+{{- range .Values.networkPolicy.identityProviderPorts }}
+- port: {{ int . }}
+  protocol: TCP
+{{- end }}
+{{- end -}}
 `;
 
 const notes = `XtreemOS {{ .Chart.AppVersion }} is installed in namespace {{ .Release.Namespace }}; this cluster is the site "{{ .Values.site.name }}".

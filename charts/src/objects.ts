@@ -5,6 +5,13 @@ import { group } from '#crds/kind.ts';
 import type { operatorOptions } from '#operator/options.ts';
 import { block, plain, text } from './helm.ts';
 import { memberRules } from './member-rules.ts';
+import {
+  addIdentity,
+  gatewayPort,
+  gatewayServiceName,
+  operatorIdentityRules,
+  operatorNamespaceRules,
+} from './identity.ts';
 import { addOrganizationRoles, operatorOrganizationRules } from './organizations.ts';
 
 /** One template of the chart. */
@@ -47,6 +54,7 @@ export function operatorTemplates(): Template[] {
   };
   addAccount(add);
   addOrganizationRoles(add);
+  addIdentity(add, account, selector);
   addWorkload(add);
   addNetwork(add);
   addPriorities(add);
@@ -75,6 +83,7 @@ function addAccount(add: Add): void {
       { apiGroups: [''], resources: ['nodes'], verbs: ['get', 'list', 'watch'] },
       ...operatorOrganizationRules,
       ...memberRules,
+      ...operatorIdentityRules,
       { apiGroups: ['events.k8s.io'], resources: ['events'], verbs: ['create', 'patch', 'update'] },
       // Who reads the metrics, and whether they may: questions only, they change nothing.
       { apiGroups: ['authentication.k8s.io'], resources: ['tokenreviews'], verbs: ['create'] },
@@ -95,6 +104,7 @@ function addAccount(add: Add): void {
         resourceNames: [fullname],
         verbs: ['get', 'update', 'patch'],
       },
+      ...operatorNamespaceRules,
     ],
   });
   add('operator-rolebinding', 'rbac.authorization.k8s.io/v1', 'RoleBinding', {
@@ -129,11 +139,14 @@ function operatorContainer(): object {
       argument('siteHeartbeatMs', 'int .Values.operator.siteHeartbeatSeconds', '%d000'),
       argument('leaseName', 'include "xtreemos.fullname" .'),
       argument('leaseDurationMs', 'int .Values.operator.leaseDurationSeconds', '%d000'),
+      argument('gatewayAddress', '.Values.gateway.address'),
+      argument('apiServerAddress', '.Values.gateway.apiServer'),
       argument('logLevel', '.Values.operator.logLevel'),
       text('ternary "--metrics-auth" "--no-metrics-auth" .Values.metrics.auth'),
     ],
     env: [
       { name: 'XTREEMOS_NAMESPACE', valueFrom: { fieldRef: { fieldPath: 'metadata.namespace' } } },
+      { name: 'XTREEMOS_GATEWAY_SERVICE', value: gatewayServiceName },
       { name: 'XTREEMOS_IDENTITY', valueFrom: { fieldRef: { fieldPath: 'metadata.name' } } },
       // A controller makes much short-lived garbage and keeps little: a small young space and one malloc arena keep its
       // memory low (docs/runtime.md).
@@ -143,6 +156,7 @@ function operatorContainer(): object {
     ports: [
       { name: 'metrics', containerPort: ports.metrics },
       { name: 'health', containerPort: ports.health },
+      { name: 'gateway', containerPort: gatewayPort },
     ],
     startupProbe: httpProbe('/livez', 60),
     livenessProbe: httpProbe('/livez', 6),
@@ -247,8 +261,14 @@ function addNetwork(add: Add): void {
         ingress: [
           { from: block('.Values.metrics.from'), ports: [{ port: ports.metrics, protocol: 'TCP' }] },
           { ports: [{ port: ports.health, protocol: 'TCP' }] },
+          // The door of the site: everybody may knock.
+          { ports: [{ port: gatewayPort, protocol: 'TCP' }] },
         ],
-        egress: [{ ports: dns }, { ports: block('include "xtreemos.apiServerPorts" . | fromYamlArray') }],
+        egress: [
+          { ports: dns },
+          { ports: block('include "xtreemos.apiServerPorts" . | fromYamlArray') },
+          { ports: block('include "xtreemos.identityProviderPorts" . | fromYamlArray') },
+        ],
       },
     },
     '.Values.networkPolicy.enabled',

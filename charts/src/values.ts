@@ -104,6 +104,29 @@ export const valuesSchema = z.strictObject({
     podAnnotations: freeMap('Annotations of its pods.'),
     disruptionBudget: flag('Keep at least one pod while nodes are drained (only with two replicas or more).', true),
   }),
+  gateway: section('The door of the site for users, port 7443 (TLS).', {
+    address: word(
+      '`host:port` under which users reach it from outside; it goes into its certificate and to `kube-public`. By default the Service inside the cluster.',
+      '',
+      /^(([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\]):[0-9]{1,5})?$/,
+      259,
+    ),
+    apiServer: word(
+      'URL of the API server as users reach it, for example `https://cluster.example.org:6443`: it goes into what members use with `kubectl`. By default as the operator reaches it, which works inside the cluster only.',
+      '',
+      /^(https:\/\/[^\s?#]+)?$/,
+      259,
+    ),
+    service: section('The Service in front of it.', {
+      type: z
+        .enum(['ClusterIP', 'NodePort', 'LoadBalancer'])
+        .meta({ description: 'Who can reach it: the cluster, users by the nodes, or users by a load balancer.' })
+        .default('ClusterIP'),
+      port: count('Port of the Service.', 7443, 1, 65_535),
+      nodePort: count('Port on the nodes, for types that have one; 0 takes any free one.', 0, 0, 65_535),
+      annotations: freeMap('Annotations, for example for a load balancer.'),
+    }),
+  }),
   serviceAccount: section('The account that the operator acts as.', {
     annotations: freeMap('Annotations, for example for a cloud identity.'),
   }),
@@ -130,6 +153,12 @@ export const valuesSchema = z.strictObject({
       .max(16)
       .meta({ description: 'TCP ports that the API server listens on.' })
       .default([443, 6443]),
+    identityProviderPorts: z
+      .array(z.int().min(1).max(65_535))
+      .min(1)
+      .max(16)
+      .meta({ description: 'TCP ports that OpenID providers listen on.' })
+      .default([443]),
   }),
   flowControl: section('The share of the API server that the operator gets (API priority and fairness).', {
     enabled: flag('Make a FlowSchema and a PriorityLevelConfiguration.', true),

@@ -16,6 +16,7 @@ import type { Published } from './published-state.ts';
 import type { Revocations } from './revocations.ts';
 import { finalState, isSameContent, nextChange, nextState, type StateScope } from './state-content.ts';
 import type { Documents, StateRecords, StoredDocuments } from './state-record.ts';
+import type { FinalState, ReceiptClaims, VoAuthority } from './vo-authority.ts';
 import type { DatedKey, VoKeys } from './vo-keys.ts';
 
 /** `typ` of receipts. */
@@ -60,14 +61,8 @@ export type Publication =
       readonly message: string;
     };
 
-/** The last signed state. */
-interface FinalState {
-  readonly epoch: number;
-  readonly stateDigest: string;
-}
-
 /** Signs for virtual organizations: founding document, numbered states, receipts. Safe to call at any time, by any leader, after any crash. */
-export class Authority {
+export class Authority implements VoAuthority {
   private readonly parts: AuthorityParts;
 
   constructor(parts: AuthorityParts) {
@@ -95,7 +90,7 @@ export class Authority {
    * Signs a receipt with the root key, as a compact JWS of type `vo-receipt+jwt` that names the founding document, in which the public key stands.
    * @throws when the keys are gone.
    */
-  async signReceipt(vo: Stored<VirtualOrganization>, claims: object, signal: AbortSignal): Promise<string> {
+  async signReceipt(vo: Stored<VirtualOrganization>, claims: ReceiptClaims, signal: AbortSignal): Promise<string> {
     signal.throwIfAborted();
     const root = await this.parts.keys.root(vo.metadata.uid);
     if (root === undefined) throw new Error(`the root key of ${vo.metadata.name} is gone: no receipt can be signed`);
