@@ -85,7 +85,7 @@ describe('helm template', () => {
     expect(manifests.filter(({ kind }) => kind === 'CustomResourceDefinition')).toHaveLength(kinds.length);
     expect(manifests.filter(({ kind }) => kind === 'ValidatingAdmissionPolicy').length).toBeGreaterThan(9);
     expect(kindsOf(others(manifests))).toEqual([
-      ...Array<string>(5).fill('ClusterRole'),
+      ...Array<string>(6).fill('ClusterRole'),
       'ClusterRoleBinding',
       'Deployment',
       'FlowSchema',
@@ -93,8 +93,9 @@ describe('helm template', () => {
       'PodDisruptionBudget',
       'PriorityClass',
       'PriorityLevelConfiguration',
-      'Role',
-      'RoleBinding',
+      ...Array<string>(3).fill('Role'),
+      ...Array<string>(4).fill('RoleBinding'),
+      'Service',
       'Service',
       'ServiceAccount',
     ]);
@@ -116,11 +117,12 @@ describe('helm template', () => {
     );
     expect(manifests.some(({ kind }) => kind === 'CustomResourceDefinition')).toBe(false);
     expect(kindsOf(others(manifests))).toEqual([
-      ...Array<string>(4).fill('ClusterRole'),
+      ...Array<string>(5).fill('ClusterRole'),
       'ClusterRoleBinding',
       'Deployment',
-      'Role',
-      'RoleBinding',
+      ...Array<string>(3).fill('Role'),
+      ...Array<string>(4).fill('RoleBinding'),
+      'Service',
       'ServiceAccount',
     ]);
     const { spec } = find(manifests, 'Deployment') as unknown as { spec: { template: { spec: object } } };
@@ -148,8 +150,13 @@ describe('helm template', () => {
         tolerations: [{ key: 'a', operator: 'Exists' }],
         podAnnotations: { note: 'true' },
       },
+      gateway: {
+        address: 'gateway.example.org:7443',
+        apiServer: 'https://cluster.example.org:6443',
+        service: { type: 'NodePort', port: 443, nodePort: 30443, annotations: { a: 'b' } },
+      },
       serviceAccount: { annotations: { role: 'x' } },
-      networkPolicy: { apiServerPorts: [7777] },
+      networkPolicy: { apiServerPorts: [7777], identityProviderPorts: [8888] },
       metrics: { auth: false, from: [{ namespaceSelector: { matchLabels: { a: 'b' } } }] },
     };
     writeFileSync(values, YAML.stringify(given));
@@ -177,6 +184,8 @@ describe('helm template', () => {
                   '--site-heartbeat-ms=9000',
                   '--lease-name=grid-operator',
                   '--lease-duration-ms=7000',
+                  '--gateway-address=gateway.example.org:7443',
+                  '--api-server-address=https://cluster.example.org:6443',
                   '--log-level=debug',
                   '--no-metrics-auth',
                 ],
@@ -186,10 +195,18 @@ describe('helm template', () => {
         },
       },
     });
+    expect(manifests.find(({ metadata }) => metadata.name === 'grid-operator-gateway')).toMatchObject({
+      metadata: { annotations: { a: 'b' } },
+      spec: { type: 'NodePort', ports: [{ port: 443, nodePort: 30443 }] },
+    });
     expect(find(manifests, 'ServiceAccount')?.metadata.annotations).toEqual({ role: 'x' });
     expect(find(manifests, 'NetworkPolicy')?.spec).toMatchObject({
-      ingress: [{ from: [{ namespaceSelector: { matchLabels: { a: 'b' } } }] }, {}],
-      egress: [{}, { ports: [{ port: 7777, protocol: 'TCP' }] }],
+      ingress: [
+        { from: [{ namespaceSelector: { matchLabels: { a: 'b' } } }] },
+        {},
+        { ports: [{ port: 7443, protocol: 'TCP' }] },
+      ],
+      egress: [{}, { ports: [{ port: 7777, protocol: 'TCP' }] }, { ports: [{ port: 8888, protocol: 'TCP' }] }],
     });
   });
 

@@ -37,3 +37,10 @@
   protocol: TCP
 {{- end }}
 {{- end -}}
+
+{{- define "xtreemos.identityProviderPorts" -}}
+{{- range .Values.networkPolicy.identityProviderPorts }}
+- port: {{ int . }}
+  protocol: TCP
+{{- end }}
+{{- end -}}
