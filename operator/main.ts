@@ -124,6 +124,7 @@ function addEverything(manager: Manager, { options, log, registry, transport, cr
     registry,
     authority,
     localSite,
+    reservedRanges: options.reservedRanges,
   });
   // Any replica may ask for an account; the leader makes it.
   const client = createClient(transport, { fieldManager: 'xtreemos-gateway' });
