@@ -1,4 +1,5 @@
 /** What the policies fill in, so that a plain `kubectl run` of a member works. What is stated stays as it is, and is judged. */
+import { governanceDefaults } from './governance.ts';
 import { fillVariables, groupDefaults } from './groups.ts';
 import { accountFiles, accountVolume, dedicatedLabel, podResourceRules } from './pods.ts';
 import type { MutatingPolicy, ResourceRule } from './policy.ts';
@@ -11,7 +12,7 @@ const isNewTemplate =
 
 /** The policies that fill in. */
 export function mutatingPolicies(): MutatingPolicy[] {
-  return [podDefaults(), ...groupDefaults(), ownerDefaults()];
+  return [podDefaults(), ...groupDefaults(), ownerDefaults(), governanceDefaults()];
 }
 
 function podDefaults(): MutatingPolicy {

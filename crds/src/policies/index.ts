@@ -1,5 +1,6 @@
 /** Every admission policy of the project. Nothing of it is a webhook: the API server itself decides, also while the operator is away. */
 import { mutatingPolicies } from './defaults.ts';
+import { governancePolicy } from './governance.ts';
 import { groupPolicies } from './groups.ts';
 import { podsPolicy } from './pods.ts';
 import { mutatingObjects, type PolicyObject, type PolicySettings, validatingObjects } from './policy.ts';
@@ -20,6 +21,7 @@ export function policyObjects(settings: PolicySettings): Map<string, PolicyObjec
     connectionsPolicy(settings),
     sitePolicy(settings),
     organizationPolicy(),
+    governancePolicy(settings),
   ];
   const short = (name: string): string => name.replace('xtreemos-', '');
   return new Map([

@@ -68,7 +68,11 @@ export class Bench {
       XDG_CACHE_HOME: home,
       XDG_DATA_HOME: home,
     };
-    await run(helm, ['install', 'xtreemos', chart, '--namespace', namespace, '--create-namespace'], { env });
+    await run(
+      helm,
+      ['install', 'xtreemos', chart, '--namespace', namespace, '--create-namespace', '--set', 'site.name=home'],
+      { env },
+    );
     const answer = await client.json('POST', `/api/v1/namespaces/${namespace}/serviceaccounts/xtreemos/token`, {
       body: { apiVersion: 'authentication.k8s.io/v1', kind: 'TokenRequest', spec: {} },
     });
