@@ -238,7 +238,7 @@ describe('while it lives', () => {
     expect(await may('alice', 'create', 'pods', inside)).toBe(true);
     const refused: readonly (readonly [string, string, object])[] = [
       ['delete', 'virtualorganizations.xtreemos.io', own],
-      ['patch', 'virtualorganizations.xtreemos.io', { name: 'vo1' }],
+      ['patch', 'virtualorganizations.xtreemos.io', { name: 'another' }],
       ['patch', 'virtualorganizations.xtreemos.io', { ...own, subresource: 'status' }],
       ['patch', 'sites.xtreemos.io', { name: 'home' }],
       ['patch', 'namespaces', { name: `vo-${name}`, namespace: `vo-${name}` }],
