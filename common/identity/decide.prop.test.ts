@@ -83,12 +83,13 @@ describe('decide, over random policies (threat 53)', () => {
     );
   });
 
-  test('99 of 100 decisions take less than a millisecond', () => {
+  test('99 of 100 decisions take less than a millisecond of CPU', () => {
     const samples = fc.sample(fc.tuple(sites, organizations, members, actions), 2000);
     const times = samples.map(([site, vo, member, action]) => {
-      const start = performance.now();
+      const start = process.threadCpuUsage();
       decide(site, vo, member, action);
-      return performance.now() - start;
+      const { user, system } = process.threadCpuUsage(start);
+      return (user + system) / 1000;
     });
     times.sort((a, b) => a - b);
     expect(times[Math.floor(times.length * 0.99)]).toBeLessThan(1);

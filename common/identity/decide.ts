@@ -102,11 +102,12 @@ function askOrganization(vo: OrganizationView, member: MemberView, action: Actio
     );
   }
   if (action.capability === undefined) return yes;
-  const held = new Set([
-    ...member.capabilities,
-    ...vo.roles.filter(({ name }) => member.roles.includes(name)).flatMap(({ capabilities }) => capabilities),
-  ]);
-  if (member.roles.includes(administrator) || held.has(action.capability)) return yes;
+  const { capability } = action;
+  const isHeld =
+    member.roles.includes(administrator) ||
+    member.capabilities.includes(capability) ||
+    vo.roles.some(({ name, capabilities }) => member.roles.includes(name) && capabilities.includes(capability));
+  if (isHeld) return yes;
   return no(
     'vo/capabilities',
     'CapabilityMissing',
