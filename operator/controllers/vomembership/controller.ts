@@ -16,7 +16,7 @@ import {
 } from '#runtime/contracts.ts';
 import { ConflictError, InvalidError, NotFoundError } from '#runtime/errors.ts';
 import { isDeleting, keyOf, type ObjectKey, type Stored } from '#runtime/types.ts';
-import { idIssued, standingChanged } from './events.ts';
+import { standingChanged } from './events.ts';
 import type { MembershipMetrics } from './metrics.ts';
 import { computeStatus, isStatusChanged } from './status.ts';
 
@@ -90,7 +90,6 @@ export class MembershipReconciler implements Reconciler {
       const issued = await this.parts.issuer.issueUserId(owner, principal, { signal });
       const written = this.parts.view.of(await this.patchSpec(membership, { identity: issued }, signal));
       this.parts.metrics.issued.inc();
-      if (written.identity !== undefined) this.parts.events.publish(idIssued(membership, written.identity));
       return { facts: written, exhausted: undefined };
     } catch (error) {
       if (error instanceof IdsExhaustedError) return { facts, exhausted: error.message };

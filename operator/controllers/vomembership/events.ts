@@ -1,20 +1,8 @@
 /** The events of a VOMembership: one constructor each. */
 import { type VOMembership, voMemberships } from '#crds/vo-membership.ts';
-import type { MemberIdentity } from '#operator/identity/member-view.ts';
 import type { EventDraft } from '#runtime/contracts.ts';
 import { referenceTo } from '#runtime/events.ts';
 import type { Condition, Stored } from '#runtime/types.ts';
-
-/** The member got a user id. */
-export function idIssued(membership: Stored<VOMembership>, { userName, uid }: MemberIdentity): EventDraft {
-  return {
-    object: referenceTo(voMemberships, membership),
-    type: 'Normal',
-    reason: 'IdIssued',
-    action: 'Issue',
-    note: `The member is user ${userName} (${uid}) on every site.`,
-  };
-}
 
 /** The member may act, or may not any more, or for another reason. */
 export function standingChanged(membership: Stored<VOMembership>, ready: Condition): EventDraft {
