@@ -1,4 +1,4 @@
-import type { ChannelCredentials, ServerCredentials } from '@grpc/grpc-js';
+import { isDeepStrictEqual } from 'node:util';
 import type { Clock, Timer } from '#common/clock.ts';
 import { describeError } from '#common/errors.ts';
 import type { Logger } from '#common/logger.ts';
@@ -6,15 +6,14 @@ import type { Random } from '#common/random.ts';
 import type { Query } from '#proto/selector/contract.ts';
 import { LiveFeed, type LiveSource } from './ads/live.ts';
 import { Predicates, type LiveState } from './ads/predicate.ts';
-import { Codec } from './api/codec.ts';
-import { SelectorServer } from './api/server.ts';
-import { GrpcTransport } from './api/transport.ts';
-import { Ledger } from './ledger/ledger.ts';
+import type { SelectorService } from './api/server.ts';
+import { Ledger, type BoundPod } from './ledger/ledger.ts';
 import type { Resources } from '#proto/selector/resources.ts';
 import type { ClaimStore } from './ledger/store.ts';
 import { describeStatus, type StatusPage } from './monitor/status.ts';
 import { checkAttributes, type Attributes } from '#proto/selector/attributes.ts';
 import { Profile } from './overlay/descriptor.ts';
+import type { Transport } from './overlay/messages.ts';
 import { OverlayNode } from './overlay/node.ts';
 import type { Evaluation } from './overlay/query-run.ts';
 import type { OverlaySettings } from './overlay/settings.ts';
@@ -29,23 +28,26 @@ export interface AgentComponents {
   readonly verifier: Verifier;
   readonly store: ClaimStore;
   readonly liveSource: LiveSource;
-  readonly clientCredentials: ChannelCredentials;
-  readonly serverCredentials: ServerCredentials;
+  readonly transport: Transport;
+}
+
+/** What may change about a node while its selector runs. */
+export interface NodeView {
+  readonly attributes: Attributes;
+  readonly allocatable: Resources;
+  /** Pods bound to it, whoever made them. */
+  readonly pods: readonly BoundPod[];
+  /** Virtual organizations that may have this node; `*` is every one. */
+  readonly virtualOrganizations: readonly string[];
+  /** Why the node takes no new work, as a sentence; undefined when it does. */
+  readonly refusal: string | undefined;
 }
 
 /** What a selector is told about itself. */
 export interface AgentSettings {
   readonly site: string;
   readonly node: string;
-  /** Where to listen, `host:port`. */
-  readonly listen: string;
-  /** Where peers reach it; its port 0 stands for the one listened on. */
-  readonly advertise: string;
-  readonly attributes: Attributes;
-  readonly allocatable: Resources;
   readonly isOffering: boolean;
-  /** Virtual organizations that may have this node; `*` is every one. */
-  readonly virtualOrganizations: readonly string[];
   readonly overlay?: Partial<OverlaySettings>;
 }
 
@@ -54,32 +56,34 @@ const settleEveryMs = 5_000;
 /** One node's selector: overlay member, ledger, live values and the gRPC door, put together. */
 export class SelectorAgent {
   readonly ledger: Ledger;
+  /** What it does for those who ask; nothing before {@link open}. */
+  readonly service: SelectorService;
   private readonly components: AgentComponents;
   private readonly settings: AgentSettings;
   private readonly predicates: Predicates;
+  private view: NodeView;
+  /** Where peers reach it; empty before {@link start}. */
+  address = '';
   private readonly feed: LiveFeed;
-  private readonly server: SelectorServer;
-  private readonly codec = new Codec();
-  private readonly transport: GrpcTransport;
   private overlay: OverlayNode | undefined;
   private settleTimer: Timer | undefined;
 
-  /** @throws {InvalidInputError} on attributes or resources that can't be. */
-  constructor(components: AgentComponents, settings: AgentSettings) {
-    checkAttributes(settings.attributes);
+  /** @param view - the node as it is now. @throws {InvalidInputError} on attributes or resources that can't be. */
+  constructor(components: AgentComponents, settings: AgentSettings, view: NodeView) {
+    checkAttributes(view.attributes);
+    this.view = view;
     this.components = components;
     this.settings = settings;
     const { clock } = components;
     this.feed = new LiveFeed(components.liveSource, clock);
     this.ledger = new Ledger(clock, components.store, () => this.feed.changed());
-    this.ledger.setAllocatable(settings.allocatable);
+    this.ledger.setAllocatable(view.allocatable);
+    this.ledger.setPods(view.pods);
     this.predicates = new Predicates(clock);
-    this.transport = new GrpcTransport(components.clientCredentials, this.codec, clock);
-    this.server = new SelectorServer({
+    this.service = {
       clock,
-      codec: this.codec,
       ledger: this.ledger,
-      logger: components.logger,
+      reasonAgainst: (virtualOrganization) => this.reasonAgainst(virtualOrganization),
       receive: (message) => this.overlay?.receive(message),
       select: (query, request, onEnd, onOffers) => this.node.select(query, request, onEnd, onOffers),
       checkPredicates: (predicates) => this.predicates.check(predicates),
@@ -90,7 +94,7 @@ export class SelectorAgent {
           listener({ ...values, broken: verdict.holds ? undefined : verdict.reason });
         }),
       status: () => this.status(),
-    });
+    };
   }
 
   /** The overlay member. @throws before {@link start}. */
@@ -99,55 +103,76 @@ export class SelectorAgent {
     return this.overlay;
   }
 
-  /**
-   * Rebuilds the ledger, listens, and joins through any of `peers`.
-   * @returns the port listened on.
-   */
-  async start(peers: readonly string[]): Promise<number> {
+  /** Rebuilds the ledger from the store. Whoever listens for the service does so afterwards. */
+  async open(): Promise<void> {
     await this.ledger.open();
-    const port = await this.server.listen(this.settings.listen, this.components.serverCredentials);
-    const { site, node, attributes, isOffering, advertise } = this.settings;
-    const address = advertise.endsWith(':0') ? `${advertise.slice(0, -2)}:${port}` : advertise;
-    const incarnation = this.components.clock.now();
-    const profile = new Profile({ site, node, address, incarnation, attributes, isOffering });
-    const { clock, random, signer, verifier } = this.components;
-    const evaluate = (query: Query): Evaluation => this.evaluate(query);
-    const parts = { clock, random, signer, verifier, transport: this.transport, evaluate };
-    this.overlay = new OverlayNode(profile, parts, this.settings.overlay);
-    this.overlay.start(peers);
-    this.feed.start();
-    this.scheduleSettling();
-    this.components.logger.info('Selector started', { node: profile.id, address, peers: peers.length });
-    return port;
   }
 
-  /** Says goodbye to peers and stops. */
-  async stop(): Promise<void> {
+  /** Joins through any of `peers`. @param address - where peers reach this node, `host:port`. */
+  start(address: string, peers: readonly string[]): void {
+    this.address = address;
+    this.join(peers);
+    this.feed.start();
+    this.scheduleSettling();
+    this.components.logger.info('Selector started', { Node: this.settings.node, address, peers: peers.length });
+  }
+
+  /**
+   * Takes in what has changed about the node. New attributes make a new member of the overlay, as a restart does: peers
+   * take the later start for the true one.
+   */
+  update(view: NodeView): void {
+    const hasMoved = !isDeepStrictEqual(view.attributes, this.view.attributes);
+    if (hasMoved) checkAttributes(view.attributes);
+    this.view = view;
+    this.ledger.setAllocatable(view.allocatable);
+    this.ledger.setPods(view.pods);
+    if (!hasMoved || this.overlay === undefined) return;
+    const peers = this.overlay.peerAddresses;
+    this.overlay.halt();
+    this.join(peers);
+    this.components.logger.info('Attributes changed', { attributes: view.attributes });
+  }
+
+  /** Sets through whom to join again when everybody known is lost. */
+  setPeers(peers: readonly string[]): void {
+    this.overlay?.setSeeds(peers);
+  }
+
+  /** Says goodbye to peers and stops. The transport has to live a moment longer, so that the words leave. */
+  stop(): void {
     this.settleTimer?.cancel();
     this.feed.stop();
     this.overlay?.stop();
-    // The goodbyes have to leave before the streams are closed.
-    await this.components.clock.sleep(100);
-    this.transport.stop();
-    this.server.stop();
   }
 
   /** The status page. */
   status(): StatusPage {
-    return describeStatus(
-      this.node,
-      this.ledger,
-      this.feed.current,
-      this.transport.connectionCount,
-      this.components.clock,
-    );
+    return describeStatus(this.node, this.ledger, this.feed.current, this.components.clock);
+  }
+
+  private join(peers: readonly string[]): void {
+    const { site, node, isOffering } = this.settings;
+    const { clock, random, signer, verifier, transport } = this.components;
+    const { attributes } = this.view;
+    const incarnation = clock.now();
+    const profile = new Profile({ site, node, address: this.address, incarnation, attributes, isOffering });
+    const evaluate = (query: Query): Evaluation => this.evaluate(query);
+    const parts = { clock, random, signer, verifier, transport, evaluate };
+    this.overlay = new OverlayNode(profile, parts, this.settings.overlay);
+    this.overlay.start(peers);
+  }
+
+  /** The site has the last word on who may have its node, and whether it takes work at all. */
+  private reasonAgainst(virtualOrganization: string): string | undefined {
+    const { virtualOrganizations, refusal } = this.view;
+    if (virtualOrganizations.includes('*') || virtualOrganizations.includes(virtualOrganization)) return refusal;
+    return `Site ${this.settings.site} does not accept this virtual organization`;
   }
 
   private evaluate(query: Query): Evaluation {
-    const { virtualOrganizations } = this.settings;
-    if (!virtualOrganizations.includes('*') && !virtualOrganizations.includes(query.virtualOrganization)) {
-      return { accepted: false, reason: `Site ${this.settings.site} does not accept this virtual organization` };
-    }
+    const reason = this.reasonAgainst(query.virtualOrganization);
+    if (reason !== undefined) return { accepted: false, reason };
     const lacking = this.ledger.reasonAgainstDemand(query.demand);
     if (lacking !== undefined) return { accepted: false, reason: lacking };
     const state = this.liveState();
@@ -157,7 +182,7 @@ export class SelectorAgent {
   }
 
   private liveState(): LiveState {
-    return { free: this.ledger.free(), live: this.feed.current, node: this.settings.attributes };
+    return { free: this.ledger.free(), live: this.feed.current, node: this.view.attributes };
   }
 
   /** Expired spans and failed writes of the ledger are seen to now and then. */

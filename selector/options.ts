@@ -6,6 +6,8 @@ import { option } from '#common/options.ts';
 import { checkAttributes, type Attributes } from '#proto/selector/attributes.ts';
 
 const address = z.string().regex(/^.{1,253}:\d{1,5}$/, 'write HOST:PORT');
+/** `fd00::1:7946`, as an address of a pod and a port are joined, becomes `[fd00::1]:7946`. */
+const withBrackets = (text: string): string => text.replace(/^([^[\]]*:[^[\]]*):(\d+)$/, '[$1]:$2');
 const list = z.string().transform((text) =>
   text
     .split(',')
@@ -20,20 +22,46 @@ export const selectorOptions = {
   node: option({ schema: z.string().min(1).max(253), about: 'Name of this node, unique in its site', value: 'NAME' }),
   listen: option({ schema: address, about: 'Where to listen for gRPC', default: '0.0.0.0:7946', value: 'HOST:PORT' }),
   advertise: option({
-    schema: z.string(),
+    schema: z.string().transform(withBrackets),
     about: 'Where peers reach this node; port 0 stands for the port listened on',
     value: 'HOST:PORT',
   }),
-  peers: option({ schema: list, about: 'Addresses of peers to join through, with commas', default: '', value: 'LIST' }),
+  peers: option({
+    schema: list,
+    about: 'Peers to join through, HOST:PORT with commas; a name stands for all its addresses and is looked up again',
+    default: '',
+    value: 'LIST',
+  }),
+  kubernetes: option({
+    schema: z.boolean(),
+    about:
+      'Take attributes, resources, pods and the accepted virtual organizations from the Kubernetes API (--node names the Node, --site the Site) and keep claims there',
+    default: 'false',
+    isBoolean: true,
+  }),
+  hostedNodes: option({
+    schema: z.string().max(1024, 'use at most 1024 characters'),
+    about:
+      'With --kubernetes: keep the account of every Node with these labels (a label selector) instead of one; for nodes without a machine of their own, such as those of kwok. Listen on port 0',
+    default: '',
+    value: 'LABELS',
+  }),
+  kubeconfig: option({
+    schema: z.string().max(4096, 'use at most 4096 characters'),
+    about: 'Path of a kubeconfig file; empty uses the account of the pod, or else KUBECONFIG',
+    default: '',
+    value: 'PATH',
+  }),
   attributes: option({
     schema: z.string(),
-    about: 'Static attributes as NAME=VALUE with commas, or @FILE with a JSON object',
+    about: 'Without --kubernetes: static attributes as NAME=VALUE with commas, or @FILE with a JSON object',
     default: '',
     value: 'LIST',
   }),
   allocatable: option({
     schema: z.string(),
-    about: 'What the node has to give, NAME=AMOUNT with commas: cpu in millicores, memory in bytes',
+    about:
+      'Without --kubernetes: what the node has to give, NAME=AMOUNT with commas: cpu in millicores, memory in bytes',
     default: '',
     value: 'LIST',
   }),
@@ -45,7 +73,7 @@ export const selectorOptions = {
   }),
   virtualOrganizations: option({
     schema: list,
-    about: 'Virtual organizations that may have this node, with commas; * is every one',
+    about: 'Without --kubernetes: virtual organizations that may have this node, with commas; * is every one',
     default: '*',
     value: 'LIST',
   }),
@@ -59,7 +87,7 @@ export const selectorOptions = {
   siteKey: option({ schema: z.string().min(1), about: "The site's Ed25519 private key, PEM (PKCS #8)", value: 'PATH' }),
   siteTrust: option({
     schema: z.string().min(1),
-    about: 'Folder with the Ed25519 public key of each trusted site in SITE.pem',
+    about: 'Folder with the Ed25519 public key, or certificate, of each trusted site in SITE.pem',
     value: 'PATH',
   }),
   monitor: option({
@@ -67,6 +95,12 @@ export const selectorOptions = {
     about: 'Where to serve the monitor pages over HTTP; port 0 chooses one',
     default: '127.0.0.1:7947',
     value: 'HOST:PORT',
+  }),
+  healthPort: option({
+    schema: count(65_535),
+    about: 'TCP port of /livez and /readyz; 0 takes any free port',
+    default: '8081',
+    value: 'PORT',
   }),
   gossipPeriodMs: option({
     schema: count(600_000).refine((value) => value >= 100, 'at least 100'),

@@ -128,7 +128,14 @@ async function launch(index: number, peers: readonly number[]): Promise<Running>
   const name = `n${index}`;
   const { tlsCa, tlsCertificate, tlsKey, siteKey, siteTrust } = files.get(site)!;
   const options = {
-    ...{ site, node: name, listen: '127.0.0.1:0', advertise: '127.0.0.1:0', monitor: '127.0.0.1:0' },
+    ...{
+      site,
+      node: name,
+      listen: '127.0.0.1:0',
+      advertise: '127.0.0.1:0',
+      monitor: '127.0.0.1:0',
+      'health-port': '0',
+    },
     ...{ attributes: `cores=${4 * (index + 1)},arch=${index % 2 === 0 ? 'amd64' : 'arm64'}` },
     ...{ allocatable: `cpu=${1_000 * (index + 1)}`, 'gossip-period-ms': '500', 'log-level': 'info' },
     ...{ peers: peers.map((port) => `127.0.0.1:${port}`).join(',') },

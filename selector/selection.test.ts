@@ -10,13 +10,13 @@ import { systemRandom } from '#common/random.ts';
 import { GrpcResourceSelection } from '#proto/selector/client.ts';
 import { aQuery, complianceNodes, selectAll, testCompliance } from '#proto/selector/testing/compliance.ts';
 import type { FakeNode } from '#proto/selector/testing/fake.ts';
-import { SelectorAgent } from './agent.ts';
 import { MemoryClaimStore } from './ledger/store.ts';
 import { SiteSigner, TrustSet } from './overlay/trust.ts';
+import { SelectorProcess } from './process.ts';
 import { makeCredentials, type SiteFiles } from './testing/credentials.ts';
 
 const folder = mkdtempSync(path.join(tmpdir(), 'xtreemos-selection-'));
-const running = new Map<string, { agent: SelectorAgent; store: MemoryClaimStore; port: number }>();
+const running = new Map<string, { host: SelectorProcess; store: MemoryClaimStore; port: number }>();
 let files: SiteFiles;
 let selection: GrpcResourceSelection;
 
@@ -36,7 +36,7 @@ beforeAll(async () => {
 
 afterAll(async () => {
   selection.close();
-  await Promise.all([...running.values()].map(async ({ agent }) => agent.stop()));
+  await Promise.all([...running.values()].map(async ({ host }) => host.stop()));
   rmSync(folder, { recursive: true, force: true });
 });
 
@@ -46,8 +46,8 @@ describe('resource selection by real selectors', () => {
     deadAddress: '127.0.0.1:1',
     now: () => systemClock.now(),
     crash: async (name) => {
-      const { agent, store } = running.get(name)!;
-      await agent.stop();
+      const { host, store } = running.get(name)!;
+      await host.stop();
       await launch(
         complianceNodes.find((node) => node.name === name)!,
         store,
@@ -61,26 +61,28 @@ describe('resource selection by real selectors', () => {
 async function launch(node: FakeNode, store: MemoryClaimStore, isOffering: boolean): Promise<number> {
   const [ca, key, certificate] = [files.tlsCa, files.tlsKey, files.tlsCertificate].map((file) => readFileSync(file));
   const publicKey = createPublicKey(readFileSync(path.join(files.siteTrust, 'lyon.pem')));
-  const agent = new SelectorAgent(
+  const host = new SelectorProcess({
+    ...{ clock: systemClock, logger: createLogger({ name: node.name, level: 'error' }) },
+    clientCredentials: credentials.createSsl(ca, key, certificate),
+    serverCredentials: ServerCredentials.createSsl(ca!, [{ private_key: key!, cert_chain: certificate! }], true),
+  });
+  const { port } = await host.add(
     {
-      clock: systemClock,
-      random: systemRandom(),
-      logger: createLogger({ name: node.name, level: 'error' }),
-      signer: new SiteSigner('lyon', createPrivateKey(readFileSync(files.siteKey))),
-      verifier: new TrustSet([['lyon', publicKey]]),
-      store,
-      liveSource: () => ({ load1: 0.5 }),
-      clientCredentials: credentials.createSsl(ca, key, certificate),
-      serverCredentials: ServerCredentials.createSsl(ca!, [{ private_key: key!, cert_chain: certificate! }], true),
+      components: {
+        ...{ random: systemRandom(), store, liveSource: () => ({ load1: 0.5 }) },
+        signer: new SiteSigner('lyon', createPrivateKey(readFileSync(files.siteKey))),
+        verifier: new TrustSet([['lyon', publicKey]]),
+      },
+      settings: { site: 'lyon', node: node.name, isOffering, overlay: { periodMs: 200 } },
+      view: {
+        ...{ attributes: node.attributes, allocatable: node.allocatable, pods: [] },
+        ...{ virtualOrganizations: ['*'], refusal: undefined },
+      },
+      ...{ listen: '127.0.0.1:0', advertise: '127.0.0.1:0' },
     },
-    {
-      ...{ site: 'lyon', node: node.name, listen: '127.0.0.1:0', advertise: '127.0.0.1:0' },
-      ...{ attributes: node.attributes, allocatable: node.allocatable, isOffering, virtualOrganizations: ['*'] },
-      overlay: { periodMs: 200 },
-    },
+    [...running.values()].map((other) => `127.0.0.1:${other.port}`),
   );
-  const port = await agent.start([...running.values()].map((other) => `127.0.0.1:${other.port}`));
-  running.set(node.name, { agent, store, port });
+  running.set(node.name, { host, store, port });
   return port;
 }
 

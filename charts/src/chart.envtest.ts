@@ -15,6 +15,8 @@ jest.setTimeout(60_000);
 const run = promisify(execFile);
 const chart = path.resolve(import.meta.dirname, '../xtreemos');
 const namespace = 'xtreemos-system';
+/** No cert-manager runs there. */
+const flags = ['--namespace', namespace, '--set', 'certificates.create=false'];
 const crdPath = '/apis/apiextensions.k8s.io/v1/customresourcedefinitions/sites.xtreemos.io';
 const sitesPath = '/apis/xtreemos.io/v1alpha1/sites';
 
@@ -69,7 +71,12 @@ async function rendered(...args: string[]): Promise<Manifest[]> {
     .filter((manifest) => manifest !== null);
 }
 
-const kindsOf = (manifests: readonly Manifest[]): string[] => manifests.map((manifest) => manifest.kind).sort();
+/** How many objects of each kind there are. */
+function kindsOf(manifests: readonly Manifest[]): Record<string, number> {
+  const counts: Record<string, number> = {};
+  for (const { kind } of manifests) counts[kind] = (counts[kind] ?? 0) + 1;
+  return counts;
+}
 const others = (manifests: readonly Manifest[]): Manifest[] =>
   manifests.filter(({ kind }) => kind !== 'CustomResourceDefinition' && !kind.includes('AdmissionPolicy'));
 const find = (manifests: readonly Manifest[], kind: string): Manifest | undefined =>
@@ -84,27 +91,18 @@ describe('helm template', () => {
     const manifests = await rendered();
     expect(manifests.filter(({ kind }) => kind === 'CustomResourceDefinition')).toHaveLength(kinds.length);
     expect(manifests.filter(({ kind }) => kind === 'ValidatingAdmissionPolicy').length).toBeGreaterThan(9);
-    expect(kindsOf(others(manifests))).toEqual([
-      ...Array<string>(6).fill('ClusterRole'),
-      'ClusterRoleBinding',
-      'Deployment',
-      'FlowSchema',
-      'NetworkPolicy',
-      'PodDisruptionBudget',
-      'PriorityClass',
-      'PriorityLevelConfiguration',
-      ...Array<string>(3).fill('Role'),
-      ...Array<string>(4).fill('RoleBinding'),
-      'Service',
-      'Service',
-      'ServiceAccount',
-    ]);
+    expect(kindsOf(others(manifests))).toEqual({
+      ...{ ClusterRole: 7, ClusterRoleBinding: 2, Role: 3, RoleBinding: 4, ServiceAccount: 2 },
+      ...{ DaemonSet: 1, Deployment: 1, PodDisruptionBudget: 1, PriorityClass: 1, Service: 3, NetworkPolicy: 2 },
+      ...{ FlowSchema: 1, PriorityLevelConfiguration: 1, Certificate: 3, Issuer: 2 },
+    });
   });
 
   test('leaves out what is switched off', async () => {
     const off = [
       'metrics.auth',
       'crds.install',
+      'certificates.create',
       'flowControl.enabled',
       'networkPolicy.enabled',
       'priorityClass.create',
@@ -116,15 +114,10 @@ describe('helm template', () => {
       'operator.replicas=1',
     );
     expect(manifests.some(({ kind }) => kind === 'CustomResourceDefinition')).toBe(false);
-    expect(kindsOf(others(manifests))).toEqual([
-      ...Array<string>(5).fill('ClusterRole'),
-      'ClusterRoleBinding',
-      'Deployment',
-      ...Array<string>(3).fill('Role'),
-      ...Array<string>(4).fill('RoleBinding'),
-      'Service',
-      'ServiceAccount',
-    ]);
+    expect(kindsOf(others(manifests))).toEqual({
+      ...{ ClusterRole: 6, ClusterRoleBinding: 2, Role: 3, RoleBinding: 4, ServiceAccount: 2 },
+      ...{ DaemonSet: 1, Deployment: 1, Service: 2 },
+    });
     const { spec } = find(manifests, 'Deployment') as unknown as { spec: { template: { spec: object } } };
     expect(spec.template.spec).toMatchObject({ priorityClassName: '' });
   });
@@ -154,6 +147,12 @@ describe('helm template', () => {
         address: 'gateway.example.org:7443',
         apiServer: 'https://cluster.example.org:6443',
         service: { type: 'NodePort', port: 443, nodePort: 30443, annotations: { a: 'b' } },
+      },
+      selector: {
+        logLevel: 'warn',
+        resources: { requests: { cpu: 2 }, limits: {} },
+        nodeSelector: { rack: 'r12' },
+        tolerations: [{ key: 'b', operator: 'Exists' }],
       },
       serviceAccount: { annotations: { role: 'x' } },
       networkPolicy: { apiServerPorts: [7777], identityProviderPorts: [8888] },
@@ -190,6 +189,7 @@ describe('helm template', () => {
                   '--no-metrics-auth',
                 ],
               },
+              { name: 'selector' },
             ],
           },
         },
@@ -200,13 +200,31 @@ describe('helm template', () => {
       spec: { type: 'NodePort', ports: [{ port: 443, nodePort: 30443 }] },
     });
     expect(find(manifests, 'ServiceAccount')?.metadata.annotations).toEqual({ role: 'x' });
-    expect(find(manifests, 'NetworkPolicy')?.spec).toMatchObject({
-      ingress: [
-        { from: [{ namespaceSelector: { matchLabels: { a: 'b' } } }] },
-        {},
-        { ports: [{ port: 7443, protocol: 'TCP' }] },
-      ],
-      egress: [{}, { ports: [{ port: 7777, protocol: 'TCP' }] }, { ports: [{ port: 8888, protocol: 'TCP' }] }],
+    expect(find(manifests, 'DaemonSet')).toMatchObject({
+      metadata: { name: 'grid-operator-selector' },
+      spec: {
+        template: {
+          spec: {
+            nodeSelector: { rack: 'r12' },
+            tolerations: [{ key: 'b', operator: 'Exists' }],
+            containers: [
+              {
+                resources: { requests: { cpu: 2 } },
+                args: expect.arrayContaining([
+                  '--site=rennes',
+                  `--peers=grid-operator-selector.${namespace}.svc:7946`,
+                  '--log-level=warn',
+                ]) as unknown,
+              },
+            ],
+          },
+        },
+      },
+    });
+    const policies = manifests.filter(({ kind }) => kind === 'NetworkPolicy');
+    expect(policies.find(({ metadata }) => metadata.name === 'grid-operator')?.spec).toMatchObject({
+      ingress: [{ from: [{ namespaceSelector: { matchLabels: { a: 'b' } } }] }, {}, {}, {}],
+      egress: [{}, { ports: [{ port: 7777, protocol: 'TCP' }] }, {}, {}],
     });
   });
 
@@ -251,7 +269,7 @@ describe('on a real API server', () => {
     const without = content.replace(/^( +)xtreemosVersion:\n(?:\1 +.*\n)+/m, '');
     expect(without).not.toBe(content);
     writeFileSync(file, without);
-    const notes = await helm('install', 'grid', older, '--namespace', namespace);
+    const notes = await helm('install', 'grid', older, ...flags);
     expect(notes).toContain('kubectl get site local --watch');
     const stored = JSON.stringify(await client.json('GET', crdPath));
     expect(stored).not.toContain('"xtreemosVersion":{');
@@ -266,7 +284,7 @@ describe('on a real API server', () => {
         spec: { type: 'Local', local: {} },
       },
     });
-    await helm('upgrade', 'grid', chart, '--namespace', namespace);
+    await helm('upgrade', 'grid', chart, ...flags);
     expect(JSON.stringify(await client.json('GET', crdPath))).toContain('"xtreemosVersion":{');
     expect(await client.find(`${sitesPath}/mine`)).toBeDefined();
   });
@@ -276,12 +294,12 @@ describe('on a real API server', () => {
     expect(await client.find(`/apis/apps/v1/namespaces/${namespace}/deployments/grid-xtreemos`)).toBeUndefined();
     expect(await client.find('/apis/rbac.authorization.k8s.io/v1/clusterroles/grid-xtreemos')).toBeUndefined();
     expect(await client.find(`${sitesPath}/mine`)).toBeDefined();
-    await helm('install', 'grid', chart, '--namespace', namespace);
+    await helm('install', 'grid', chart, ...flags);
     expect(await client.find(`${sitesPath}/mine`)).toBeDefined();
   });
 
   test('helm uninstall deletes them when crds.keep was set to false', async () => {
-    await helm('upgrade', 'grid', chart, '--namespace', namespace, '--set', 'crds.keep=false');
+    await helm('upgrade', 'grid', chart, ...flags, '--set', 'crds.keep=false');
     await helm('uninstall', 'grid', '--namespace', namespace);
     await waitFor('the kind is gone', async () => (await client.find(crdPath)) === undefined, { limitMs: 20_000 });
     expect(await client.find(`${sitesPath}/mine`)).toBeUndefined();

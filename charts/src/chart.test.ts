@@ -2,9 +2,8 @@ import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { describe, expect, test } from '@jest/globals';
 import YAML from 'yaml';
-import { chartFiles } from './files.ts';
+import { allTemplates, chartFiles } from './files.ts';
 import { block, plain, renderTemplate, text } from './helm.ts';
-import { operatorTemplates } from './objects.ts';
 import { organizationRoleNames } from './organizations.ts';
 import { isKnownValue, valuesSchema, valuesYaml } from './values.ts';
 
@@ -104,7 +103,7 @@ function leavesOf(shape: Readonly<Record<string, unknown>>, at: string): string[
   });
 }
 
-describe('the rights of the operator (threat 58)', () => {
+describe('the rights of our programs (threat 58)', () => {
   interface RoleRule {
     readonly apiGroups?: string[];
     readonly resources?: string[];
@@ -112,7 +111,7 @@ describe('the rights of the operator (threat 58)', () => {
     readonly nonResourceURLs?: string[];
     readonly verbs: string[];
   }
-  const all = operatorTemplates()
+  const all = allTemplates()
     .map(({ object }) => object as { kind: string; metadata: { name: string }; rules?: RoleRule[] })
     .filter(({ kind }) => kind === 'Role' || kind === 'ClusterRole');
   const isForPeople = ({ metadata }: { metadata: { name: string } }): boolean =>
@@ -174,7 +173,7 @@ describe('the rights of the operator (threat 58)', () => {
     readonly roleRef?: { readonly name: string };
     readonly subjects?: readonly { readonly kind: string }[];
   }
-  const bindings = operatorTemplates()
+  const bindings = allTemplates()
     .map(({ object }) => object as Binding)
     .filter(({ roleRef }) => roleRef !== undefined);
 
@@ -194,24 +193,47 @@ describe('the rights of the operator (threat 58)', () => {
   });
 });
 
-test('the pods of the operator meet Pod Security "restricted" and mount nothing writable', () => {
-  const { object } = operatorTemplates().find(({ name }) => name === 'operator-deployment')!;
-  const { spec } = (object as { spec: { template: { spec: Record<string, unknown> } } }).spec.template;
-  expect(spec).toMatchObject({
-    automountServiceAccountToken: false,
-    // Variables of services would be taken for options (XTREEMOS_METRICS_PORT).
-    enableServiceLinks: false,
-    securityContext: { runAsNonRoot: true, seccompProfile: { type: 'RuntimeDefault' } },
-    containers: [
-      {
-        securityContext: {
-          allowPrivilegeEscalation: false,
-          readOnlyRootFilesystem: true,
-          capabilities: { drop: ['ALL'] },
-        },
-        volumeMounts: [{ readOnly: true }],
-      },
-    ],
-  });
-  for (const field of ['hostNetwork', 'hostPID', 'hostIPC']) expect(spec).not.toHaveProperty(field);
+test.each(['operator-deployment', 'selector-daemonset'])(
+  'the pods of %s meet Pod Security "restricted" and mount nothing writable',
+  (id) => {
+    const { object } = allTemplates().find(({ name }) => name === id)!;
+    const { spec } = (object as { spec: { template: { spec: PodSpec } } }).spec.template;
+    expect(spec).toMatchObject({
+      automountServiceAccountToken: false,
+      // Variables of services would be taken for options (XTREEMOS_METRICS_PORT).
+      enableServiceLinks: false,
+      securityContext: { runAsNonRoot: true, seccompProfile: { type: 'RuntimeDefault' } },
+    });
+    for (const { securityContext, volumeMounts } of spec.containers) {
+      expect(securityContext).toEqual({
+        allowPrivilegeEscalation: false,
+        readOnlyRootFilesystem: true,
+        capabilities: { drop: ['ALL'] },
+      });
+      expect(volumeMounts.filter(({ readOnly }) => !readOnly)).toEqual([]);
+    }
+    for (const field of ['hostNetwork', 'hostPID', 'hostIPC']) expect(spec).not.toHaveProperty(field);
+  },
+);
+
+interface PodSpec {
+  readonly containers: readonly {
+    readonly securityContext: object;
+    readonly volumeMounts: readonly { readonly readOnly?: boolean }[];
+  }[];
+}
+
+test('beside the operator runs a selector that offers nothing and has no account', () => {
+  const { object } = allTemplates().find(({ name }) => name === 'operator-deployment')!;
+  const { containers } = (object as { spec: { template: { spec: { containers: SidecarView[] } } } }).spec.template.spec;
+  const sidecar = containers.find(({ name }) => name === 'selector')!;
+  expect(sidecar.args).toContain('--no-offers');
+  expect(sidecar.args).not.toContain('--kubernetes');
+  expect(sidecar.volumeMounts.map(({ name }) => name)).not.toContain('token');
 });
+
+interface SidecarView {
+  readonly name: string;
+  readonly args: readonly string[];
+  readonly volumeMounts: readonly { readonly name: string }[];
+}

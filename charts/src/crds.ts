@@ -1,7 +1,7 @@
 import { kinds } from '#crds/kinds.ts';
 import { customResourceDefinition } from '#crds/structural.ts';
 import { block, text } from './helm.ts';
-import type { Template } from './objects.ts';
+import type { Template } from './shared.ts';
 
 /**
  * The CustomResourceDefinitions as templates: Helm never upgrades what lies in a chart's `crds/` folder. The annotation makes

@@ -1,6 +1,6 @@
 /** What signing and the gateway need of the chart: rights, the Service, and who may reach it. */
 import { block, plain, text } from './helm.ts';
-import type { Add } from './objects.ts';
+import type { Add } from './shared.ts';
 
 const rbac = 'rbac.authorization.k8s.io';
 const namespace = text('.Release.Namespace');

@@ -1,6 +1,4 @@
-/** What the chart installs, made with cdk8s. Each construct becomes one template. */
-import { ApiObject, App, Chart } from 'cdk8s';
-import { flagOf } from '#common/options.ts';
+/** What the chart installs for the operator, made with cdk8s. Each object becomes one template. */
 import { group } from '#crds/kind.ts';
 import type { operatorOptions } from '#operator/options.ts';
 import { block, plain, text } from './helm.ts';
@@ -13,62 +11,38 @@ import {
   operatorNamespaceRules,
 } from './identity.ts';
 import { addOrganizationRoles, operatorOrganizationRules } from './organizations.ts';
+import { overlayPeers, selectorPort, selectorSidecar, selectorVolumes } from './selector.ts';
+import {
+  argument as flag,
+  containerSecurity,
+  dnsPorts,
+  fullname,
+  httpProbe,
+  namespace,
+  podDefaults,
+  selectorOf,
+  templatesOf,
+  tokenPath,
+  tokenSources,
+  type Add,
+  type Template,
+} from './shared.ts';
 
-/** One template of the chart. */
-export interface Template {
-  /** Name of the file, without its ending. */
-  readonly name: string;
-  readonly object: unknown;
-  /** Helm expression; the object is there only when it is true. */
-  readonly condition?: string;
-}
-
-type Fields = Record<string, unknown> & { readonly metadata?: Readonly<Record<string, unknown>> };
-
-const fullname = text('include "xtreemos.fullname" .');
-const namespace = text('.Release.Namespace');
-const selector = {
-  'app.kubernetes.io/name': 'xtreemos',
-  'app.kubernetes.io/instance': text('.Release.Name'),
-  'app.kubernetes.io/component': 'operator',
-};
-const commonLabels = {
-  ...selector,
-  'app.kubernetes.io/part-of': 'xtreemos',
-  'app.kubernetes.io/version': text('.Chart.AppVersion'),
-  'app.kubernetes.io/managed-by': text('.Release.Service'),
-  'helm.sh/chart': text('printf "%s-%s" .Chart.Name (.Chart.Version | replace "+" "_")'),
-};
+const selector = selectorOf('operator');
 const ports = { metrics: 8080, health: 8081 };
-const tokenPath = '/var/run/secrets/kubernetes.io/serviceaccount';
 const account = { kind: 'ServiceAccount', name: fullname, namespace };
 
 /** Everything that the operator needs, as templates. */
 export function operatorTemplates(): Template[] {
-  const chart = new Chart(new App(), 'operator', { labels: commonLabels, disableResourceNameHashes: true });
-  const conditions = new Map<string, string>();
-  const add = (id: string, apiVersion: string, kind: string, fields: Fields, condition?: string): void => {
-    const { metadata, ...rest } = fields;
-    new ApiObject(chart, id, { apiVersion, kind, metadata: { name: fullname, ...metadata }, ...rest });
-    if (condition !== undefined) conditions.set(id, condition);
-  };
-  addAccount(add);
-  addOrganizationRoles(add);
-  addIdentity(add, account, selector);
-  addWorkload(add);
-  addNetwork(add);
-  addPriorities(add);
-  return chart.node.children
-    .filter((child) => ApiObject.isApiObject(child))
-    .map((object) => {
-      const condition = conditions.get(object.node.id);
-      const template = { name: object.node.id, object: object.toJson() as unknown };
-      return condition === undefined ? template : { ...template, condition };
-    });
+  return templatesOf('operator', (add) => {
+    addAccount(add);
+    addOrganizationRoles(add);
+    addIdentity(add, account, selector);
+    addWorkload(add);
+    addNetwork(add);
+    addPriorities(add);
+  });
 }
-
-/** Adds one object to the chart, as one template. */
-export type Add = (id: string, apiVersion: string, kind: string, fields: Fields, condition?: string) => void;
 
 /** The account of the operator and all that it may do. No wildcard, no Secret, and no right to give more than it has itself. */
 function addAccount(add: Add): void {
@@ -114,19 +88,12 @@ function addAccount(add: Add): void {
   });
 }
 
-/** A flag of the operator whose value comes from the chart; that the operator knows the flag is checked by the compiler. */
-function argument(option: keyof typeof operatorOptions, expression: string, format = '%s'): string {
-  return text(`printf "--${flagOf(option)}=${format}" (${expression})`);
-}
+/** A flag of the operator; that it knows the flag is checked by the compiler. */
+const argument = (option: keyof typeof operatorOptions, expression: string, format?: string): string =>
+  flag(option, expression, format);
 
-/** The one container of the pods: no shell, no writable file, no right of the kernel. */
+/** The container of the operator itself. */
 function operatorContainer(): object {
-  const httpProbe = (path: string, failureThreshold: number): object => ({
-    httpGet: { path, port: 'health' },
-    periodSeconds: 5,
-    timeoutSeconds: 5,
-    failureThreshold,
-  });
   return {
     name: 'operator',
     image: text('include "xtreemos.image" .'),
@@ -158,15 +125,11 @@ function operatorContainer(): object {
       { name: 'health', containerPort: ports.health },
       { name: 'gateway', containerPort: gatewayPort },
     ],
-    startupProbe: httpProbe('/livez', 60),
-    livenessProbe: httpProbe('/livez', 6),
-    readinessProbe: httpProbe('/readyz', 2),
+    startupProbe: httpProbe('/livez', 'health', 60),
+    livenessProbe: httpProbe('/livez', 'health', 6),
+    readinessProbe: httpProbe('/readyz', 'health', 2),
     resources: block('.Values.operator.resources'),
-    securityContext: {
-      allowPrivilegeEscalation: false,
-      readOnlyRootFilesystem: true,
-      capabilities: { drop: ['ALL'] },
-    },
+    securityContext: containerSecurity,
     volumeMounts: [{ name: 'token', mountPath: tokenPath, readOnly: true }],
   };
 }
@@ -182,22 +145,11 @@ function addWorkload(add: Add): void {
       template: {
         metadata: { labels: selector, annotations: block('.Values.operator.podAnnotations') },
         spec: {
+          ...podDefaults,
           serviceAccountName: fullname,
-          // Otherwise a Service called xtreemos-metrics sets XTREEMOS_METRICS_PORT to an address.
-          enableServiceLinks: false,
-          automountServiceAccountToken: false,
-          priorityClassName: text('include "xtreemos.priorityClassName" .'),
-          imagePullSecrets: block('.Values.imagePullSecrets'),
           nodeSelector: block('.Values.operator.nodeSelector'),
           tolerations: block('.Values.operator.tolerations'),
           terminationGracePeriodSeconds: 30,
-          securityContext: {
-            runAsNonRoot: true,
-            runAsUser: 65_532,
-            runAsGroup: 65_532,
-            fsGroup: 65_532,
-            seccompProfile: { type: 'RuntimeDefault' },
-          },
           affinity: {
             podAntiAffinity: {
               preferredDuringSchedulingIgnoredDuringExecution: [
@@ -205,8 +157,8 @@ function addWorkload(add: Add): void {
               ],
             },
           },
-          containers: [operatorContainer()],
-          volumes: [{ name: 'token', projected: { sources: tokenSources } }],
+          containers: [operatorContainer(), selectorSidecar()],
+          volumes: [{ name: 'token', projected: { sources: tokenSources } }, ...selectorVolumes],
         },
       },
     },
@@ -219,13 +171,6 @@ function addWorkload(add: Add): void {
     'and .Values.operator.disruptionBudget (gt (int .Values.operator.replicas) 1)',
   );
 }
-
-/** As the kubelet mounts it, but with a life of one hour that the API server doesn't stretch (it stretches 3607 s only). */
-const tokenSources = [
-  { serviceAccountToken: { path: 'token', expirationSeconds: 3600 } },
-  { configMap: { name: 'kube-root-ca.crt', items: [{ key: 'ca.crt', path: 'ca.crt' }] } },
-  { downwardAPI: { items: [{ path: 'namespace', fieldRef: { fieldPath: 'metadata.namespace' } }] } },
-];
 
 function addNetwork(add: Add): void {
   add(
@@ -248,7 +193,6 @@ function addNetwork(add: Add): void {
     },
     '.Values.metrics.service',
   );
-  const dns = ['UDP', 'TCP'].map((protocol) => ({ port: 53, protocol }));
   add(
     'operator-networkpolicy',
     'networking.k8s.io/v1',
@@ -263,11 +207,13 @@ function addNetwork(add: Add): void {
           { ports: [{ port: ports.health, protocol: 'TCP' }] },
           // The door of the site: everybody may knock.
           { ports: [{ port: gatewayPort, protocol: 'TCP' }] },
+          { from: overlayPeers, ports: [selectorPort] },
         ],
         egress: [
-          { ports: dns },
+          { ports: dnsPorts },
           { ports: block('include "xtreemos.apiServerPorts" . | fromYamlArray') },
           { ports: block('include "xtreemos.identityProviderPorts" . | fromYamlArray') },
+          { to: overlayPeers, ports: [selectorPort] },
         ],
       },
     },

@@ -1,6 +1,6 @@
 /** What virtual organizations need of the chart: the roles of their people, and the operator's rights to keep their tenancy. */
 import { group } from '#crds/kind.ts';
-import type { Add } from './objects.ts';
+import type { Add } from './shared.ts';
 
 /** One rule of a role. */
 export interface RoleRule {

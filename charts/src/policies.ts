@@ -1,6 +1,6 @@
 import { mutatingKind, policyObjects } from '#crds/policies/index.ts';
 import { block, text } from './helm.ts';
-import type { Template } from './objects.ts';
+import type { Template } from './shared.ts';
 
 /**
  * The admission policies as templates. As the kinds, `helm uninstall` leaves them by default: what members made would otherwise stay without

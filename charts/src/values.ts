@@ -127,6 +127,26 @@ export const valuesSchema = z.strictObject({
       annotations: freeMap('Annotations, for example for a load balancer.'),
     }),
   }),
+  selector: section(
+    'The selectors: one on every node, which keeps the account of its node, and one beside each operator.',
+    {
+      logLevel: z.enum(logLevels).meta({ description: 'How much is logged.' }).default('info'),
+      resources: section('What each gets.', {
+        requests: amounts('What is kept for it.', { cpu: '20m', memory: '96Mi' }),
+        limits: amounts('What it can not exceed.', { memory: '256Mi' }),
+      }),
+      nodeSelector: freeMap('Labels of the nodes that offer themselves; by default all.'),
+      tolerations: objects('Taints that it bears: by default all. Work is offered only on nodes without taints.', [
+        { operator: 'Exists' },
+      ]),
+    },
+  ),
+  certificates: section('Certificates, by cert-manager, which has to be installed in the cluster.', {
+    create: flag(
+      'Make a certificate authority for this site and the certificates of its programs. When false, the Secrets that the pods name have to be there: `-selector-tls` (tls.crt, tls.key, ca.crt; name selector.xtreemos.io) and `-selector-signing` (Ed25519; tls.crt, tls.key).',
+      true,
+    ),
+  }),
   serviceAccount: section('The account that the operator acts as.', {
     annotations: freeMap('Annotations, for example for a cloud identity.'),
   }),

@@ -41,6 +41,8 @@ export interface KindDefinition<
   readonly rules: readonly Rule[];
   readonly columns: readonly PrinterColumn[];
   readonly conditions: readonly ConditionDefinition[];
+  /** Fields that lists and watches may select on besides name and namespace, for example `.spec.nodeName`. */
+  readonly selectableFields?: readonly string[];
 }
 
 /** Declares a kind; exists so that the types of spec and status are kept. */

@@ -1,4 +1,5 @@
 import { expect, test } from '@jest/globals';
+import { claims } from './claim.ts';
 import { identitySlices } from './identity-slice.ts';
 import { kinds } from './kinds.ts';
 import { sites } from './site.ts';
@@ -6,7 +7,7 @@ import { virtualOrganizations } from './virtual-organization.ts';
 import { voMemberships } from './vo-membership.ts';
 
 test('every kind can be read and written with the runtime', () => {
-  const known = [sites, virtualOrganizations, voMemberships, identitySlices].map(({ plural }) => plural);
+  const known = [sites, virtualOrganizations, voMemberships, identitySlices, claims].map(({ plural }) => plural);
   expect(kinds.map(({ plural }) => plural)).toEqual(known);
 });
 

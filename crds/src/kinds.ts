@@ -1,3 +1,4 @@
+import { claimDefinition } from './claim.ts';
 import { identitySliceDefinition } from './identity-slice.ts';
 import type { KindDefinition } from './kind.ts';
 import { siteDefinition } from './site.ts';
@@ -10,4 +11,5 @@ export const kinds: readonly KindDefinition[] = [
   virtualOrganizationDefinition,
   voMembershipDefinition,
   identitySliceDefinition,
+  claimDefinition,
 ];

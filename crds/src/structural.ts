@@ -218,6 +218,7 @@ export interface CustomResourceDefinition {
       served: boolean;
       storage: boolean;
       additionalPrinterColumns: unknown[];
+      selectableFields?: { jsonPath: string }[];
       subresources: { status?: Record<string, never> };
       schema: { openAPIV3Schema: StructuralSchema };
     }[];
@@ -226,7 +227,7 @@ export interface CustomResourceDefinition {
 
 /** The CustomResourceDefinition of a kind. */
 export function customResourceDefinition(definition: KindDefinition): CustomResourceDefinition {
-  const { kind, plural, singular, shortNames, categories } = definition;
+  const { kind, plural, singular, shortNames, categories, selectableFields = [] } = definition;
   const names: Record<string, unknown> = { kind, listKind: `${kind}List`, plural, singular };
   if (shortNames.length > 0) names.shortNames = shortNames;
   if (categories.length > 0) names.categories = categories;
@@ -244,6 +245,9 @@ export function customResourceDefinition(definition: KindDefinition): CustomReso
           served: true,
           storage: true,
           additionalPrinterColumns: [...definition.columns],
+          ...(selectableFields.length === 0
+            ? {}
+            : { selectableFields: selectableFields.map((jsonPath) => ({ jsonPath })) }),
           subresources: definition.status === undefined ? {} : { status: {} },
           schema: { openAPIV3Schema: objectSchema(definition) },
         },

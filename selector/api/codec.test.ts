@@ -79,10 +79,11 @@ const messages: Message[] = [
     depth: 3,
     budget: 50,
     floor: Infinity,
+    hints: 8,
     remainingMs: 900,
   },
   { type: 'ack', token: 12 },
-  { type: 'done', token: 13, refused: false, outcome: { ...summary, offers: [offer] } },
+  { type: 'done', token: 13, refused: false, outcome: { ...summary, offers: [offer] }, hints: items },
 ];
 
 describe.each(messages.map((message) => [message.type, message] as const))('a message %s', (_, message) => {

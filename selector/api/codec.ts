@@ -47,16 +47,27 @@ export class Codec {
           },
         };
       case 'query': {
-        const { token, replyTo, bordersId, depth, budget, floor, remainingMs } = message;
+        const { token, replyTo, bordersId, depth, budget, floor, hints, remainingMs } = message;
         const query = encodeQuery(message.query);
         return {
-          query: { token, replyTo, query, bordersId, depth, budget: Math.min(budget, 2 ** 32 - 1), floor, remainingMs },
+          query: {
+            token,
+            replyTo,
+            query,
+            bordersId,
+            depth,
+            budget: Math.min(budget, 2 ** 32 - 1),
+            floor,
+            hints,
+            remainingMs,
+          },
         };
       }
       case 'done': {
         const { offers, ...summary } = message.outcome;
         const { token, refused } = message;
-        return { done: { token, refused, offers: offers.map(encodeOffer), summary: encodeSummary(summary) } };
+        const hints = message.hints.map(encodeDescriptor);
+        return { done: { token, refused, offers: offers.map(encodeOffer), summary: encodeSummary(summary), hints } };
       }
       default:
         return { gossip: encodeGossip(message) };
@@ -86,13 +97,18 @@ export class Codec {
         depth: query.depth,
         budget: Math.max(1, query.budget),
         floor: Number.isNaN(query.floor) ? 0 : query.floor,
+        hints: Math.min(query.hints, messageLimits.descriptors),
         remainingMs: Math.min(query.remainingMs, 120_000),
       };
     }
     if (done !== undefined) {
       if (done.offers.length > messageLimits.offers) throw tooMany('offers', messageLimits.offers, done.offers.length);
       const outcome = { ...decodeSummary(done.summary), offers: done.offers.map(decodeOffer) };
-      return { type: 'done', token: done.token, refused: done.refused, outcome };
+      if (done.hints.length > messageLimits.descriptors) {
+        throw tooMany('hints', messageLimits.descriptors, done.hints.length);
+      }
+      const hints = done.hints.map((hint) => this.decodeDescriptor(hint));
+      return { type: 'done', token: done.token, refused: done.refused, outcome, hints };
     }
     throw new InvalidInputError('envelope', 'has no message in it: the peer speaks a later version');
   }

@@ -1,6 +1,9 @@
 import {
   Server,
+  ServerInterceptingCall,
   status,
+  type Metadata,
+  type ServerInterceptor,
   type sendUnaryData,
   type ServerCredentials,
   type ServerReadableStream,
@@ -9,7 +12,7 @@ import {
   type ServiceDefinition,
 } from '@grpc/grpc-js';
 import type { Clock } from '#common/clock.ts';
-import { describeError, InvalidInputError } from '#common/errors.ts';
+import { describeError, InvalidInputError, TerminalError } from '#common/errors.ts';
 import type { Logger } from '#common/logger.ts';
 import { decodeHold, decodeQuery, encodeOffer, encodeSummary } from '#proto/selector/codec.ts';
 import { queryLimits, UnknownClaimError, type LiveUpdate, type Offer, type Query } from '#proto/selector/contract.ts';
@@ -19,12 +22,12 @@ import type { Codec } from './codec.ts';
 import { overlayMethods, selectorMethods } from '#proto/selector/schema.ts';
 import type * as wire from '#proto/selector/wire.ts';
 
-/** What the service stands on. */
-export interface ServiceComponents {
+/** What one selector does for those who ask it. */
+export interface SelectorService {
   readonly clock: Clock;
-  readonly codec: Codec;
   readonly ledger: Ledger;
-  readonly logger: Logger;
+  /** Why the node's site gives it to no work of this virtual organization now, as a sentence. */
+  reasonAgainst(virtualOrganization: string): string | undefined;
   /** Hands an overlay message to the node. */
   receive(message: Message): void;
   /** Starts a query. @returns a function that ends it. */
@@ -58,19 +61,40 @@ class RefusedError extends Error {
   }
 }
 
-/** The gRPC server of a selector: both services on one port. */
+/** What a server stands on. */
+export interface ServerParts {
+  readonly codec: Codec;
+  readonly logger: Logger;
+}
+
+/** Which port a request came in at, told to handlers as metadata; what a client sends under this name is replaced. */
+const portKey = 'xtreemos-local-port';
+
+const tellPort: ServerInterceptor = (_, call) =>
+  new ServerInterceptingCall(call, {
+    start: (next) =>
+      next({
+        onReceiveMetadata: (metadata, proceed) => {
+          metadata.set(portKey, String(call.getConnectionInfo().localPort ?? 0));
+          proceed(metadata);
+        },
+      }),
+  });
+
+/** The gRPC server of selectors: both services on one port for each of them. */
 export class SelectorServer {
   private readonly server = new Server({
     'grpc.max_receive_message_length': messageLimits.bytes,
     'grpc.max_send_message_length': messageLimits.bytes,
     'grpc.max_concurrent_streams': 64,
+    interceptors: [tellPort],
   });
-  private readonly components: ServiceComponents;
-  private selections = 0;
-  private peerStreams = 0;
+  private readonly parts: ServerParts;
+  private readonly services = new Map<number, SelectorService>();
+  private readonly counts = new WeakMap<SelectorService, { selections: number; peerStreams: number }>();
 
-  constructor(components: ServiceComponents) {
-    this.components = components;
+  constructor(parts: ServerParts) {
+    this.parts = parts;
     this.server.addService(overlayMethods as unknown as ServiceDefinition, {
       Connect: (call: ServerReadableStream<wire.Envelope, wire.Empty>, done: sendUnaryData<wire.Empty>) =>
         this.connect(call, done),
@@ -78,27 +102,34 @@ export class SelectorServer {
     this.server.addService(selectorMethods as unknown as ServiceDefinition, {
       Select: (call: ServerWritableStream<wire.SelectRequest, wire.SelectResponse>) => this.select(call),
       Watch: (call: ServerWritableStream<wire.WatchRequest, wire.WatchResponse>) => this.watch(call),
-      Hold: unary((request: wire.HoldRequest) => this.hold(request)),
-      Confirm: unary(async ({ id, owner }: wire.ClaimRequest) => {
-        await components.ledger.confirm(id, owner);
+      Hold: this.unary(hold),
+      Confirm: this.unary(async ({ ledger }, { id, owner }: wire.ClaimRequest) => {
+        await ledger.confirm(id, owner);
         return {};
       }),
-      Release: unary(async ({ id, owner }: wire.ClaimRequest) => {
-        await components.ledger.release(id, owner);
+      Release: this.unary(async ({ ledger }, { id, owner }: wire.ClaimRequest) => {
+        await ledger.release(id, owner);
         return {};
       }),
-      Status: unary(async () => ({ json: JSON.stringify(components.status()) })),
+      Status: this.unary(async (service) => ({ json: JSON.stringify(service.status()) })),
     });
   }
 
-  /** Listens. @param address - `host:port`; port 0 chooses one. @returns the port. */
-  async listen(address: string, credentials: ServerCredentials): Promise<number> {
+  /** Listens for one selector. @param address - `host:port`; port 0 chooses one. @returns the port. */
+  async listen(service: SelectorService, address: string, credentials: ServerCredentials): Promise<number> {
     return new Promise((resolve, reject) => {
       this.server.bindAsync(address, credentials, (error, port) => {
-        if (error === null) resolve(port);
-        else reject(new Error(`Listen on ${address}: ${error.message}`, { cause: error }));
+        if (error === null) {
+          this.services.set(port, service);
+          resolve(port);
+        } else reject(new Error(`Listen on ${address}: ${error.message}`, { cause: error }));
       });
     });
+  }
+
+  /** A selector answers no more. */
+  forget(service: SelectorService): void {
+    for (const [port, candidate] of this.services) if (candidate === service) this.services.delete(port);
   }
 
   /** Closes at once: peers notice and go elsewhere. */
@@ -107,22 +138,28 @@ export class SelectorServer {
   }
 
   private connect(call: ServerReadableStream<wire.Envelope, wire.Empty>, done: sendUnaryData<wire.Empty>): void {
-    if (this.peerStreams >= peerStreamsMax) {
+    const service = this.serviceOf(call.metadata);
+    if (service === undefined) {
+      done(serviceError(goneError()));
+      return;
+    }
+    const counts = this.countsOf(service);
+    if (counts.peerStreams >= peerStreamsMax) {
       done({ code: status.RESOURCE_EXHAUSTED, details: `Already ${peerStreamsMax} peers are connected` });
       return;
     }
-    this.peerStreams++;
+    counts.peerStreams++;
     let hasEnded = false;
     const end = (): void => {
-      if (!hasEnded) this.peerStreams--;
+      if (!hasEnded) counts.peerStreams--;
       hasEnded = true;
     };
     call.on('data', (envelope: wire.Envelope) => {
       try {
-        this.components.receive(this.components.codec.decode(envelope));
+        service.receive(this.parts.codec.decode(envelope));
       } catch (error) {
         if (!(error instanceof InvalidInputError)) throw error;
-        this.components.logger.debug('Dropped a message of a peer', { peer: call.getPeer(), reason: error.message });
+        this.parts.logger.debug('Dropped a message of a peer', { peer: call.getPeer(), reason: error.message });
       }
     });
     call.on('end', () => {
@@ -135,27 +172,33 @@ export class SelectorServer {
 
   private select(call: ServerWritableStream<wire.SelectRequest, wire.SelectResponse>): void {
     const { wanted, timeoutMs } = call.request;
+    const service = this.serviceOf(call.metadata);
+    if (service === undefined) {
+      call.emit('error', serviceError(goneError()));
+      return;
+    }
+    const counts = this.countsOf(service);
     let query: Query;
     try {
       query = decodeQuery(call.request.query);
-      this.components.checkPredicates(query.predicates);
+      service.checkPredicates(query.predicates);
       within('wanted', wanted, queryLimits.wanted);
       within('timeoutMs', timeoutMs, queryLimits.timeoutMs);
     } catch (error) {
       call.emit('error', serviceError(error));
       return;
     }
-    if (this.selections >= selectionsMax) {
+    if (counts.selections >= selectionsMax) {
       call.emit('error', serviceError(new RefusedError(status.RESOURCE_EXHAUSTED, 'Too many selections at once')));
       return;
     }
-    this.selections++;
+    counts.selections++;
     let hasEnded = false;
-    const cancel = this.components.select(
+    const cancel = service.select(
       query,
       { wanted, timeoutMs },
       (outcome) => {
-        if (!hasEnded) this.selections--;
+        if (!hasEnded) counts.selections--;
         hasEnded = true;
         call.write({ summary: encodeSummary(outcome) });
         call.end();
@@ -167,22 +210,20 @@ export class SelectorServer {
     call.on('cancelled', cancel);
   }
 
-  private async hold(request: wire.HoldRequest): Promise<wire.HoldResponse> {
-    const hold = decodeHold(request, this.components.clock.now());
-    const answer = this.components.ledger.hold(hold);
-    if (!answer.granted) throw new RefusedError(status.FAILED_PRECONDITION, answer.reason);
-    return { ttlMs: answer.ttlMs };
-  }
-
   private watch(call: ServerWritableStream<wire.WatchRequest, wire.WatchResponse>): void {
     const { predicates } = call.request;
+    const service = this.serviceOf(call.metadata);
+    if (service === undefined) {
+      call.emit('error', serviceError(goneError()));
+      return;
+    }
     try {
-      this.components.checkPredicates(predicates);
+      service.checkPredicates(predicates);
     } catch (error) {
       call.emit('error', serviceError(error));
       return;
     }
-    const unsubscribe = this.components.watch(predicates, (update) => {
+    const unsubscribe = service.watch(predicates, (update) => {
       // A reader that doesn't keep up misses updates; the next it reads is the newest.
       if (call.writableNeedDrain) return;
       call.write({ free: { ...update.free }, live: { ...update.live }, broken: update.broken ?? '' });
@@ -194,26 +235,55 @@ export class SelectorServer {
     call.on('cancelled', unsubscribe);
     call.on('error', unsubscribe);
   }
+
+  private serviceOf(metadata: Metadata): SelectorService | undefined {
+    return this.services.get(Number(metadata.get(portKey)[0]));
+  }
+
+  private countsOf(service: SelectorService): { selections: number; peerStreams: number } {
+    const counts = this.counts.get(service) ?? { selections: 0, peerStreams: 0 };
+    this.counts.set(service, counts);
+    return counts;
+  }
+
+  private unary<Q, A>(handle: (service: SelectorService, request: Q) => Promise<A>) {
+    return (call: ServerUnaryCall<Q, A>, done: sendUnaryData<A>): void => {
+      const service = this.serviceOf(call.metadata);
+      if (service === undefined) {
+        done(serviceError(goneError()));
+        return;
+      }
+      handle(service, call.request).then(
+        (answer) => done(null, answer),
+        (error: unknown) => done(serviceError(error)),
+      );
+    };
+  }
+}
+
+function goneError(): RefusedError {
+  return new RefusedError(status.UNAVAILABLE, 'No selector listens here any more');
+}
+
+async function hold(service: SelectorService, request: wire.HoldRequest): Promise<wire.HoldResponse> {
+  const asked = decodeHold(request, service.clock.now());
+  const reason = service.reasonAgainst(asked.virtualOrganization);
+  if (reason !== undefined) throw new RefusedError(status.FAILED_PRECONDITION, reason);
+  const answer = service.ledger.hold(asked);
+  if (!answer.granted) throw new RefusedError(status.FAILED_PRECONDITION, answer.reason);
+  return { ttlMs: answer.ttlMs };
 }
 
 function within(field: string, value: number, most: number): void {
   if (value < 1 || value > most) throw new InvalidInputError(field, `must be 1 to ${most}, not ${value}`);
 }
 
-function unary<Q, A>(handle: (request: Q) => Promise<A>) {
-  return (call: ServerUnaryCall<Q, A>, done: sendUnaryData<A>): void => {
-    handle(call.request).then(
-      (answer) => done(null, answer),
-      (error: unknown) => done(serviceError(error)),
-    );
-  };
-}
-
 function codeOf(error: unknown): status {
   if (error instanceof InvalidInputError) return status.INVALID_ARGUMENT;
   if (error instanceof UnknownClaimError) return status.NOT_FOUND;
   if (error instanceof LedgerNotReadyError) return status.UNAVAILABLE;
-  return error instanceof RefusedError ? error.code : status.INTERNAL;
+  if (error instanceof RefusedError) return error.code;
+  return error instanceof TerminalError ? status.FAILED_PRECONDITION : status.INTERNAL;
 }
 
 /** Translates a failure into a gRPC status, once, at the boundary. */

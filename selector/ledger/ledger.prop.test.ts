@@ -24,8 +24,12 @@ class SlowStore implements ClaimStore {
     await this.faulty('put', () => this.inner.put(claim));
   }
 
-  async remove(id: string): Promise<void> {
-    await this.faulty('remove', () => this.inner.remove(id));
+  async remove(claim: Claim): Promise<void> {
+    await this.faulty('remove', () => this.inner.remove(claim));
+  }
+
+  async markPreempted(claim: Claim): Promise<void> {
+    await this.inner.markPreempted(claim);
   }
 
   private async faulty(name: string, act: () => Promise<void>): Promise<void> {

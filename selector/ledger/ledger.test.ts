@@ -89,10 +89,10 @@ describe('pods', () => {
     ledger.hold(aHold('a', 1_000));
     ledger.setPods([
       { uid: 'foreign', demand: { cpu: 1_500 } },
-      { uid: 'mine', demand: { cpu: 800 }, claim: 'a' },
+      { uid: 'mine', demand: { cpu: 800 }, claim: 'a', virtualOrganization: 'physics' },
     ]);
     expect(ledger.free()).toEqual({ cpu: 1_500 });
-    ledger.setPods([{ uid: 'mine', demand: { cpu: 1_700 }, claim: 'a' }]);
+    ledger.setPods([{ uid: 'mine', demand: { cpu: 1_700 }, claim: 'a', virtualOrganization: 'physics' }]);
     expect(ledger.free()).toEqual({ cpu: 2_300 });
   });
 
@@ -100,6 +100,13 @@ describe('pods', () => {
     const { ledger } = await aNode();
     ledger.setPods([{ uid: 'p', demand: { cpu: 9_000 } }]);
     expect(ledger.free()).toEqual({ cpu: 0 });
+  });
+
+  test('of another virtual organization do not hide in a claim that they name (threat 49)', async () => {
+    const { ledger } = await aNode();
+    ledger.hold(aHold('a', 1_000));
+    ledger.setPods([{ uid: 'thief', demand: { cpu: 800 }, claim: 'a', virtualOrganization: 'biology' }]);
+    expect(ledger.free()).toEqual({ cpu: 2_200 });
   });
 });
 
@@ -201,5 +208,39 @@ describe('reservations', () => {
     await ledger.settle();
     expect(ledger.free()).toEqual({ cpu: 4_000 });
     expect(await store.list()).toEqual([]);
+  });
+});
+
+describe('the store behind the ledger', () => {
+  test('a claim that the store has lost frees its place, one that appeared in it takes it', async () => {
+    const { ledger, store } = await aNode();
+    ledger.hold(aHold('a', 1_000));
+    await ledger.confirm('a', 'job');
+    const [claim] = store.all;
+    ledger.lose('a');
+    expect(ledger.free()).toEqual({ cpu: 4_000 });
+    ledger.adopt(claim!);
+    ledger.adopt(claim!);
+    expect(ledger.free()).toEqual({ cpu: 3_000 });
+  });
+
+  test('a hold is not lost with the store', async () => {
+    const { ledger } = await aNode();
+    ledger.hold(aHold('a', 1_000));
+    ledger.lose('a');
+    expect(ledger.free()).toEqual({ cpu: 3_000 });
+  });
+
+  test('is told which claims have to give way once a reservation begins, and once only', async () => {
+    const { ledger, store, clock } = await aNode();
+    const span = { startMs: clock.now() + hour, endMs: clock.now() + 2 * hour };
+    ledger.hold(aHold('window', 3_000, { span, isReservation: true }));
+    ledger.hold(aHold('gives-way', 3_000, { isPreemptible: true }));
+    for (const id of ['window', 'gives-way']) await ledger.confirm(id, 'job');
+    await ledger.settle();
+    expect([...store.preempted]).toEqual([]);
+    clock.advance(hour);
+    await ledger.settle();
+    expect([...store.preempted]).toEqual(['gives-way']);
   });
 });

@@ -9,8 +9,10 @@ import type { Claim, ClaimStore } from './store.ts';
 export interface BoundPod {
   readonly uid: string;
   readonly demand: Resources;
-  /** The claim it runs under, whose promise covers it. */
+  /** The claim that it names; its promise covers the pod when both are of one virtual organization. */
   readonly claim?: string;
+  /** The virtual organization whose namespace it is in. */
+  readonly virtualOrganization?: string;
 }
 
 /** Thrown before {@link Ledger.open} has finished. Trying again soon helps. */
@@ -34,6 +36,8 @@ interface Entry {
   stage: Stage;
   expiresAt: number;
   busy: Promise<void> | undefined;
+  /** Whether the store says that it has to give way. */
+  isToldToGo?: boolean;
 }
 
 /**
@@ -147,6 +151,21 @@ export class Ledger {
     await this.forget(entry);
   }
 
+  /** Counts a durable claim that it has not made itself, for example one of a restored backup. Known ones stay as they are. */
+  adopt(claim: Claim): void {
+    if (this.entries.has(claim.id)) return;
+    this.entries.set(claim.id, { claim, stage: 'Confirmed', expiresAt: Infinity, busy: undefined });
+    this.onChange();
+  }
+
+  /** The store has lost a claim without being asked, for example since its owner was deleted: the place is free. */
+  lose(id: string): void {
+    const entry = this.entries.get(id);
+    if (entry === undefined || entry.stage === 'Held' || entry.stage === 'Writing') return;
+    this.entries.delete(id);
+    this.onChange();
+  }
+
   /** Tries again to give up claims whose write or removal failed, and those whose span is over. Run it now and then. */
   async settle(): Promise<void> {
     this.assertOpen();
@@ -155,6 +174,12 @@ export class Ledger {
       if (entry.busy !== undefined) continue;
       if (entry.stage === 'Confirmed' && entry.claim.span.endMs <= this.clock.now()) entry.stage = 'Removing';
       if (entry.stage === 'Removing') await this.forget(entry).catch(() => undefined);
+    }
+    for (const claim of this.preempted()) {
+      const entry = this.entries.get(claim.id);
+      if (entry?.stage !== 'Confirmed' || entry.isToldToGo === true) continue;
+      await this.store.markPreempted(claim);
+      entry.isToldToGo = true;
     }
   }
 
@@ -237,10 +262,11 @@ export class Ledger {
     const bookings: Booking[] = [];
     const byClaim = new Map<string, Record<string, number>>();
     for (const pod of this.pods) {
-      if (pod.claim !== undefined && this.entries.has(pod.claim)) {
-        const sum = byClaim.get(pod.claim) ?? {};
+      const covering = pod.claim === undefined ? undefined : this.entries.get(pod.claim)?.claim;
+      if (covering !== undefined && covering.virtualOrganization === pod.virtualOrganization) {
+        const sum = byClaim.get(covering.id) ?? {};
         addTo(sum, pod.demand);
-        byClaim.set(pod.claim, sum);
+        byClaim.set(covering.id, sum);
       } else bookings.push({ span: always, demand: pod.demand });
     }
     const now = this.clock.now();
@@ -304,7 +330,7 @@ export class Ledger {
 
   private async forget(entry: Entry): Promise<void> {
     await this.exclusively(entry, async () => {
-      await this.store.remove(entry.claim.id);
+      await this.store.remove(entry.claim);
       this.entries.delete(entry.claim.id);
       this.onChange();
     });

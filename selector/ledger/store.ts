@@ -14,12 +14,17 @@ export interface ClaimStore {
   /** Writes a claim. A rejection leaves open whether it was written. */
   put(claim: Claim): Promise<void>;
   /** Removes a claim; removing what isn't there succeeds. */
-  remove(id: string): Promise<void>;
+  remove(claim: Claim): Promise<void>;
+  /** Says, for people and job managers to see, that a claim has to give way to a reservation. */
+  markPreempted(claim: Claim): Promise<void>;
 }
 
 /** Keeps claims in memory: for tests, and for a selector run without anything durable beside it. */
 export class MemoryClaimStore implements ClaimStore {
   private readonly claims = new Map<string, Claim>();
+
+  /** Claims that were marked, by id. */
+  readonly preempted = new Set<string>();
 
   /** What is kept now. */
   get all(): readonly Claim[] {
@@ -34,7 +39,11 @@ export class MemoryClaimStore implements ClaimStore {
     this.claims.set(claim.id, claim);
   }
 
-  async remove(id: string): Promise<void> {
+  async remove({ id }: Claim): Promise<void> {
     this.claims.delete(id);
+  }
+
+  async markPreempted({ id }: Claim): Promise<void> {
+    this.preempted.add(id);
   }
 }

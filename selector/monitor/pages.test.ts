@@ -24,7 +24,6 @@ function aPage(name: string): StatusPage {
         lostAddresses: [],
         dropped: { unsigned: 0, stale: 0, future: 0, buried: 0 },
         queriesInFlight: 0,
-        connections: 1,
       },
     },
     ledger: {

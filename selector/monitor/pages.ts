@@ -86,7 +86,7 @@ export function renderPage(page: StatusPage): string {
     ['Nodes, about', String(overlay.nodeCount)],
     ['Queries in flight', String(overlay.queriesInFlight)],
     ['Cell borders', `<code>${overlay.borders.id}</code>${overlay.borders.isSettling ? ' (settling)' : ''}`],
-    ['Suspects, buried, connections', `${overlay.suspects}, ${overlay.buried}, ${overlay.connections}`],
+    ['Suspects, buried', `${overlay.suspects}, ${overlay.buried}`],
     ['Dropped descriptors', escape(attributesText({ ...overlay.dropped }))],
     ['Free', escape(attributesText(ledger.free))],
     ['Live', escape(attributesText(live))],

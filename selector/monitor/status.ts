@@ -32,7 +32,6 @@ export interface StatusPage {
     lostAddresses: readonly string[];
     dropped: DropCounts;
     queriesInFlight: number;
-    connections: number;
   };
   readonly ledger: {
     free: Resources;
@@ -46,7 +45,6 @@ export function describeStatus(
   node: OverlayNode,
   ledger: Ledger,
   live: Readonly<Record<string, number>>,
-  connections: number,
   clock: Clock,
 ): StatusPage {
   const { current } = node.membership;
@@ -83,7 +81,6 @@ export function describeStatus(
       lostAddresses: node.membership.lostAddresses,
       dropped: node.membership.dropped,
       queriesInFlight: node.queriesInFlight,
-      connections,
     },
     ledger: {
       free: ledger.free(),

@@ -65,6 +65,8 @@ export interface QueryMessage {
   /** Matches to expect of a cell before it is entered through a node that does not match itself; see QueryRun. */
   readonly floor: number;
   readonly remainingMs: number;
+  /** Above 0: answer for yourself alone, and name so many peers that match; see Harvest. */
+  readonly hints: number;
 }
 
 /** «Working on it»: sent at once and again while branches are out. */
@@ -79,7 +81,20 @@ export interface DoneMessage {
   readonly token: number;
   readonly refused: boolean;
   readonly outcome: QueryOutcome;
+  /** Peers that match, when they were asked for. */
+  readonly hints: readonly Descriptor[];
 }
+
+/** The outcome of a query that went nowhere. */
+export const nothing: QueryOutcome = {
+  offers: [],
+  refusals: {},
+  isExhausted: false,
+  unreached: 0,
+  visited: 0,
+  falseVisits: 0,
+  hops: 0,
+};
 
 /** All that nodes send each other. */
 export type Message =
@@ -104,9 +119,13 @@ export function wireBytes(message: Message): number {
     case 'ack':
       return 10;
     case 'done':
-      return 40 + message.outcome.offers.reduce((sum, offer) => sum + offerBytes(offer), 0);
+      return (
+        40 +
+        message.outcome.offers.reduce((sum, offer) => sum + offerBytes(offer), 0) +
+        message.hints.reduce((sum, { profile }) => sum + profile.wireBytes, 0)
+      );
     case 'query':
-      return 62 + message.replyTo.length + queryBytes(message.query);
+      return 64 + message.replyTo.length + queryBytes(message.query);
     case 'borders':
       return 30 + (message.borders?.wireBytes ?? 0) + (message.former?.wireBytes ?? 0);
     case 'find':

@@ -1,5 +1,5 @@
 import type { Clock, Timer } from '#common/clock.ts';
-import type { Random } from '#common/random.ts';
+import { shuffle, type Random } from '#common/random.ts';
 import { matchesAll } from '#proto/selector/attributes.ts';
 import type { Offer, Query } from '#proto/selector/contract.ts';
 import { flipBit, Borders } from './borders.ts';
@@ -8,8 +8,10 @@ import type { Descriptor, Profile } from './descriptor.ts';
 import { signedBytes } from './descriptor.ts';
 import { FailureDetector } from './detector.ts';
 import type { AverageState } from './distribution.ts';
+import { hintsPerAnswer, type BranchOwner, type Handover } from './harvest.ts';
 import { Lookup } from './lookup.ts';
 import { Membership } from './membership.ts';
+import { nothing } from './messages.ts';
 import type {
   BordersMark,
   FindMessage,
@@ -20,7 +22,8 @@ import type {
   ShuffleMessage,
   Transport,
 } from './messages.ts';
-import { QueryRun, type Evaluation, type QueryHost } from './query-run.ts';
+import { answerAlone, QueryRun, type Evaluation } from './query-run.ts';
+import { Search, type SearchHost } from './search.ts';
 import { settingsWith, type OverlaySettings } from './settings.ts';
 import type { Topology } from './topology.ts';
 import type { Signer, Verifier } from './trust.ts';
@@ -59,7 +62,7 @@ const slotsMendedAtOnce = 4;
  * A member of the resource-selection overlay: gossips with peers once a period, keeps its links right, and carries
  * queries. Not thread-safe; every entry point is synchronous.
  */
-export class OverlayNode implements QueryHost {
+export class OverlayNode implements SearchHost {
   readonly clock: Clock;
   readonly settings: OverlaySettings;
   readonly membership: Membership;
@@ -68,8 +71,9 @@ export class OverlayNode implements QueryHost {
   self: Descriptor;
   private readonly profile: Profile;
   private readonly components: OverlayComponents;
-  private readonly runs = new Map<number, QueryRun>();
+  private readonly runs = new Map<number, BranchOwner>();
   private readonly serving = new Set<QueryRun>();
+  private readonly searches = new Set<Search>();
   private readonly lookups = new Map<number, Lookup>();
   private shuffle: PendingExchange | undefined;
   private exchange: PendingExchange | undefined;
@@ -95,9 +99,19 @@ export class OverlayNode implements QueryHost {
 
   /** Joins through any of `seeds` (addresses) and starts to gossip. The first round comes at a random moment of a period. */
   start(seeds: readonly string[]): void {
-    this.seeds = seeds.filter((seed) => seed !== this.profile.address);
-    for (const seed of this.seeds) this.ping(seed);
+    this.setSeeds(seeds);
     this.schedule(Math.floor(this.components.random.next() * (this.settings.periodMs / eagerness)));
+  }
+
+  /** Sets the addresses that are tried when peers are lost. */
+  setSeeds(seeds: readonly string[]): void {
+    this.seeds = seeds.filter((seed) => seed !== this.profile.address);
+    if (this.membership.view.entries.length === 0) for (const seed of this.seeds) this.ping(seed);
+  }
+
+  /** Addresses of everybody known, to join through after a restart. */
+  get peerAddresses(): readonly string[] {
+    return this.everyone().map(({ profile }) => profile.address);
   }
 
   /** Says goodbye to every link and stops. */
@@ -114,6 +128,7 @@ export class OverlayNode implements QueryHost {
     this.mendTimer?.cancel();
     this.detector.stop();
     for (const run of [...this.serving]) run.end(false);
+    for (const search of [...this.searches]) search.cancel();
     for (const lookup of this.lookups.values()) lookup.cancel();
   }
 
@@ -127,7 +142,7 @@ export class OverlayNode implements QueryHost {
 
   /** Queries in progress here, own ones included. */
   get queriesInFlight(): number {
-    return this.serving.size;
+    return this.serving.size + this.searches.size;
   }
 
   /**
@@ -143,47 +158,19 @@ export class OverlayNode implements QueryHost {
     onOffers?: (offers: readonly Offer[]) => void,
   ): () => void {
     const topology = this.membership.topologyOf(this.keeper.serving.id) ?? this.membership.current;
-    const deadline = this.clock.monotonic() + request.timeoutMs;
-    const seen = new Set<string>();
-    const report = (offers: readonly Offer[]): void => {
-      const fresh = offers.filter(({ id }) => !seen.has(id));
-      for (const { id } of fresh) seen.add(id);
-      if (fresh.length > 0) onOffers?.(fresh);
-    };
-    let run: QueryRun | undefined;
-    const launch = (floors: readonly number[], before: QueryOutcome): void => {
-      const [floor = 0, ...further] = floors;
-      const remainingMs = Math.max(1, deadline - this.clock.monotonic());
-      const next: QueryRun = new QueryRun(
-        this,
-        topology,
-        { query, depth: 0, budget: request.wanted, remainingMs, floor },
-        (outcome) => {
-          this.serving.delete(next);
-          const joined = joinOutcomes(before, outcome);
-          const isEnough = outcome.offers.length >= request.wanted || isCancelled || remainingMs <= 1;
-          if (isEnough || further.length === 0) onEnd(joined);
-          else launch(further, joined);
-        },
-        report,
-      );
-      run = next;
-      this.serving.add(next);
-      next.start();
-    };
-    let isCancelled = false;
-    launch(this.expectedMatches(query) < 2 * request.wanted ? [0] : searchFloors, nothing);
-    return () => {
-      isCancelled = true;
-      run?.end(false);
-    };
-  }
-
-  /** About how many nodes match, going by the peers known. */
-  private expectedMatches(query: Query): number {
-    const known = this.everyone();
-    const matching = known.filter(({ profile }) => matchesAll(profile.attributes, query.constraints)).length;
-    return known.length === 0 ? 0 : (matching / known.length) * this.nodeCount;
+    const search: Search = new Search(
+      this,
+      topology,
+      { query, ...request },
+      (outcome) => {
+        this.searches.delete(search);
+        onEnd(outcome);
+      },
+      onOffers,
+    );
+    this.searches.add(search);
+    search.start();
+    return () => search.cancel();
   }
 
   /** Takes a message from the network. */
@@ -197,7 +184,7 @@ export class OverlayNode implements QueryHost {
       case 'ack':
         return this.runs.get(message.token)?.onAck(message.token);
       case 'done':
-        return this.runs.get(message.token)?.onDone(message.token, message.refused, message.outcome);
+        return this.runs.get(message.token)?.onDone(message.token, message.refused, message.outcome, message.hints);
       case 'borders':
         if (message.borders === undefined) this.send(message.replyTo, this.bordersMessage(true));
         else this.keeper.consider(message.borders, message.former);
@@ -214,6 +201,21 @@ export class OverlayNode implements QueryHost {
     return this.components.evaluate(query);
   }
 
+  /** {@link SearchHost} */
+  get peers(): readonly Descriptor[] {
+    return this.everyone();
+  }
+
+  /** {@link SearchHost} */
+  admit(hints: readonly Descriptor[]): readonly Descriptor[] {
+    return this.membership.admitAll(hints);
+  }
+
+  /** {@link SearchHost} */
+  isMatch({ profile }: Descriptor, query: Query): boolean {
+    return profile.isOffering && matchesAll(profile.attributes, query.constraints);
+  }
+
   /** {@link QueryHost} */
   isSuspect(id: string): boolean {
     return this.detector.isSuspect(id);
@@ -225,9 +227,9 @@ export class OverlayNode implements QueryHost {
   }
 
   /** {@link QueryHost} */
-  forward(to: Descriptor, run: QueryRun, request: Omit<QueryMessage, 'type' | 'token' | 'replyTo'>): number {
+  forward(to: Descriptor, owner: BranchOwner, request: Handover): number {
     const token = this.newToken();
-    this.runs.set(token, run);
+    this.runs.set(token, owner);
     this.send(to.profile.address, { type: 'query', token, replyTo: this.profile.address, ...request });
     return token;
   }
@@ -394,8 +396,12 @@ export class OverlayNode implements QueryHost {
 
   private onQuery(message: QueryMessage): void {
     const topology = this.membership.topologyOf(message.bordersId);
-    const reply = (refused: boolean, outcome: QueryOutcome): void =>
-      this.send(message.replyTo, { type: 'done', token: message.token, refused, outcome });
+    const reply = (refused: boolean, outcome: QueryOutcome, hints: readonly Descriptor[] = []): void =>
+      this.send(message.replyTo, { type: 'done', token: message.token, refused, outcome, hints });
+    if (message.hints > 0) {
+      reply(false, answerAlone(this, message.query), this.hintsFor(message));
+      return;
+    }
     if (topology === undefined || this.serving.size >= this.settings.queriesMax) {
       reply(true, nothing);
       return;
@@ -407,6 +413,15 @@ export class OverlayNode implements QueryHost {
     this.serving.add(run);
     run.start();
     if (run.isRunning) this.acknowledge(message, run);
+  }
+
+  /** Peers that match, chosen at random so that those who ask several nodes hear of many. */
+  private hintsFor({ query, hints }: QueryMessage): Descriptor[] {
+    const oldest = this.clock.now() - this.settings.forwardAgeMaxMs;
+    const matching = this.everyone().filter(
+      (peer) => peer.stamp >= oldest && this.isMatch(peer, query) && !this.isSuspect(peer.profile.id),
+    );
+    return shuffle(this.components.random, matching).slice(0, Math.min(hints, hintsPerAnswer));
   }
 
   /** Tells the asker, now and again, that the branch is alive. */
@@ -523,26 +538,3 @@ export class OverlayNode implements QueryHost {
     this.components.transport.send(to, message);
   }
 }
-
-/** Expected matches from which a cell is worth a visit to a node that doesn't match, run after run of one query. */
-const searchFloors = [Infinity, 8, 1.5, 0];
-
-/** A full run repeats what the strict one before it found; only the effort adds up. */
-function joinOutcomes(first: QueryOutcome, second: QueryOutcome): QueryOutcome {
-  return {
-    ...second,
-    visited: first.visited + second.visited,
-    falseVisits: first.falseVisits + second.falseVisits,
-    hops: Math.max(first.hops, second.hops),
-  };
-}
-
-const nothing: QueryOutcome = {
-  offers: [],
-  refusals: {},
-  isExhausted: false,
-  unreached: 0,
-  visited: 0,
-  falseVisits: 0,
-  hops: 0,
-};

@@ -2,9 +2,10 @@ import type { Clock, Timer } from '#common/clock.ts';
 import { matchesAll } from '#proto/selector/attributes.ts';
 import { Region } from './borders.ts';
 import type { Descriptor } from './descriptor.ts';
+import type { BranchOwner, Handover } from './harvest.ts';
 import type { Offer, Query } from '#proto/selector/contract.ts';
 import type { Resources } from '#proto/selector/resources.ts';
-import { messageLimits, type QueryMessage, type QueryOutcome } from './messages.ts';
+import { messageLimits, nothing, type QueryMessage, type QueryOutcome } from './messages.ts';
 import type { OverlaySettings } from './settings.ts';
 import type { Topology } from './topology.ts';
 
@@ -27,12 +28,28 @@ export interface QueryHost {
   isSuspect(id: string): boolean;
   isUncertain(slot: number): boolean;
   /** Sends a branch; the answer comes back through {@link QueryRun.onAck} and {@link QueryRun.onDone}. */
-  forward(to: Descriptor, run: QueryRun, request: Omit<QueryMessage, 'type' | 'token' | 'replyTo'>): number;
+  forward(to: Descriptor, owner: BranchOwner, request: Handover): number;
   forget(token: number): void;
   /** A branch's node stayed silent. */
   failed(descriptor: Descriptor): void;
   /** Asks nodes that share the slot's cell for links into it; calls back once, whether or not it helped. */
   repair(topology: Topology, slot: number, done: () => void): void;
+}
+
+/** What a run is to do. */
+export interface RunRequest extends Pick<QueryMessage, 'query' | 'depth' | 'budget' | 'remainingMs' | 'floor'> {
+  /** Only at the node where a search begins. */
+  readonly origin?: Origin;
+}
+
+/** What a search knows from its earlier runs. */
+export interface Origin {
+  /** As `floor`, for the cells that this node itself enters; those that it hands the query to keep to `floor`. */
+  readonly ownFloor: number;
+  /** Offers found so far. They count towards the budget and are not reported again. */
+  readonly offers: ReadonlyMap<string, Offer>;
+  /** By slot: the floor under which it gave all it had, and the offers that came from it. Filled in by the run. */
+  readonly slots: Map<number, { exhaustedAt: number; had: number }>;
 }
 
 interface Branch {
@@ -53,6 +70,21 @@ interface SlotState {
   had: number;
 }
 
+/** What a node says for itself alone. A node that doesn't match was visited in vain. */
+export function answerAlone(host: Pick<QueryHost, 'self' | 'evaluate'>, query: Query): QueryOutcome {
+  const { profile } = host.self;
+  const visit = { ...nothing, isExhausted: true, visited: 1 };
+  if (!profile.isOffering || !matchesAll(profile.attributes, query.constraints)) return { ...visit, falseVisits: 1 };
+  const evaluation = host.evaluate(query);
+  if (!evaluation.accepted) return { ...visit, refusals: { [evaluation.reason]: 1 } };
+  const { id, site, node, address, incarnation, attributes } = profile;
+  const { free, live } = evaluation;
+  return { ...visit, offers: [{ id, site, node, address, incarnation, attributes, free, live }] };
+}
+
+/** What a link that matches is worth beside one that is not under suspicion (2) and one of the own site (1). */
+const matchScore = 4;
+
 /**
  * One query at one node: evaluates the node itself, then hands the query to one link per cell that overlaps it,
  * shallower bits being someone else's, until `budget` offers are in. Runs keep no memory of past queries: a cell
@@ -62,13 +94,15 @@ interface SlotState {
  * more nodes match than are wanted that finds enough and disturbs nobody else; the asker follows with a lower floor when
  * it doesn't.
  */
-export class QueryRun {
+export class QueryRun implements BranchOwner {
   private readonly host: QueryHost;
   private readonly topology: Topology;
   private readonly query: Query;
   private readonly region: Region;
   private readonly budget: number;
   private readonly floor: number;
+  private readonly ownFloor: number;
+  private readonly origin: Origin | undefined;
   private readonly deadline: number;
   private readonly offers = new Map<string, Offer>();
   private readonly refusals: Record<string, number> = {};
@@ -82,7 +116,7 @@ export class QueryRun {
   private repairs = 0;
   private promised = 0;
   private unreached = 0;
-  private visited = 1;
+  private visited = 0;
   private falseVisits = 0;
   private hops = 0;
   private hasEnded = false;
@@ -91,7 +125,7 @@ export class QueryRun {
   constructor(
     host: QueryHost,
     topology: Topology,
-    request: Pick<QueryMessage, 'query' | 'depth' | 'budget' | 'remainingMs' | 'floor'>,
+    request: RunRequest,
     onEnd: (outcome: QueryOutcome) => void,
     onOffers?: (offers: readonly Offer[]) => void,
   ) {
@@ -101,6 +135,9 @@ export class QueryRun {
     this.region = new Region(request.query.constraints, topology.borders);
     this.budget = request.budget;
     this.floor = request.floor;
+    this.origin = request.origin;
+    this.ownFloor = request.origin?.ownFloor ?? request.floor;
+    for (const [id, offer] of request.origin?.offers ?? []) this.offers.set(id, offer);
     this.deadline = host.clock.monotonic() + request.remainingMs;
     this.onEnd = onEnd;
     this.onOffers = onOffers;
@@ -148,6 +185,10 @@ export class QueryRun {
     this.falseVisits += outcome.falseVisits;
     this.hops = Math.max(this.hops, outcome.hops + 1);
     state.had += this.offers.size - before;
+    this.origin?.slots.set(branch.slot, {
+      exhaustedAt: outcome.isExhausted && outcome.unreached === 0 ? this.floor : Infinity,
+      had: state.had,
+    });
     if (!outcome.isExhausted) {
       state.tried.clear();
       this.leftOver.push(state);
@@ -173,19 +214,14 @@ export class QueryRun {
   }
 
   private evaluateSelf(): void {
-    const { profile } = this.host.self;
-    if (!profile.isOffering || !matchesAll(profile.attributes, this.query.constraints)) {
-      this.falseVisits++;
-      return;
+    const { offers, refusals, visited, falseVisits } = answerAlone(this.host, this.query);
+    // Where the search begins nobody was visited.
+    if (this.origin === undefined) {
+      this.visited += visited;
+      this.falseVisits += falseVisits;
     }
-    const evaluation = this.host.evaluate(this.query);
-    if (!evaluation.accepted) {
-      this.refuse(evaluation.reason, 1);
-      return;
-    }
-    const { id, site, node, address, incarnation, attributes } = profile;
-    const { free, live } = evaluation;
-    this.take([{ id, site, node, address, incarnation, attributes, free, live }]);
+    this.take(offers);
+    for (const [reason, count] of Object.entries(refusals)) this.refuse(reason, count);
   }
 
   /** Which slots to ask, in which order: those with a matching link first, of them what fits the need best. */
@@ -200,15 +236,16 @@ export class QueryRun {
       const share = this.region.shareOf(self.codes, slot);
       if (share === 0) continue;
       const expected = (total / 2 ** (slot + 1)) * share;
-      const links = this.topology.links(slot);
-      const hasMatch = links.some((link) => this.isMatch(link));
-      if (!hasMatch && expected < this.floor) continue;
+      const earlier = this.origin?.slots.get(slot);
+      if (earlier !== undefined && earlier.exhaustedAt <= this.floor) continue;
+      const hasMatch = this.topology.links(slot).some((link) => this.isMatch(link));
+      if (!hasMatch && expected < this.ownFloor) continue;
       // The slot holds everyone of its cell: nobody there matches.
       const isWhole = this.topology.isWhole(slot, checkedSince) && !this.host.isUncertain(slot);
       if (isWhole && !hasMatch) continue;
       // Few wanted: the cell that should hold about that many. All wanted: large cells first, they take longest.
       const fit = this.budget < total ? -Math.abs(Math.log2(Math.max(expected, 1e-6) / this.budget)) : -slot;
-      const state = { slot, expected, tried: new Set<string>(), hasAskedMates: false, had: 0 };
+      const state = { slot, expected, tried: new Set<string>(), hasAskedMates: false, had: earlier?.had ?? 0 };
       // Without a matching link to begin at, the cell that should hold most comes first.
       ranked.push({ state, rank: hasMatch ? 2e9 + (share === 1 ? 2 : 0) + fit : expected });
     }
@@ -236,7 +273,7 @@ export class QueryRun {
   private launch(state: SlotState, free: number): void {
     const target = this.choose(state);
     if (target === undefined) {
-      if (state.expected >= this.floor) this.mend(state);
+      if (state.expected >= this.ownFloor) this.mend(state);
       return;
     }
     // Whoever wants all asks all at once; else each cell is asked for about what it should hold, the last for the rest.
@@ -253,6 +290,7 @@ export class QueryRun {
       // What was had from there before comes again and is dropped, so it is asked for on top.
       budget: wanted + state.had,
       floor: this.floor,
+      hints: 0,
       remainingMs: Math.max(1, Math.floor(left * 0.95) - 20),
     });
     const promised = isForAll ? 0 : Math.max(1, Math.min(wanted, Math.round(state.expected)));
@@ -275,10 +313,10 @@ export class QueryRun {
     for (const link of this.topology.links(state.slot)) {
       if (state.tried.has(link.profile.id)) continue;
       const isMatch = this.isMatch(link);
-      if (!isMatch && state.expected < this.floor) continue;
+      if (!isMatch && state.expected < this.ownFloor) continue;
       const score =
-        (this.host.isSuspect(link.profile.id) ? 0 : 4) +
-        (isMatch ? 2 : 0) +
+        (this.host.isSuspect(link.profile.id) ? 0 : 2) +
+        (isMatch ? matchScore : 0) +
         (link.profile.site === this.host.self.profile.site ? 1 : 0);
       if (score > bestScore || (score === bestScore && best !== undefined && link.stamp > best.stamp)) {
         best = link;

@@ -1,5 +1,5 @@
 import { Client, status, type ChannelCredentials, type ClientOptions, type MethodDefinition } from '@grpc/grpc-js';
-import { InvalidInputError } from '#common/errors.ts';
+import { InvalidInputError, TerminalError } from '#common/errors.ts';
 import { decodeOffer, decodeSummary, encodeHold, encodeQuery, messageBytesMax } from './codec.ts';
 import {
   SelectorUnavailableError,
@@ -184,6 +184,8 @@ function translate(error: unknown, address: string): unknown {
     }
     case status.NOT_FOUND:
       return new UnknownClaimError(details, { cause: error });
+    case status.FAILED_PRECONDITION:
+      return new TerminalError(details, { cause: error });
     default:
       return new SelectorUnavailableError(`Selector ${address}: ${details}`, { cause: error });
   }

@@ -1,5 +1,5 @@
 import { InvalidInputError } from '#common/errors.ts';
-import type { HoldRequest } from './contract.ts';
+import type { HoldRequest, Span } from './contract.ts';
 import { checkResources } from './resources.ts';
 
 /** Longest time that a hold may last without being confirmed. */
@@ -8,6 +8,7 @@ export const holdTtlMaxMs = 300_000;
 const textMax = 253;
 const labelPattern = /^[a-z0-9]([-a-z0-9]*[a-z0-9])?$/;
 const claimIdMax = 63;
+const timeMaxMs = Date.UTC(9999, 11, 31);
 /** `vo-` and the name make a namespace. */
 const virtualOrganizationMax = 60;
 
@@ -25,13 +26,19 @@ export function checkHoldRequest(request: HoldRequest): void {
   if (!(ttlMs >= 1 && ttlMs <= holdTtlMaxMs)) {
     throw new InvalidInputError('ttlMs', `must be 1 to ${holdTtlMaxMs}, not ${ttlMs}`);
   }
-  if (span !== undefined && !(span.startMs < span.endMs)) {
-    throw new InvalidInputError('span', `must end after it starts, not ${span.startMs} to ${span.endMs}`);
-  }
+  if (span !== undefined) checkSpan(span);
   if (request.isReservation === true && (request.isPreemptible === true || request.reservation !== undefined)) {
     throw new InvalidInputError('isReservation', 'a reservation can neither give way nor draw from another');
   }
   for (const [field, text] of Object.entries(ownerReference ?? {})) checkText(`ownerReference.${field}`, String(text));
+}
+
+function checkSpan({ startMs, endMs }: Span): void {
+  if (!(startMs < endMs)) throw new InvalidInputError('span', `must end after it starts, not ${startMs} to ${endMs}`);
+  for (const ms of endMs === Infinity ? [startMs] : [startMs, endMs]) {
+    if (Number.isSafeInteger(ms) && ms >= 0 && ms <= timeMaxMs) continue;
+    throw new InvalidInputError('span', `must be whole milliseconds up to the year 9999, not ${ms}`);
+  }
 }
 
 function checkLabel(field: string, text: string, lengthMax: number): void {

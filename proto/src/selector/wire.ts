@@ -140,6 +140,7 @@ export interface QueryHop {
   depth: number;
   budget: number;
   floor: number;
+  hints: number;
   remainingMs: number;
 }
 
@@ -148,5 +149,5 @@ export interface Envelope {
   borders?: { borders: Borders | null; former: Borders | null; replyTo: string };
   query?: QueryHop;
   ack?: { token: number };
-  done?: { token: number; refused: boolean; offers: Offer[]; summary: Summary | null };
+  done?: { token: number; refused: boolean; offers: Offer[]; summary: Summary | null; hints: Descriptor[] };
 }

@@ -617,6 +617,10 @@ export const schema = {
            "type": "uint32",
            "id": 8,
            "protoName": "remaining_ms"
+          },
+          "hints": {
+           "type": "uint32",
+           "id": 9
           }
          }
         },
@@ -646,6 +650,11 @@ export const schema = {
           "summary": {
            "type": "Summary",
            "id": 4
+          },
+          "hints": {
+           "rule": "repeated",
+           "type": "Descriptor",
+           "id": 5
           }
          }
         },

@@ -1,0 +1,117 @@
+import type { z } from 'zod';
+import type { Kind } from '#runtime/kind.ts';
+import type { KubeObject } from '#runtime/types.ts';
+import { conditions, defineCondition } from './conditions.ts';
+import { describeKind, group, runtimeKind } from './kind.ts';
+import { choice, dictionary, dnsLabel, object, quantity, text, timestamp } from './vocabulary.ts';
+
+/** Label of a pod that runs under a claim: its node counts the pod as part of what it promised, not on top of it. */
+export const claimLabel = 'xtreemos.io/claim';
+
+/** Whether the work under a claim has to go. */
+export const claimPreempted = defineCondition(
+  'Preempted',
+  'A reservation has begun that needs the place: the job manager stops the work and releases the claim.',
+  {
+    ReservationBegan:
+      'Surfaces when a reserved window of the node begins while work that gives way still holds its place.',
+  },
+);
+
+const spec = object(
+  'What the node promised. It never changes: a different promise is another Claim.',
+  {
+    nodeName: text('Name of the Node whose resources are promised. Only the selector of that node writes its Claims.', {
+      minLength: 1,
+      maxLength: 253,
+    }),
+    owner: text("Who may release it: the job manager's name for the job or reservation.", {
+      minLength: 1,
+      maxLength: 253,
+    }),
+    mode: choice('How firm the promise is.', {
+      Firm: 'the place is kept for the whole time.',
+      Preemptible: 'it gives way when a reservation begins that needs the place.',
+      Reservation: 'the place is kept for other Claims that draw from this one.',
+    }).default('Firm'),
+    resources: dictionary(
+      'What is promised, by resource name.',
+      quantity('How much of the resource, as a Kubernetes quantity.'),
+      { maxProperties: 16, keyMaxLength: 63 },
+    ),
+    startTime: timestamp('From when on.'),
+    endTime: timestamp(
+      'Until when; without it, until it is released. The selector deletes Claims that are over.',
+    ).optional(),
+    reservation: dnsLabel(
+      'Name of the Claim with mode Reservation, on the same node, that this one draws from.',
+    ).optional(),
+  },
+  {
+    rules: [
+      { rule: 'self == oldSelf', message: 'a promise does not change: release the Claim and make another' },
+      {
+        rule: "!has(self.reservation) || self.mode == 'Firm' || self.mode == 'Preemptible'",
+        message: 'a reservation can not draw from another',
+        fieldPath: '.reservation',
+      },
+      {
+        rule: '!has(self.endTime) || timestamp(self.endTime) > timestamp(self.startTime)',
+        message: 'endTime must be after startTime',
+        fieldPath: '.endTime',
+      },
+    ],
+  },
+);
+
+const status = object('What the selector of the node observes.', { conditions: conditions.optional() });
+
+/** A promise of a node's resources. */
+export const claimDefinition = describeKind({
+  group,
+  version: 'v1alpha1',
+  kind: 'Claim',
+  plural: 'claims',
+  singular: 'claim',
+  shortNames: ['gclaim'],
+  categories: ['xtreemos'],
+  namespaced: true,
+  about:
+    'A Claim records that a node promised some of its resources to a job or reservation of a virtual organization. The selector of the node writes it before it confirms, counts it after every restart, and forgets the promise when it is deleted. It lies in the namespace of the virtual organization.',
+  spec,
+  status,
+  rules: [],
+  columns: [
+    { name: 'Node', type: 'string', jsonPath: '.spec.nodeName', description: 'The node that promised.' },
+    { name: 'Mode', type: 'string', jsonPath: '.spec.mode', description: 'How firm the promise is.' },
+    { name: 'CPU', type: 'string', jsonPath: '.spec.resources.cpu', description: 'CPU promised.' },
+    { name: 'Memory', type: 'string', jsonPath: '.spec.resources.memory', description: 'Memory promised.' },
+    { name: 'Start', type: 'string', jsonPath: '.spec.startTime', description: 'From when on.' },
+    { name: 'End', type: 'string', jsonPath: '.spec.endTime', description: 'Until when, if known.' },
+    { name: 'Owner', type: 'string', jsonPath: '.spec.owner', description: 'Who may release it.', priority: 1 },
+    {
+      name: 'Preempted',
+      type: 'string',
+      jsonPath: '.status.conditions[?(@.type=="Preempted")].status',
+      description: 'Whether it has to give way now.',
+      priority: 1,
+    },
+    { name: 'Age', type: 'date', jsonPath: '.metadata.creationTimestamp', description: 'When it was confirmed.' },
+  ],
+  conditions: [claimPreempted],
+  selectableFields: ['.spec.nodeName'],
+});
+
+/** What a node promised. */
+export type ClaimSpec = z.infer<typeof spec>;
+/** What is observed of a promise. */
+export type ClaimStatus = z.infer<typeof status>;
+
+/** A Claim object. */
+export interface ClaimObject extends KubeObject {
+  spec: ClaimSpec;
+  status?: ClaimStatus | undefined;
+}
+
+/** The kind Claim, for the runtime. */
+export const claims: Kind<ClaimObject> = runtimeKind<ClaimObject>(claimDefinition);

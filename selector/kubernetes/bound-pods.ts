@@ -1,0 +1,73 @@
+/** What the pods of a node occupy. Pure. */
+import { claimLabel } from '#crds/claim.ts';
+import { addTo, larger, type Resources } from '#proto/selector/resources.ts';
+import type { Pod } from '#runtime/builtin.ts';
+import type { Stored } from '#runtime/types.ts';
+import type { BoundPod } from '#selector/ledger/ledger.ts';
+import { amountOf } from './node-facts.ts';
+
+/** `vo-` and the name of a virtual organization make its namespace. */
+export const namespacePrefix = 'vo-';
+
+type Container = NonNullable<Pod['spec']>['containers'][number];
+type Requests = Readonly<Record<string, string>> | undefined;
+
+/** Whether a pod has a node and still occupies it. */
+export function isOccupying(pod: Pod): boolean {
+  const phase = pod.status?.phase;
+  return pod.spec?.nodeName !== undefined && phase !== 'Succeeded' && phase !== 'Failed';
+}
+
+/** A pod as the ledger counts it. */
+export function boundPodOf(pod: Stored<Pod>): BoundPod {
+  const { uid, namespace = '', labels } = pod.metadata;
+  const claim = labels?.[claimLabel];
+  const bound = { uid, demand: demandOf(pod) };
+  if (claim === undefined || !namespace.startsWith(namespacePrefix)) return bound;
+  return { ...bound, claim, virtualOrganization: namespace.slice(namespacePrefix.length) };
+}
+
+/**
+ * What a pod may use of its node, as the scheduler counts it: the larger of its containers together and of the hungriest
+ * moment while its init containers run, restartable ones staying from their turn on; plus overhead; and one pod.
+ * Source: KEP-753, component-helpers `resource/helpers.go` PodRequests.
+ */
+export function demandOf(pod: Pod): Resources {
+  const { spec, status } = pod;
+  const total: Record<string, number> = {};
+  const allocated = new Map(status?.containerStatuses?.map((one) => [one.name, one.allocatedResources]));
+  for (const container of spec?.containers ?? []) {
+    // A resize in place is under way: the node has still given what it gave.
+    addTo(total, larger(requestsOf(container), amountsOf(allocated.get(container.name))));
+  }
+  let restartable: Record<string, number> = {};
+  let peak: Resources = {};
+  for (const container of spec?.initContainers ?? []) {
+    const own = requestsOf(container);
+    if (container.restartPolicy === 'Always') {
+      addTo(total, own);
+      restartable = { ...restartable };
+      addTo(restartable, own);
+      peak = larger(peak, restartable);
+    } else {
+      const moment: Record<string, number> = { ...restartable };
+      addTo(moment, own);
+      peak = larger(peak, moment);
+    }
+  }
+  const demand: Record<string, number> = { ...larger(total, peak) };
+  // Requests of the pod as a whole take the place of its containers'.
+  Object.assign(demand, amountsOf(spec?.resources?.requests));
+  addTo(demand, amountsOf(spec?.overhead));
+  return { ...demand, pods: 1 };
+}
+
+function requestsOf(container: Container): Resources {
+  return amountsOf(container.resources?.requests);
+}
+
+function amountsOf(requests: Requests): Resources {
+  return Object.fromEntries(
+    Object.entries(requests ?? {}).map(([name, quantity]) => [name, amountOf(name, quantity, 'up')]),
+  );
+}
