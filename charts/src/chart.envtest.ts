@@ -233,7 +233,7 @@ describe('helm template', () => {
     const fillIn = (manifests: readonly Manifest[]): Manifest[] =>
       manifests.filter(({ kind }) => kind === 'MutatingAdmissionPolicy');
     expect(fillIn(await rendered())).toEqual([]);
-    expect(fillIn(await rendered('--api-versions', api))).toHaveLength(4);
+    expect(fillIn(await rendered('--api-versions', api))).toHaveLength(5);
   });
 
   test('carries what the site publishes, its name and the operator into the policies', async () => {
