@@ -1,7 +1,8 @@
 /**
  * The MRC alone, over RPC on the loopback interface: the server is a process of its own with its data on the disk under the
  * temporary folder, clients are connections of this process. Every create and unlink is acknowledged only when durable.
- * Options: `--files N` (entries of the large directory, default 1,000,000), `--dir FOLDER`, `--quick`.
+ * Options: `--files N` (entries of the large directory, default 1,000,000), `--volume-files N` (further files, 10,000 in a
+ * directory; default none, 10,000,000 take about 20 minutes), `--dir FOLDER`, `--quick`.
  */
 import { fork } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
@@ -19,11 +20,14 @@ import { createDialer } from '#xtreemfs/rpc/transport.ts';
 const { values } = parseArgs({
   options: {
     files: { type: 'string', default: '1000000' },
+    'volume-files': { type: 'string', default: '0' },
     dir: { type: 'string', default: tmpdir() },
     quick: { type: 'boolean', default: false },
   },
 });
 const filesMax = values.quick ? 20_000 : Number(values.files);
+const volumeFiles = Number(values['volume-files']);
+const filesPerDirectory = 10_000;
 const folder = mkdtempSync(join(values.dir, 'xtreemfs-mrc-bench-'));
 const server = fork(new URL('../xtreemfs/mrc/testing/standalone-main.ts', import.meta.url), [join(folder, 'mrc')]);
 const userCreds = { username: 'root', groups: ['root'] };
@@ -116,11 +120,11 @@ function diskSyncsPerS(): number {
 const percentile = (sorted: readonly number[], part: number): number =>
   Math.round((sorted[Math.floor(sorted.length * part)] ?? 0) * 1000) / 1000;
 
-async function lookupLatency(count: number): Promise<{ p50Ms: number; p99Ms: number }> {
+async function lookupLatency(pathOf: (index: number) => string): Promise<{ p50Ms: number; p99Ms: number }> {
   const times: number[] = [];
   for (let i = 0; i < 3000; i++) {
     const started = performance.now();
-    await getattr(clients[0], `large/${nameOf((i * 7919) % count)}`);
+    await getattr(clients[0], pathOf(i * 7919));
     times.push(performance.now() - started);
   }
   times.sort((a, b) => a - b);
@@ -164,7 +168,7 @@ async function largeFigures(): Promise<Record<string, unknown>> {
       await rate({ count: step, connections: 4, depth: 16 }, (client, i) => open(client, `large/${nameOf(base + i)}`)),
     );
   }
-  const latency = await lookupLatency(filesMax);
+  const latency = await lookupLatency((index) => `large/${nameOf(index % filesMax)}`);
   return {
     large_files: filesMax,
     large_creates_per_s_first_tenth: rates[0],
@@ -173,6 +177,33 @@ async function largeFigures(): Promise<Record<string, unknown>> {
     large_lookup_p99_ms: latency.p99Ms,
     large_readdir_names_per_s: await listAll('large', true),
     large_readdir_plus_per_s: await listAll('large', false),
+  };
+}
+
+/** A volume with many files in directories of 10,000. */
+async function volumeFigures(): Promise<Record<string, unknown>> {
+  if (volumeFiles === 0) return {};
+  const pathOf = (index: number): string => `volume/${Math.floor(index / filesPerDirectory)}/${index}`;
+  await mkdir('volume');
+  const step = Math.floor(volumeFiles / 10);
+  const rates: number[] = [];
+  for (let base = 0; base < volumeFiles; base += step) {
+    const last = Math.min(volumeFiles, base + step);
+    for (let at = Math.ceil(base / filesPerDirectory); at * filesPerDirectory < last; at++) await mkdir(`volume/${at}`);
+    rates.push(
+      await rate({ count: last - base, connections: 4, depth: 16 }, (client, i) => open(client, pathOf(base + i))),
+    );
+    console.log(`${last} files in the volume, ${rates.at(-1)} creates/s`);
+  }
+  const latency = await lookupLatency((index) => pathOf((index * 3571) % volumeFiles));
+  return {
+    volume_files: volumeFiles,
+    volume_creates_per_s_first_tenth: rates[0],
+    volume_creates_per_s_last_tenth: rates.at(-1),
+    volume_lookup_p50_ms: latency.p50Ms,
+    volume_lookup_p99_ms: latency.p99Ms,
+    volume_readdir_names_per_s: await listAll('volume/0', true),
+    volume_mrc_rss_mb: (await ask(server, 'memory')).rssMb,
   };
 }
 
@@ -194,7 +225,9 @@ try {
   const full = await ask(server, 'memory');
   console.log('store after the large directory:', full.store);
   const rss = { mrc_rss_mb_small: idle.rssMb, mrc_rss_mb_large: full.rssMb };
-  console.log(`figure: ${JSON.stringify({ fdatasync_per_s: syncs, ...small, ...large, ...rss })}`);
+  console.log(JSON.stringify({ fdatasync_per_s: syncs, ...small, ...large, ...rss }));
+  const volume = await volumeFigures();
+  console.log(`figure: ${JSON.stringify({ fdatasync_per_s: syncs, ...small, ...large, ...rss, ...volume })}`);
 } finally {
   for (const client of clients) client.close();
   server.send('stop');
