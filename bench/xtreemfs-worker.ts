@@ -60,3 +60,4 @@ parentPort?.once('message', () => {
   run(share);
   parentPort?.postMessage('done');
 });
+parentPort?.postMessage('ready');

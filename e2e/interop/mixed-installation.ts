@@ -45,7 +45,7 @@ export interface MixedServer {
 export class MixedInstallation {
   readonly folder = mkdtempSync(join(tmpdir(), 'xtreemfs-interop-'));
   readonly servers: MixedServer[] = [];
-  private readonly mounts: { readonly path: string; readonly child: ChildProcess }[] = [];
+  readonly mounts: { readonly path: string; readonly child: ChildProcess }[] = [];
   private readonly options: MixedOptions;
   private dirPort = 0;
   private mrcPort = 0;
@@ -90,8 +90,8 @@ export class MixedInstallation {
     return await sh(`${command} '${path}' ${options} 2>&1`, 60_000);
   }
 
-  /** Mounts a volume with nothing cached. @returns the mount point. */
-  async mount(maker: Maker, volume: string): Promise<string> {
+  /** Mounts a volume, with nothing cached unless `options` are given. @returns the mount point. */
+  async mount(maker: Maker, volume: string, options?: readonly string[]): Promise<string> {
     const path = join(this.folder, `mount-${this.mounts.length}-${maker}`);
     mkdirSync(path);
     const [command, own] =
@@ -101,7 +101,8 @@ export class MixedInstallation {
             [process.execPath, program, 'mount.xtreemfs'],
             ['--consistency=strict', '--retry-delay=2', ...(this.options.client ?? [])],
           ];
-    const args = ['-f', ...own, `${this.options.scheme ?? 'pbrpc'}://${host}:${this.dirPort}/${volume}`, path];
+    const url = `${this.options.scheme ?? 'pbrpc'}://${host}:${this.dirPort}/${volume}`;
+    const args = ['-f', ...(options ?? own), url, path];
     const child = this.spawn(`mount-${this.mounts.length}`, [...command, ...args]);
     await until(`${path} is mounted`, child, () => Promise.resolve(mountAt(path) !== undefined));
     this.mounts.push({ path, child });
