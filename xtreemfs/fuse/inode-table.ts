@@ -49,7 +49,7 @@ export class Node {
   }
 
   lockTable(isFlock: boolean): LockTable {
-    if (isFlock) return (this.flocks ??= new LockTable());
+    if (isFlock) return (this.flocks ??= new LockTable(false));
     return (this.locks ??= new LockTable());
   }
 }

@@ -52,6 +52,31 @@ describe('LockTable', () => {
     expect(table.isEmpty).toBe(true);
   });
 
+  test('tells of the lock that comes first in the file, whichever was set first', () => {
+    const table = new LockTable();
+    table.set(1n, range(50, 59));
+    table.set(2n, range(10, 19, LockType.READ));
+    expect(table.conflict(3n, range(0, 99))).toMatchObject({ start: 10n, end: 19n, type: LockType.READ });
+  });
+
+  test('refuses to wait in a ring with EDEADLK, but not where flock(2) would wait', async () => {
+    for (const [detects, outcome] of [
+      [true, 'EDEADLK'],
+      [false, 'given up'],
+    ] as const) {
+      const table = new LockTable(detects);
+      const abort = new AbortController();
+      for (const owner of [1n, 2n, 3n]) table.set(owner, range(Number(owner), Number(owner)));
+      const waiting = [table.wait(1n, range(2, 2), abort.signal), table.wait(2n, range(3, 3), abort.signal)];
+      const last = table.wait(3n, range(1, 1), abort.signal);
+      const refused = expect(last).rejects.toThrow(outcome);
+      await Promise.resolve();
+      abort.abort(new Error('given up'));
+      await refused;
+      await Promise.allSettled(waiting);
+    }
+  });
+
   test('agrees with a table of single bytes on who holds what', () => {
     const bytes = 12;
     const step = fc.record({

@@ -19,6 +19,11 @@ interface Waiter {
 export class LockTable {
   private held: HeldLock[] = [];
   private waiters: Waiter[] = [];
+  private readonly detectsDeadlocks: boolean;
+
+  constructor(detectsDeadlocks = true) {
+    this.detectsDeadlocks = detectsDeadlocks;
+  }
 
   get isEmpty(): boolean {
     return this.held.length === 0 && this.waiters.length === 0;
@@ -29,15 +34,36 @@ export class LockTable {
     return this.held;
   }
 
-  /** The first lock of another owner that `lock` would collide with. */
+  /** The first lock (by its place in the file) of another owner that `lock` would collide with. */
   conflict(owner: bigint, lock: FileLock): FileLock | undefined {
-    return this.held.find(
+    return this.conflicts(owner, lock).reduce<HeldLock | undefined>(
+      (first, other) => (first === undefined || other.start < first.start ? other : first),
+      undefined,
+    );
+  }
+
+  private conflicts(owner: bigint, lock: FileLock): HeldLock[] {
+    return this.held.filter(
       (other) =>
         other.owner !== owner &&
         other.start <= lock.end &&
         lock.start <= other.end &&
         (other.type === LockType.WRITE || lock.type === LockType.WRITE),
     );
+  }
+
+  /** Whether those in the way of `lock` wait, themselves or through others, for `owner`. */
+  private isDeadlock(owner: bigint, lock: FileLock): boolean {
+    const seen = new Set<bigint>();
+    const ahead = this.conflicts(owner, lock).map((other) => other.owner);
+    for (let next = ahead.pop(); next !== undefined; next = ahead.pop()) {
+      if (next === owner) return true;
+      if (seen.has(next)) continue;
+      seen.add(next);
+      const waiting = this.waiters.filter((waiter) => waiter.owner === next);
+      for (const waiter of waiting) ahead.push(...this.conflicts(next, waiter.lock).map((other) => other.owner));
+    }
+    return false;
   }
 
   /**
@@ -52,7 +78,8 @@ export class LockTable {
 
   /**
    * As `set`, but waits for its turn.
-   * @throws the signal's reason when it aborts first; {FuseError} EDEADLK is not detected.
+   * @throws the signal's reason when it aborts first; {FuseError} EDEADLK when it would never come, as far as the locks
+   * of this file on this mount tell (flock(2) does not look for that).
    */
   async wait(owner: bigint, lock: FileLock, signal: AbortSignal): Promise<void> {
     signal.throwIfAborted();
@@ -60,6 +87,7 @@ export class LockTable {
       this.set(owner, lock);
       return;
     }
+    if (this.detectsDeadlocks && this.isDeadlock(owner, lock)) refuse('EDEADLK');
     await new Promise<void>((resolve, reject) => {
       const waiter: Waiter = {
         owner,

@@ -24,6 +24,8 @@ const endOfFile = (1n << 63n) - 1n;
 /** flock(2) has a range of its own, where no file has bytes: so it doesn't meet POSIX locks, as on Linux. */
 const flockStart = 1n << 62n;
 const retryMs = { first: 50, max: 1_000 };
+/** A lock of this mount's own that is in the way is being released: that takes a round trip. */
+const ownReleaseMs = { poll: 5, longest: 5_000 };
 
 /**
  * Locks at the OSD of a file, which exclude other mounts. The OSD keeps one lock per (mount, number) and file
@@ -119,9 +121,29 @@ export class RemoteLocks {
         return;
       } catch (error) {
         if (!isErrno(error, PosixErrno.EAGAIN)) throw error;
+        if (await this.awaitsOwnRelease(handle, wire, signal)) continue;
         if (!wait) refuse('EAGAIN');
         await this.clock.sleep(delayMs, signal);
       }
+    }
+  }
+
+  /**
+   * Among processes of this mount the local table decides, so a lock of another one of them that the OSD still has is
+   * on its way out. @returns whether it was such a lock, and is gone now.
+   */
+  private async awaitsOwnRelease(handle: FileHandle, wire: Lock, signal?: AbortSignal): Promise<boolean> {
+    const { file } = handle;
+    const end = this.clock.monotonic() + ownReleaseMs.longest;
+    for (;;) {
+      const { response } = await file.atOsd(handle, 0, osdProcedures.lockCheck, undefined, signal, () => ({
+        fileCredentials: file.credentials(handle),
+        lockRequest: wire,
+      }));
+      if (response.clientUuid !== this.client) return false;
+      if (response.clientPid === wire.clientPid) return true;
+      if (this.clock.monotonic() > end) return false;
+      await this.clock.sleep(ownReleaseMs.poll, signal);
     }
   }
 

@@ -46,15 +46,16 @@ export class FileLocks {
     return undefined;
   }
 
-  /** The lock that stands in the way of `lock`, if any. Stale ones are removed on the way. */
+  /** The lock (the first by its place) that stands in the way of `lock`, if any. Stale ones are removed on the way. */
   check(lock: AdvisoryLock, nowMs: number): AdvisoryLock | undefined {
     const owner = ownerOf(lock);
+    let first: HeldLock | undefined;
     for (const [key, other] of this.held) {
       if (key === owner || !isConflict(lock, other)) continue;
-      if (other.staleAtMs >= nowMs) return other;
-      this.held.delete(key);
+      if (other.staleAtMs < nowMs) this.held.delete(key);
+      else if (first === undefined || other.offset < first.offset) first = other;
     }
-    return undefined;
+    return first;
   }
 
   /** Gives up the lock of an owner, whatever its range. */
