@@ -6,7 +6,7 @@ import { PosixErrno } from '#proto/generated/xtreemfs/rpc.ts';
 import type { FileHandle, OpenFile } from '../client/open-file.ts';
 import { isErrno } from '../rpc/errors.ts';
 import { LockType } from './abi.ts';
-import { refuse } from './errno.ts';
+import { FuseError, refuse } from './errno.ts';
 import type { FileLock, LockRequest } from './file-system.ts';
 import type { LockTable } from './lock-table.ts';
 
@@ -18,6 +18,13 @@ interface RemoteLock {
   readonly end: bigint;
   readonly isExclusive: boolean;
   readonly key: number;
+}
+
+/** Whose locks change, and where. */
+export interface LockChange {
+  readonly owner: bigint;
+  readonly isFlock: boolean;
+  readonly range: { readonly start: bigint; readonly end: bigint };
 }
 
 const endOfFile = (1n << 63n) - 1n;
@@ -38,6 +45,7 @@ export class RemoteLocks {
   private readonly client: string;
   private readonly logger: Logger;
   private readonly held = new Map<OpenFile, RemoteLock[]>();
+  private readonly turns = new WeakMap<OpenFile, Map<string, Promise<void>>>();
   private nextKey = 1;
 
   /** @param client - names this mount among all; a UUID. */
@@ -62,15 +70,44 @@ export class RemoteLocks {
   }
 
   /**
-   * Makes the OSD's locks of one owner what `table` says.
+   * Makes the OSD's locks of one owner what `table` says, as far as `range` goes: threads share an owner, and each one
+   * sees to the range that it changed. Updates of one owner run one after the other; one that waits lets others run.
    * @throws {FuseError} EAGAIN when another mount's lock is in the way and `wait` is false.
    */
   async update(
     handle: FileHandle,
     table: LockTable,
-    owner: bigint,
-    isFlock: boolean,
+    change: LockChange,
     wait: boolean,
+    signal?: AbortSignal,
+  ): Promise<void> {
+    for (let delayMs = retryMs.first; ; delayMs = Math.min(retryMs.max, delayMs * 2)) {
+      try {
+        await this.inTurn(handle.file, change, () => this.updateOnce(handle, table, change, signal));
+        return;
+      } catch (error) {
+        if (!wait || !(error instanceof FuseError) || error.code !== 'EAGAIN') throw error;
+        await this.clock.sleep(delayMs, signal);
+      }
+    }
+  }
+
+  private async inTurn(file: OpenFile, { owner, isFlock }: LockChange, task: () => Promise<void>): Promise<void> {
+    const turns = this.turns.get(file) ?? new Map<string, Promise<void>>();
+    this.turns.set(file, turns);
+    const key = `${owner} ${isFlock}`;
+    const run = (turns.get(key) ?? Promise.resolve()).then(task);
+    const ended = run.catch(() => undefined);
+    turns.set(key, ended);
+    await run.finally(() => {
+      if (turns.get(key) === ended) turns.delete(key);
+    });
+  }
+
+  private async updateOnce(
+    handle: FileHandle,
+    table: LockTable,
+    { owner, isFlock, range }: LockChange,
     signal?: AbortSignal,
   ): Promise<void> {
     const { file } = handle;
@@ -80,13 +117,14 @@ export class RemoteLocks {
     const spare = before.filter((old) => !wanted.some((lock) => isSame(lock, old)));
     for (const lock of wanted) {
       if (before.some((old) => isSame(lock, old))) continue;
+      if (lock.start > range.end + 1n || range.start > lock.end + 1n) continue;
       const sameRange = spare.findIndex((old) => old.start === lock.start && old.end === lock.end);
       const [reused] = sameRange >= 0 ? spare.splice(sameRange, 1) : [];
       for (const old of spare.splice(0)) await this.release(old);
       const isExclusive = lock.type === LockType.WRITE;
       const key = reused?.key ?? this.nextKey++;
       const next = { handle, owner, isFlock, start: lock.start, end: lock.end, isExclusive, key };
-      await this.acquire(next, wait, signal);
+      await this.acquire(next, signal);
       if (reused !== undefined) this.remove(reused);
       this.held.set(file, [...(this.held.get(file) ?? []), next]);
     }
@@ -102,17 +140,17 @@ export class RemoteLocks {
   async keepAlive(): Promise<void> {
     for (const locks of [...this.held.values()]) {
       for (const lock of locks) {
-        await this.acquire(lock, false).catch((error: unknown) =>
+        await this.acquire(lock).catch((error: unknown) =>
           this.logger.warn('Could not keep a lock', { fileId: lock.handle.file.fileId, reason: describeError(error) }),
         );
       }
     }
   }
 
-  private async acquire(lock: RemoteLock, wait: boolean, signal?: AbortSignal): Promise<void> {
+  private async acquire(lock: RemoteLock, signal?: AbortSignal): Promise<void> {
     const { handle } = lock;
     const wire = this.toWire({ ...lock, type: lock.isExclusive ? LockType.WRITE : LockType.READ });
-    for (let delayMs = retryMs.first; ; delayMs = Math.min(retryMs.max, delayMs * 2)) {
+    for (;;) {
       try {
         await handle.file.atOsd(handle, 0, osdProcedures.lockAcquire, undefined, signal, () => ({
           fileCredentials: handle.file.credentials(handle),
@@ -121,9 +159,7 @@ export class RemoteLocks {
         return;
       } catch (error) {
         if (!isErrno(error, PosixErrno.EAGAIN)) throw error;
-        if (await this.awaitsOwnRelease(handle, wire, signal)) continue;
-        if (!wait) refuse('EAGAIN');
-        await this.clock.sleep(delayMs, signal);
+        if (!(await this.awaitsOwnRelease(handle, wire, signal))) refuse('EAGAIN');
       }
     }
   }

@@ -267,19 +267,20 @@ export class VolumeFiles extends VolumeState {
     const table = this.table.node(nodeId).lockTable(isFlock);
     const { handle } = this.handle(request.handle);
     const before = table.locks.filter((held) => held.owner === owner);
+    const change = { owner, isFlock, range: lock };
     if (lock.type === LockType.UNLOCK) {
       table.set(owner, lock);
-      await this.locks.update(handle, table, owner, isFlock, false);
+      await this.locks.update(handle, table, change, false);
       return;
     }
     if (wait) await table.wait(owner, lock, context.signal);
     else table.set(owner, lock);
     try {
-      await this.locks.update(handle, table, owner, isFlock, wait, context.signal);
+      await this.locks.update(handle, table, change, wait, context.signal);
     } catch (error) {
       table.drop(owner);
       for (const held of before) table.set(owner, held);
-      await this.locks.update(handle, table, owner, isFlock, false).catch(() => undefined);
+      await this.locks.update(handle, table, change, false).catch(() => undefined);
       throw error;
     }
   }
@@ -597,7 +598,8 @@ export class VolumeFiles extends VolumeState {
 
   private async unlockAll(open: OpenHandle, owner: bigint, isFlock: boolean): Promise<void> {
     const table = open.node.lockTable(isFlock);
-    if (table.drop(owner)) await this.locks.update(open.handle, table, owner, isFlock, false);
+    const range = { start: 0n, end: (1n << 63n) - 1n };
+    if (table.drop(owner)) await this.locks.update(open.handle, table, { owner, isFlock, range }, false);
   }
 
   private async maintain(): Promise<void> {
