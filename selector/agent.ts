@@ -5,7 +5,7 @@ import type { Logger } from '#common/logger.ts';
 import type { Random } from '#common/random.ts';
 import type { Query } from '#proto/selector/contract.ts';
 import { LiveFeed, type LiveSource } from './ads/live.ts';
-import { Predicates, type LiveState } from './ads/predicate.ts';
+import { Predicates, type LiveState } from '#proto/selector/predicate.ts';
 import type { SelectorService } from './api/server.ts';
 import { Ledger, type BoundPod } from './ledger/ledger.ts';
 import type { Resources } from '#proto/selector/resources.ts';

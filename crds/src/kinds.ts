@@ -1,6 +1,8 @@
 import { claimDefinition } from './claim.ts';
 import { identitySliceDefinition } from './identity-slice.ts';
 import type { KindDefinition } from './kind.ts';
+import { executionDefinition } from './execution.ts';
+import { gridJobDefinition } from './grid-job.ts';
 import { siteDefinition } from './site.ts';
 import { virtualOrganizationDefinition } from './virtual-organization.ts';
 import { voMembershipDefinition } from './vo-membership.ts';
@@ -12,4 +14,6 @@ export const kinds: readonly KindDefinition[] = [
   voMembershipDefinition,
   identitySliceDefinition,
   claimDefinition,
+  gridJobDefinition,
+  executionDefinition,
 ];

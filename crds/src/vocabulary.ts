@@ -149,6 +149,11 @@ export function listSet<T extends z.ZodType>(
     .meta({ description: about, 'x-kubernetes-list-type': 'set', ...withRules(limits.rules) });
 }
 
+/** An ordered list that is replaced as a whole, such as the arguments of a command. The same value may stand in it twice. */
+export function listAtomic<T extends z.ZodType>(about: string, item: T, limits: { maxItems: number }): z.ZodArray<T> {
+  return z.array(item).max(limits.maxItems).meta({ description: about, 'x-kubernetes-list-type': 'atomic' });
+}
+
 /** A list of named objects; server-side apply merges it by the keys. `minItems` is 0 unless told otherwise. */
 export function listMap<T extends z.ZodType>(
   about: string,

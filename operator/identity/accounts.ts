@@ -217,7 +217,7 @@ export async function requestAccount(
   const accounts = client.of(serviceAccounts);
   const key = { namespace, name: userName };
   const needed = Math.ceil(untilMs / 1000) * 1000;
-  await moveForward(client, membership, needed, signal);
+  await askForAccount(client, membership, needed, signal);
   const giveUpAt = clock.monotonic() + waitMaxMs;
   for (;;) {
     const account = await accounts.find(key, { signal });
@@ -231,8 +231,11 @@ export async function requestAccount(
   }
 }
 
-/** Moves the annotation forward, never back: somebody else may need the account for longer. */
-async function moveForward(
+/**
+ * Asks for the account of a member without waiting for it. The moment only moves forward: somebody else may need the account for longer.
+ * @param needed - until when it is needed at least, milliseconds since the epoch.
+ */
+export async function askForAccount(
   client: Client,
   membership: Stored<VOMembership>,
   needed: number,

@@ -37,6 +37,15 @@ describe('holds', () => {
     await expect(ledger.confirm('a', 'job')).rejects.toThrow(UnknownClaimError);
   });
 
+  test('end with the last pod that ran under them', async () => {
+    const { ledger } = await aNode();
+    ledger.hold(aHold('a', 3_000));
+    ledger.setPods([{ uid: 'p', claim: 'a', demand: { cpu: 3_000 } }]);
+    expect(ledger.free()).toEqual({ cpu: 1_000 });
+    ledger.setPods([]);
+    expect(ledger.free()).toEqual({ cpu: 4_000 });
+  });
+
   test('asked for again are the same hold, with its time begun anew', async () => {
     const { ledger, clock } = await aNode();
     ledger.hold(aHold('a', 3_000));

@@ -38,6 +38,8 @@ interface Entry {
   busy: Promise<void> | undefined;
   /** Whether the store says that it has to give way. */
   isToldToGo?: boolean;
+  /** Whether a pod ran under it. */
+  isUsed?: boolean;
 }
 
 /**
@@ -82,10 +84,15 @@ export class Ledger {
     this.onChange();
   }
 
-  /** Sets the pods bound here, all of them. */
+  /** Sets the pods bound here, all of them. A hold ends with the last pod that ran under it. */
   setPods(pods: readonly BoundPod[]): void {
     for (const pod of pods) checkResources(pod.demand, `pod ${pod.uid}`);
     this.pods = pods;
+    const inUse = new Set(pods.map(({ claim }) => claim));
+    for (const [id, entry] of this.entries) {
+      if (inUse.has(id)) entry.isUsed = true;
+      else if (entry.stage === 'Held' && entry.isUsed === true) this.entries.delete(id);
+    }
     this.onChange();
   }
 

@@ -1,6 +1,7 @@
 /** What the policies fill in, so that a plain `kubectl run` of a member works. What is stated stays as it is, and is judged. */
 import { governanceDefaults } from './governance.ts';
 import { fillVariables, groupDefaults } from './groups.ts';
+import { submitterDefaults } from './jobs.ts';
 import { accountFiles, accountVolume, dedicatedLabel, podResourceRules } from './pods.ts';
 import type { MutatingPolicy, ResourceRule } from './policy.ts';
 import { fillsTemplates, isMemberRequest, requesterVariables } from './requester.ts';
@@ -12,7 +13,7 @@ const isNewTemplate =
 
 /** The policies that fill in. */
 export function mutatingPolicies(): MutatingPolicy[] {
-  return [podDefaults(), ...groupDefaults(), ownerDefaults(), governanceDefaults()];
+  return [podDefaults(), ...groupDefaults(), ownerDefaults(), governanceDefaults(), submitterDefaults()];
 }
 
 function podDefaults(): MutatingPolicy {

@@ -2,6 +2,7 @@
 import { mutatingPolicies } from './defaults.ts';
 import { governancePolicy } from './governance.ts';
 import { groupPolicies } from './groups.ts';
+import { submittersPolicy } from './jobs.ts';
 import { podsPolicy } from './pods.ts';
 import { mutatingObjects, type PolicyObject, type PolicySettings, validatingObjects } from './policy.ts';
 import { organizationPolicy, sitePolicy } from './site.ts';
@@ -19,6 +20,7 @@ export function policyObjects(settings: PolicySettings): Map<string, PolicyObjec
     annotationsPolicy(settings),
     ...tenantPolicies(),
     connectionsPolicy(settings),
+    submittersPolicy(settings),
     sitePolicy(settings),
     organizationPolicy(),
     governancePolicy(settings),

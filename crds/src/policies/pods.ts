@@ -59,7 +59,11 @@ const podVariables: readonly Named[] = [
 ];
 
 /** The policy on the shape of pods. */
-export function podsPolicy({ priorityClassNames, nodeLabels: published }: PolicySettings): ValidatingPolicy {
+export function podsPolicy({
+  priorityClassNames,
+  nodeLabels: published,
+  operatorUser,
+}: PolicySettings): ValidatingPolicy {
   return {
     name: 'xtreemos-pods',
     about:
@@ -68,6 +72,7 @@ export function podsPolicy({ priorityClassNames, nodeLabels: published }: Policy
     conditions: [bringsSpec],
     variables: [
       ...podVariables,
+      { name: 'operatorUser', expression: operatorUser },
       { name: 'priorityClassNames', expression: priorityClassNames },
       { name: 'published', expression: published },
       { name: 'nodeLabels', expression: `${celList(nodeLabels)} + variables.published` },
@@ -336,7 +341,9 @@ function placementRules(): Rule[] {
   const known = `with a label that any member may select on, or ask the owner of the site to publish this one`;
   return [
     specRule({
-      expression: "request.operation != 'CREATE' || !has(variables.spec.nodeName)",
+      // The operator names the node that has promised the place.
+      expression:
+        "request.operation != 'CREATE' || !has(variables.spec.nodeName) || request.userInfo.username == variables.operatorUser",
       path: 'nodeName',
       value: "variables.spec.?nodeName.orValue('')",
       remedy: quoted('leave it out: the scheduler chooses; use nodeSelector'),

@@ -2,7 +2,7 @@ import { systemRandom } from '#common/random.ts';
 import type { Clock } from '#common/clock.ts';
 import { InvalidInputError } from '#common/errors.ts';
 import { LiveFeed, type LiveValues } from '#selector/ads/live.ts';
-import { Predicates } from '#selector/ads/predicate.ts';
+import { Predicates } from '#proto/selector/predicate.ts';
 import { Ledger, LedgerNotReadyError, type BoundPod } from '#selector/ledger/ledger.ts';
 import { MemoryClaimStore } from '#selector/ledger/store.ts';
 import { checkConstraints, matchesAll, type Attributes } from '../attributes.ts';

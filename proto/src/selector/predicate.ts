@@ -1,8 +1,8 @@
 import { Environment, type ASTNode } from '@marcbachmann/cel-js';
 import type { Clock } from '#common/clock.ts';
 import { InvalidInputError, describeError } from '#common/errors.ts';
-import type { Attributes } from '#proto/selector/attributes.ts';
-import { queryLimits } from '#proto/selector/contract.ts';
+import type { Attributes } from './attributes.ts';
+import { queryLimits } from './contract.ts';
 
 /** What predicates may look at: the state of the node at this moment. */
 export interface LiveState {
@@ -55,7 +55,7 @@ const loops = new Set(['exists', 'all', 'exists_one']);
 
 type Program = (context: Record<string, unknown>) => unknown;
 
-/** Compiles and evaluates predicates; compiled ones are kept, at most {@link cacheMax}. */
+/** Compiles and evaluates predicates and ranks; compiled ones are kept, at most {@link cacheMax}. */
 export class Predicates {
   private readonly environment = new Environment({ limits: predicateLimits })
     .registerVariable('free', 'map<string, int>')
@@ -87,8 +87,7 @@ export class Predicates {
     } catch (error) {
       return { holds: false, reason: `Predicate refused: ${describeError(error)}` };
     }
-    const free = Object.fromEntries(Object.entries(state.free).map(([name, amount]) => [name, BigInt(amount)]));
-    const context = { free, live: state.live, node: state.node };
+    const context = contextOf(state);
     const begin = this.clock.monotonic();
     for (const text of predicates) {
       try {
@@ -103,8 +102,27 @@ export class Predicates {
     return { holds: true };
   }
 
-  private compile(text: string, field: string): Program {
-    const known = this.compiled.get(text);
+  /**
+   * Refuses a rank that can't be used.
+   * @throws {InvalidInputError} as for predicates.
+   */
+  checkRank(text: string, field = 'rank'): void {
+    this.compile(text, field, 'number');
+  }
+
+  /** How good a node is by a rank; higher is better. Where it can't be evaluated, the node is the worst there is. */
+  score(rank: string, state: LiveState): number {
+    try {
+      const value = this.compile(rank, 'rank', 'number')(contextOf(state));
+      const score = typeof value === 'bigint' ? Number(value) : value;
+      return typeof score === 'number' && !Number.isNaN(score) ? score : -Infinity;
+    } catch {
+      return -Infinity;
+    }
+  }
+
+  private compile(text: string, field: string, yields: 'truth' | 'number' = 'truth'): Program {
+    const known = this.compiled.get(`${yields} ${text}`);
     if (known !== undefined) return known;
     if (text.length > queryLimits.predicateLength) {
       throw new InvalidInputError(field, `at most ${queryLimits.predicateLength} characters, not ${text.length}`);
@@ -118,13 +136,12 @@ export class Predicates {
     assertAllowed(program.ast, text, field, 0);
     const { valid, type, error } = program.check();
     if (!valid) throw new InvalidInputError(field, `${JSON.stringify(text)}: ${firstLine(error)}`);
-    if (type !== 'bool' && type !== 'dyn') {
-      throw new InvalidInputError(
-        field,
-        `${JSON.stringify(text)} yields ${type ?? 'nothing'}: it must be true or false`,
-      );
+    const wanted = yields === 'truth' ? ['bool', 'dyn'] : ['int', 'double', 'dyn'];
+    if (type === undefined || !wanted.includes(type)) {
+      const must = yields === 'truth' ? 'true or false' : 'a number';
+      throw new InvalidInputError(field, `${JSON.stringify(text)} yields ${type ?? 'nothing'}: it must be ${must}`);
     }
-    this.compiled.set(text, program);
+    this.compiled.set(`${yields} ${text}`, program);
     if (this.compiled.size > cacheMax) {
       const [first] = this.compiled.keys();
       if (first !== undefined) this.compiled.delete(first);
@@ -155,6 +172,11 @@ function assertAllowed(node: unknown, text: string, field: string, loopDepth: nu
     if (depth > 1) throw new InvalidInputError(field, `${JSON.stringify(text)} loops within a loop: use one at most`);
   }
   assertAllowed(args, text, field, depth);
+}
+
+function contextOf({ free, live, node }: LiveState): Record<string, unknown> {
+  const whole = Object.fromEntries(Object.entries(free).map(([name, amount]) => [name, BigInt(amount)]));
+  return { free: whole, live, node };
 }
 
 function firstLine(error: unknown): string {

@@ -1,0 +1,50 @@
+/** Whose jobs are whose: their owner is who submitted them, from the request's own identity. */
+import type { MutatingPolicy, PolicySettings, ResourceRule, ValidatingPolicy } from './policy.ts';
+import { isCaretakerRequest, isMemberRequest, mayActAsAccount, mayManage, requesterVariables } from './requester.ts';
+
+const ownedRules = (operations: readonly string[]): ResourceRule[] => [
+  { apiGroups: ['xtreemos.io'], apiVersions: ['*'], resources: ['gridjobs'], operations },
+];
+
+/** Fills in the owner of what a member submits. */
+export function submitterDefaults(): MutatingPolicy {
+  return {
+    name: 'xtreemos-submitters',
+    about: 'Writes into jobs which member submits them.',
+    resourceRules: ownedRules(['CREATE']),
+    conditions: [{ name: 'is-a-member', expression: isMemberRequest }],
+    variables: requesterVariables,
+    patches: [
+      "variables.ownAccount == '' || has(object.spec.owner) ? [] : [JSONPatch{op: 'add', path: '/spec/owner', value: variables.ownAccount}]",
+    ],
+  };
+}
+
+/** The policy on who may submit, change and delete jobs. */
+export function submittersPolicy({ operatorUser }: PolicySettings): ValidatingPolicy {
+  return {
+    name: 'xtreemos-submitters',
+    about:
+      'Members submit jobs as themselves only; only they, and administrators of the virtual organization, may change or delete them.',
+    resourceRules: ownedRules(['CREATE', 'UPDATE', 'DELETE']),
+    variables: [
+      ...requesterVariables,
+      { name: 'stored', expression: "request.operation == 'CREATE' ? object : oldObject" },
+      { name: 'account', expression: "variables.stored.spec.?owner.orValue('')" },
+      { name: 'operatorUser', expression: operatorUser },
+      { name: 'isCaretaker', expression: isCaretakerRequest },
+    ],
+    rules: [
+      {
+        expression: `request.operation != 'CREATE' || (variables.account != '' && (${mayActAsAccount}))`,
+        messageExpression:
+          "'spec.owner: ' + (variables.account == '' ? 'is not set' : variables.account + ' is not who asks') + ': submit as a member of the virtual organization (log in with \"xos login\"), and leave spec.owner out'",
+      },
+      {
+        expression: `request.operation == 'CREATE' || variables.isCaretaker || variables.ownAccount != '' && variables.ownAccount == variables.account || ${mayManage}`,
+        messageExpression:
+          "'metadata.name: ' + variables.stored.metadata.name + ' belongs to ' + (variables.account == '' ? 'nobody' : variables.account) + ': only its owner and administrators of the virtual organization may change or delete it'",
+      },
+    ],
+  };
+}

@@ -1,0 +1,135 @@
+import type { Clock } from '#common/clock.ts';
+import { describeError } from '#common/errors.ts';
+import type { Logger } from '#common/logger.ts';
+import { type Execution, executions, type ExecutionStatus } from '#crds/execution.ts';
+import { type Pod, pods as podKind } from '#runtime/builtin.ts';
+import { type Client, done, type Lister, type Reconciler, requeueAfter, type Result } from '#runtime/contracts.ts';
+import { AlreadyExistsError, ForbiddenError, InvalidError, NotFoundError } from '#runtime/errors.ts';
+import { isDeleting, keyOf, type ObjectKey, type Stored } from '#runtime/types.ts';
+import { isSame } from '../status-change.ts';
+import type { Surroundings } from './surroundings.ts';
+import { observe } from './observe.ts';
+import { type TaskRun, taskPod } from './pod.ts';
+import { computeStatus } from './status.ts';
+
+/** Index of pods by the Execution that they belong to, as `namespace/name`. */
+export const byExecution = 'execution';
+
+/** What the reconciler of Executions works with. */
+export interface ExecutionParts {
+  readonly executions: Lister<Execution>;
+  readonly pods: Lister<Pod>;
+  readonly client: Client;
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly surroundings: Surroundings;
+  readonly siteName: string;
+  /** Tells that tasks of a job ended here, so that those who wait for room can be tried again. */
+  readonly freed: (count: number) => void;
+}
+
+/** Pods made or deleted at the same time for one Execution, and in one go. */
+const parallelMax = 16;
+const batchMax = 500;
+/** After a refusal by admission or quota, which may be mended from outside. */
+const refusedRetryMs = 5_000;
+/** Until the account of the member is there. */
+const accountRetryMs = 250;
+
+/**
+ * Carries out the part of a job that is placed on this site: makes a pod for each placed run, ends what should not run, and tells what
+ * became of each run. A run has one pod, whose name follows from it, so that it is never there twice, whoever is killed when.
+ */
+export class ExecutionReconciler implements Reconciler {
+  private readonly parts: ExecutionParts;
+
+  constructor(parts: ExecutionParts) {
+    this.parts = parts;
+  }
+
+  async reconcile(key: ObjectKey, signal: AbortSignal): Promise<Result> {
+    const execution = this.parts.executions.get(key);
+    if (execution === undefined || isDeleting(execution)) return done;
+    const { surroundings, siteName, clock } = this.parts;
+    const pods = this.parts.pods.byIndex(byExecution, `${key.namespace ?? ''}/${key.name}`);
+    const ours = pods.filter((pod) => pod.metadata.ownerReferences?.some(({ uid }) => uid === execution.metadata.uid));
+    const observation = observe(execution, ours, (node) => surroundings.nodeExists(node), siteName);
+    await this.end(observation.surplus, execution, signal);
+    const { refusal, retryMs } = await this.start(execution, observation.missing, signal);
+    const now = clock.now();
+    const status = computeStatus({ execution, observation, refusal, now });
+    await this.write(execution, status, signal);
+    return retryMs === undefined ? done : requeueAfter(retryMs);
+  }
+
+  /** Makes the missing pods. @returns why the site refuses and when to try again, if it does. */
+  private async start(
+    execution: Stored<Execution>,
+    missing: readonly TaskRun[],
+    signal: AbortSignal,
+  ): Promise<{ refusal: string | undefined; retryMs: number | undefined }> {
+    if (missing.length === 0) return { refusal: undefined, retryMs: undefined };
+    const around = await this.parts.surroundings.of(execution, signal);
+    if (around.status === 'refused') return { refusal: around.reason, retryMs: refusedRetryMs };
+    if (around.status === 'waiting') return { refusal: undefined, retryMs: accountRetryMs };
+    const batch = missing.slice(0, batchMax);
+    let refusal: string | undefined;
+    await inParallel(batch, async (task) => {
+      if (refusal !== undefined || signal.aborted) return;
+      try {
+        await this.parts.client.of(podKind).create(taskPod(execution, task, around.surroundings), { signal });
+      } catch (error) {
+        if (error instanceof AlreadyExistsError) return;
+        if (!(error instanceof ForbiddenError || error instanceof InvalidError)) throw error;
+        refusal = `The pod of task ${task.index} was refused: ${describeError(error).slice(0, 1000)}`;
+      }
+    });
+    if (refusal !== undefined) {
+      this.parts.log.warn('A pod was refused', { Execution: keyOf(execution), refusal });
+      return { refusal, retryMs: refusedRetryMs };
+    }
+    return { refusal: undefined, retryMs: batch.length < missing.length ? 1 : undefined };
+  }
+
+  private async end(surplus: readonly Stored<Pod>[], execution: Stored<Execution>, signal: AbortSignal): Promise<void> {
+    const isKilled = execution.spec.signal?.name === 'KILL';
+    await inParallel(surplus.slice(0, batchMax), async ({ metadata }) => {
+      const { namespace, name, uid } = metadata;
+      const options = { preconditions: { uid }, signal, ...(isKilled ? { gracePeriodSeconds: 1 } : {}) };
+      try {
+        await this.parts.client.of(podKind).delete({ namespace, name }, options);
+      } catch (error) {
+        if (!(error instanceof NotFoundError)) throw error;
+      }
+    });
+  }
+
+  /** One write, only when something changed; an Execution that was deleted meanwhile needs none. */
+  private async write(execution: Stored<Execution>, status: ExecutionStatus, signal: AbortSignal): Promise<void> {
+    if (isSame(execution.status, status)) return;
+    const { namespace, name, uid } = execution.metadata;
+    const ended = (before: ExecutionStatus | undefined): number =>
+      (before?.tasks?.succeeded ?? 0) + (before?.tasks?.failed ?? 0);
+    try {
+      await this.parts.client.of(executions).status.apply({ metadata: { namespace, name, uid }, status }, { signal });
+    } catch (error) {
+      if (error instanceof NotFoundError) return;
+      throw error;
+    }
+    const freed = ended(status) - ended(execution.status);
+    if (freed > 0) this.parts.freed(freed);
+  }
+}
+
+/** Runs an action for every item, at most {@link parallelMax} at a time; the first failure is thrown when all have ended. */
+async function inParallel<T>(items: readonly T[], action: (item: T) => Promise<void>): Promise<void> {
+  let next = 0;
+  const failures: unknown[] = [];
+  const work = async (): Promise<void> => {
+    for (let item = items[next++]; item !== undefined; item = items[next++]) {
+      await action(item).catch((error: unknown) => failures.push(error));
+    }
+  };
+  await Promise.all(Array.from({ length: Math.min(parallelMax, items.length) }, work));
+  if (failures.length > 0) throw failures[0];
+}

@@ -1,0 +1,127 @@
+import { describe, expect, test } from '@jest/globals';
+import type { Pod } from '#runtime/builtin.ts';
+import type { Stored } from '#runtime/types.ts';
+import { anExecution, ended, running, withStatus } from '#operator/testing/jobs.ts';
+import { isLost, observe, rowsOf, type Observation } from './observe.ts';
+import { taskPod, type PodSurroundings } from './pod.ts';
+
+const around: PodSurroundings = {
+  ...{ site: 'home', uidMode: 'Global', runtimeClassName: undefined, dedicatedTo: undefined, gids: [] },
+};
+const placements = [{ run: 'r1', node: 'n1', tasks: '0-2', hold: 'h1' }];
+const execution = anExecution('job', { taskCount: 3, placements });
+
+const podOf = (index: number, status: NonNullable<Pod['status']>, more = {}): Stored<Pod> =>
+  withStatus(taskPod(execution, { run: 'r1', index, node: 'n1', hold: 'h1' }, around), status, more);
+const look = (pods: Stored<Pod>[], of = execution, nodes = ['n1']): Observation =>
+  observe(of, pods, (name) => nodes.includes(name), 'home');
+
+describe('observe', () => {
+  test('asks for the pods of placed tasks that have none', () => {
+    const { missing, findings } = look([podOf(1, running)]);
+    expect(missing.map(({ index }) => index)).toEqual([0, 2]);
+    expect(findings.get(1)).toMatchObject({ state: 'Running', startTime: '2026-01-01T00:00:05Z', node: 'n1' });
+    expect(findings.get(0)).toMatchObject({ state: 'Starting' });
+  });
+
+  test('counts those that succeeded, and goes on counting them when their pods are gone', () => {
+    const { succeeded, missing } = look([podOf(0, ended(0))]);
+    expect(succeeded.toString()).toBe('0');
+    const status = { tasks: tasksWith({ succeededIndexes: '0' }) };
+    const later = look([], anExecution('job', { taskCount: 3, placements }, status));
+    expect(later.succeeded.toString()).toBe('0');
+    expect(missing.map(({ index }) => index)).toEqual([1, 2]);
+    expect(later.missing.map(({ index }) => index)).toEqual([1, 2]);
+  });
+
+  test('says how a task failed, with its exit status and last words', () => {
+    const status = ended(7);
+    status.containerStatuses![0]!.state!.terminated!.message = 'no such file';
+    const { findings } = look([podOf(0, status)]);
+    expect(findings.get(0)).toMatchObject({
+      state: 'Failed',
+      exitCode: 7,
+      reason: 'ExitCode',
+      message: 'It ended with exit status 7. no such file',
+    });
+    expect(isLost(findings.get(0)!)).toBe(false);
+  });
+
+  test.each<[string, string, NonNullable<Pod['status']>]>([
+    [
+      'a node that had no more room',
+      'NodeRefused',
+      { phase: 'Failed', reason: 'OutOfcpu', message: 'Node has no room' },
+    ],
+    ['an eviction', 'Evicted', { phase: 'Failed', reason: 'Evicted', message: 'disk pressure' }],
+    [
+      'a disruption',
+      'Evicted',
+      {
+        phase: 'Failed',
+        conditions: [
+          { type: 'DisruptionTarget', status: 'True', reason: 'DeletionByTaintManager', message: 'tainted' },
+        ],
+      },
+    ],
+  ])('does not hold %s against the task', (_, reason, status) => {
+    const { findings } = look([podOf(0, status)]);
+    expect(findings.get(0)).toMatchObject({ state: 'Failed', reason });
+    expect(isLost(findings.get(0)!)).toBe(true);
+  });
+
+  test('gives up a task whose node is gone, and one whose pod someone deleted while it ran', () => {
+    expect(look([], execution, []).findings.get(0)).toMatchObject({ state: 'Failed', reason: 'NodeLost' });
+    const status = { tasks: tasksWith({ rows: [{ index: 0, run: 'r1', state: 'Running' as const }] }) };
+    const { findings, missing } = look([], anExecution('job', { taskCount: 3, placements }, status));
+    expect(findings.get(0)).toMatchObject({ state: 'Failed', reason: 'PodDeleted' });
+    expect(missing.map(({ index }) => index)).toEqual([1, 2]);
+  });
+
+  test('keeps a failure in mind when its pod is gone', () => {
+    const row = { index: 0, run: 'r1', state: 'Failed' as const, exitCode: 3, reason: 'ExitCode' };
+    const { findings, missing } = look(
+      [],
+      anExecution('job', { taskCount: 3, placements }, { tasks: tasksWith({ rows: [row] }) }),
+    );
+    expect(findings.get(0)).toEqual(row);
+    expect(missing.map(({ index }) => index)).toEqual([1, 2]);
+  });
+
+  test('ends pods of runs that are no longer placed, and all that go on when the part is closed', () => {
+    const elsewhere = anExecution('job', { taskCount: 3, placements: [{ run: 'r2', node: 'n2', tasks: '0' }] });
+    expect(look([podOf(0, running)], elsewhere, ['n1', 'n2'])).toMatchObject({
+      surplus: [{ metadata: { name: podOf(0, running).metadata.name } }],
+      missing: [{ run: 'r2', index: 0 }],
+    });
+    const closed = anExecution('job', { taskCount: 3, placements, isClosed: true });
+    const { surplus, missing } = look([podOf(0, running), podOf(1, ended(0))], closed);
+    expect(surplus).toHaveLength(1);
+    expect(missing).toEqual([]);
+  });
+
+  test('does not take a pod for ended that is only being ended', () => {
+    const { findings } = look([podOf(0, running, { deletionTimestamp: '2026-01-01T00:02:00Z' })]);
+    expect(findings.get(0)).toMatchObject({ state: 'Running', reason: 'Ending' });
+  });
+
+  test('shows why a container does not start', () => {
+    const waiting = { reason: 'ErrImagePull', message: 'no such image' };
+    const container = { name: 'task', image: '', imageID: '', ready: false, restartCount: 0, state: { waiting } };
+    const { findings } = look([podOf(0, { phase: 'Pending', containerStatuses: [container] })]);
+    expect(findings.get(0)).toMatchObject({ state: 'Starting', ...waiting });
+  });
+});
+
+test('rows are bounded, and failures come first', () => {
+  const rows = Array.from({ length: 500 }, (_, index) => ({
+    ...{ index, run: 'r' },
+    state: index === 400 ? ('Failed' as const) : ('Starting' as const),
+  }));
+  expect(rowsOf(rows)).toHaveLength(128);
+  expect(rowsOf(rows)[0]).toMatchObject({ index: 400 });
+});
+
+function tasksWith(more: object): NonNullable<NonNullable<typeof execution.status>['tasks']> {
+  return { waiting: 0, starting: 0, running: 0, succeeded: 0, failed: 0, rows: [], ...more };
+}

@@ -1,0 +1,182 @@
+/** What the pods of an Execution tell of its tasks. Pure. */
+import { type Execution, placementsMax } from '#crds/execution.ts';
+import { type TaskRow, taskRowsMax } from '#crds/grid-job.ts';
+import { IndexSet } from '#operator/scheduling/index-set.ts';
+import type { Pod } from '#runtime/builtin.ts';
+import { isDeleting, type Stored } from '#runtime/types.ts';
+import { podLabels, type TaskRun } from './pod.ts';
+
+/** Why a run ended that is not the task's own fault: it is started again, and it does not count as a failure. */
+export const lostReasons = {
+  NodeLost: 'its node is gone',
+  Evicted: 'its node had to take the room',
+  NodeRefused: 'its node had no more room when it arrived',
+  PodDeleted: 'its pod was deleted by someone else',
+} as const;
+/** A run that ended for one of these is lost, not failed. */
+export type LostReason = keyof typeof lostReasons;
+
+/** What is known of one run of a task. */
+export interface RunFinding extends TaskRow {
+  readonly run: string;
+}
+
+/** Where a site's part of a job stands. */
+export interface Observation {
+  /** Runs with or without a pod, by task index: of each task the run that is placed now. */
+  readonly findings: ReadonlyMap<number, RunFinding>;
+  /** Every task that ever succeeded here. */
+  readonly succeeded: IndexSet;
+  /** Runs that are placed and have neither a pod nor an end. */
+  readonly missing: readonly TaskRun[];
+  /** Pods that belong to no run that should go on. */
+  readonly surplus: readonly Stored<Pod>[];
+}
+
+/** Looks at an Execution, its last status and its pods. @param siteName - written into the rows. */
+export function observe(
+  execution: Stored<Execution>,
+  pods: readonly Stored<Pod>[],
+  nodeExists: (name: string) => boolean,
+  siteName: string,
+): Observation {
+  const { spec, status } = execution;
+  const before = new Map(
+    (status?.tasks?.rows ?? []).filter((row) => row.run !== undefined).map((row) => [row.index, row as RunFinding]),
+  );
+  let succeeded = IndexSet.parse(status?.tasks?.succeededIndexes);
+  const podOf = new Map(
+    pods.map((pod) => [keyOf(labelOf(pod, podLabels.run), Number(labelOf(pod, podLabels.index))), pod]),
+  );
+  const findings = new Map<number, RunFinding>();
+  const missing: TaskRun[] = [];
+  const wanted = new Set<Stored<Pod>>();
+  for (const task of runsOf(execution)) {
+    const { index, run, node } = task;
+    if (succeeded.has(index)) continue;
+    const pod = podOf.get(keyOf(run, index));
+    const known = before.get(index);
+    const place = { index, run, node, site: siteName };
+    if (pod !== undefined) {
+      const finding = { ...place, ...findingOf(pod) };
+      if (finding.state === 'Succeeded') succeeded = succeeded.union(IndexSet.of([index]));
+      else findings.set(index, finding);
+      if (!spec.isClosed || isEnded(finding)) wanted.add(pod);
+    } else if (known?.run === run && isEnded(known)) findings.set(index, known);
+    else if (!nodeExists(node)) findings.set(index, lost(place, 'NodeLost'));
+    else if (known?.run === run && known.state === 'Running') findings.set(index, lost(place, 'PodDeleted'));
+    else if (!spec.isClosed) {
+      findings.set(index, { ...place, state: 'Starting' });
+      missing.push(task);
+    }
+  }
+  const surplus = pods.filter(
+    (pod) =>
+      !wanted.has(pod) && !isDeleting(pod) && pod.status?.phase !== 'Succeeded' && pod.status?.phase !== 'Failed',
+  );
+  return { findings, succeeded, missing, surplus };
+}
+
+/** Whether a run is over. */
+export function isEnded({ state }: Pick<TaskRow, 'state'>): boolean {
+  return state === 'Succeeded' || state === 'Failed' || state === 'Killed';
+}
+
+/** Whether a run ended through no fault of the task. */
+export function isLost({ state, reason }: Pick<TaskRow, 'state' | 'reason'>): boolean {
+  return state === 'Failed' && reason !== undefined && reason in lostReasons;
+}
+
+/** The rows that a status has room for: those that failed or run first. */
+export function rowsOf(findings: Iterable<RunFinding>): RunFinding[] {
+  const rank = ({ state }: RunFinding): number =>
+    state === 'Failed' || state === 'Killed' ? 0 : state === 'Running' ? 1 : 2;
+  return [...findings].sort((a, b) => rank(a) - rank(b) || a.index - b.index).slice(0, taskRowsMax);
+}
+
+/** Every placed run, task by task. Later placements of the same task replace earlier ones. */
+export function runsOf({ spec }: Pick<Execution, 'spec'>): Iterable<TaskRun> {
+  const runs = new Map<number, TaskRun>();
+  for (const { run, node, tasks, hold } of spec.placements.slice(0, placementsMax)) {
+    for (const index of IndexSet.parse(tasks)) runs.set(index, { run, index, node, hold });
+  }
+  return runs.values();
+}
+
+const keyOf = (run: string, index: number): string => `${run}/${index}`;
+const labelOf = (pod: Pod, label: string): string => pod.metadata.labels?.[label] ?? '';
+
+function lost(place: Omit<RunFinding, 'state'>, reason: LostReason): RunFinding {
+  return { ...place, state: 'Failed', reason, message: `The run is lost: ${lostReasons[reason]}.` };
+}
+
+type PodFinding = Omit<TaskRow, 'index' | 'run'>;
+
+/** Reasons of the kubelet for not taking a pod that was bound to it (pkg/kubelet/lifecycle, cm/admission). */
+const refusedByNode =
+  /^(OutOf|UnexpectedAdmissionError|NodeAffinity|Admission|TopologyAffinityError|PodOSNotSupported)/;
+const evictedByNode = /^(Evicted|NodeShutdown|Terminated|Preempting|Shutdown)/;
+
+function findingOf(pod: Stored<Pod>): PodFinding {
+  const { status, metadata } = pod;
+  const container = status?.containerStatuses?.find(({ name }) => name === 'task');
+  const ended = container?.state?.terminated;
+  const startTime = container?.state?.running?.startedAt ?? ended?.startedAt;
+  const times = {
+    pod: metadata.name,
+    ...(startTime === undefined ? {} : { startTime }),
+    ...(ended?.finishedAt === undefined ? {} : { endTime: ended.finishedAt }),
+    ...(ended === undefined ? {} : { exitCode: Math.min(255, Math.max(0, ended.exitCode)) }),
+  };
+  if (status?.phase === 'Succeeded') return { ...times, state: 'Succeeded' };
+  if (status?.phase === 'Failed') return { ...times, ...failureOf(pod, ended) };
+  if (isDeleting(pod)) {
+    const message = 'The pod was asked to end and has not ended yet.';
+    return { ...times, state: 'Running', reason: 'Ending', message };
+  }
+  if (container?.state?.running !== undefined) return { ...times, state: 'Running' };
+  const waiting = container?.state?.waiting;
+  const trouble = waiting?.reason !== undefined && waiting.reason !== 'ContainerCreating' ? waiting : undefined;
+  return {
+    ...times,
+    state: 'Starting',
+    ...(trouble === undefined
+      ? {}
+      : { reason: clip(trouble.reason ?? '', 128), message: clip(trouble.message ?? '', 1024) }),
+  };
+}
+
+interface Ended {
+  readonly exitCode: number;
+  readonly reason?: string | undefined;
+  readonly message?: string | undefined;
+  readonly signal?: number | undefined;
+}
+
+function failureOf({ status }: Pod, ended: Ended | undefined): Pick<TaskRow, 'state' | 'reason' | 'message'> {
+  const reason = status?.reason ?? '';
+  const disruption = status?.conditions?.find(({ type, status: is }) => type === 'DisruptionTarget' && is === 'True');
+  const lostFor: LostReason | undefined = refusedByNode.test(reason)
+    ? 'NodeRefused'
+    : evictedByNode.test(reason) || disruption !== undefined
+      ? 'Evicted'
+      : reason === 'NodeLost'
+        ? 'NodeLost'
+        : undefined;
+  if (lostFor !== undefined) {
+    const words = status?.message ?? disruption?.message ?? '';
+    return {
+      state: 'Failed',
+      reason: lostFor,
+      message: clip(`The run is lost: ${lostReasons[lostFor]}. ${words}`, 1024),
+    };
+  }
+  const why = ended?.reason === undefined || ended.reason === 'Error' ? 'ExitCode' : ended.reason;
+  const words = ended?.message ?? status?.message ?? '';
+  const sentence = ended === undefined ? reason : `It ended with exit status ${ended.exitCode}.`;
+  return { state: 'Failed', reason: clip(why, 128), message: clip(`${sentence} ${words}`.trim(), 1024) };
+}
+
+function clip(text: string, length: number): string {
+  return text.length <= length ? text : `${text.slice(0, length - 1)}…`;
+}

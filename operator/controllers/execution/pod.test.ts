@@ -1,0 +1,69 @@
+import { describe, expect, test } from '@jest/globals';
+import fc from 'fast-check';
+import { anExecution, owner } from '#operator/testing/jobs.ts';
+import { podName, type PodSurroundings, taskPod } from './pod.ts';
+
+const around: PodSurroundings = {
+  ...{ site: 'home', uidMode: 'Global', runtimeClassName: undefined, dedicatedTo: undefined, gids: [2013265930] },
+};
+const task = { run: 'r1abcd', index: 7, node: 'n1', hold: 'h1' };
+
+describe('the pod of a task', () => {
+  test('is bound to the node that promised, as the member, without a token, and bears the hold', () => {
+    const pod = taskPod(anExecution('job'), task, around);
+    expect(pod.spec).toMatchObject({
+      ...{ nodeName: 'n1', serviceAccountName: owner, automountServiceAccountToken: false, restartPolicy: 'Never' },
+      securityContext: {
+        ...{ runAsUser: 2013300123, runAsGroup: 2013265920, fsGroup: 2013265920 },
+        ...{ supplementalGroups: [2013265930], supplementalGroupsPolicy: 'Strict', runAsNonRoot: true },
+      },
+    });
+    expect(pod.metadata.labels).toMatchObject({ 'xtreemos.io/claim': 'h1', 'xtreemos.io/task-index': '7' });
+  });
+
+  test('sees the lower 16 bits in a user namespace where the virtual organization wants that', () => {
+    const pod = taskPod(anExecution('job'), task, { ...around, uidMode: 'Local' });
+    expect(pod.spec).toMatchObject({
+      hostUsers: false,
+      securityContext: { runAsUser: 34203, runAsGroup: 0, supplementalGroups: [10] },
+    });
+  });
+
+  test('tells each task its own, and nobody can say otherwise', () => {
+    const env = [
+      { name: 'XTREEMOS_TASK_INDEX', value: '99' },
+      { name: 'MINE', value: 'x' },
+    ];
+    const pod = taskPod(anExecution('job', { taskCount: 9, template: { image: 'i', env } }), task, around);
+    const seen = Object.fromEntries(pod.spec!.containers[0]!.env!.map(({ name, value }) => [name, value]));
+    expect(seen).toMatchObject({ XTREEMOS_TASK_INDEX: '7', XTREEMOS_TASK_COUNT: '9', XTREEMOS_NODE: 'n1', MINE: 'x' });
+    expect(pod.spec!.containers[0]!.env).toHaveLength(9);
+  });
+
+  test('opens files in volumes, whatever their names hold', () => {
+    const volumes = [{ volume: 'data', mountPath: '/d' }];
+    const stdout = { volume: 'data', path: "it's %j/%t; rm" };
+    const pod = taskPod(anExecution('job', { volumes, stdout }), task, around);
+    const [shell, flag, script, ...rest] = pod.spec!.containers[0]!.command!;
+    expect([shell, flag, ...rest]).toEqual(['/bin/sh', '-c', 'true']);
+    expect(script).toBe(String.raw`exec "$0" "$@" >'/d/it'\''s job/7; rm'`);
+  });
+});
+
+describe('its name', () => {
+  test('is a host name that begins with the user, and differs for every run and index', () => {
+    fc.assert(
+      fc.property(
+        fc.stringMatching(/^[a-z]([-a-z0-9]{0,50}[a-z0-9])?$/),
+        fc.integer({ min: 0, max: 9_999 }),
+        fc.stringMatching(/^[a-z0-9]{6}$/),
+        (job, index, run) => {
+          const name = podName(anExecution(job), { index, run });
+          expect(name).toMatch(/^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])$/);
+          expect(name.startsWith(`${owner}-`)).toBe(true);
+          expect(name.endsWith(`-${run}-${index}`)).toBe(true);
+        },
+      ),
+    );
+  });
+});

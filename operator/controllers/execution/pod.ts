@@ -1,0 +1,236 @@
+/** The pod of a task: everything in it is said here, nothing is left to the user but what the template names. */
+import { createHash } from 'node:crypto';
+import { parseUserName, organizationLocalId, globalId, sliceIdOf, sliceSize } from '#common/identity/ids.ts';
+import { AssertionError } from '#common/errors.ts';
+import { executionDefinition, type Execution, type ExecutionSpec } from '#crds/execution.ts';
+import { apiVersionOf } from '#crds/kind.ts';
+import type { Pod } from '#runtime/builtin.ts';
+import type { Stored } from '#runtime/types.ts';
+
+/** Labels of the pods of tasks. */
+export const podLabels = {
+  execution: 'xtreemos.io/execution',
+  job: 'xtreemos.io/job',
+  owner: 'xtreemos.io/owner',
+  index: 'xtreemos.io/task-index',
+  run: 'xtreemos.io/run',
+  /** Read by the selector of the node: the hold that the pod runs under. */
+  claim: 'xtreemos.io/claim',
+} as const;
+
+/** One task and the run that it is in. */
+export interface TaskRun {
+  readonly run: string;
+  readonly index: number;
+  readonly node: string;
+  readonly hold: string | undefined;
+}
+
+/** What a pod takes from the site it runs at, besides its Execution. */
+export interface PodSurroundings {
+  readonly site: string;
+  /** `Local` when pods see ids within the slice, in a user namespace of their own. */
+  readonly uidMode: 'Global' | 'Local';
+  /** RuntimeClass that the site wants for this virtual organization. */
+  readonly runtimeClassName: string | undefined;
+  /** Whether pods run on nodes that only this virtual organization uses. */
+  readonly dedicatedTo: string | undefined;
+  /** Global ids of the groups of the member. */
+  readonly gids: readonly number[];
+}
+
+/** Host names have at most 63 characters. */
+const nameMax = 63;
+const hashLength = 6;
+/** How long a pod may sit on a node that is not ready before it is asked to go. */
+const nodeLostSeconds = 30;
+
+/**
+ * The name of a task's pod: the member's user name first, so that what the member may do with it can be told from the name alone, then
+ * as much of the job's name as fits, what tells Executions apart, the run and the index.
+ */
+export function podName({ metadata, spec }: Stored<Execution>, { run, index }: Pick<TaskRun, 'run' | 'index'>): string {
+  const hash = createHash('sha256').update(metadata.uid).digest('hex').slice(0, hashLength);
+  const tail = `${hash}-${run}-${index}`;
+  const room = nameMax - spec.owner.length - tail.length - 2;
+  const job = spec.gridJob.name.slice(0, Math.max(1, room)).replace(/-+$/, '');
+  return `${spec.owner}-${job}-${tail}`;
+}
+
+/**
+ * The pod of one run of a task. It names its node: the node has promised the place, and nobody else is asked.
+ * @throws {AssertionError} when the owner is no user name.
+ */
+export function taskPod(execution: Stored<Execution>, task: TaskRun, surroundings: PodSurroundings): Pod {
+  const { metadata, spec } = execution;
+  const { owner, gridJob, template } = spec;
+  const ids = idsOf(owner, surroundings);
+  const { dedicatedTo } = surroundings;
+  return {
+    apiVersion: 'v1',
+    kind: 'Pod',
+    metadata: {
+      name: podName(execution, task),
+      namespace: metadata.namespace,
+      labels: {
+        [podLabels.execution]: metadata.name,
+        [podLabels.job]: gridJob.name,
+        [podLabels.owner]: owner,
+        [podLabels.index]: String(task.index),
+        [podLabels.run]: task.run,
+        ...(task.hold === undefined ? {} : { [podLabels.claim]: task.hold }),
+      },
+      ownerReferences: [
+        {
+          apiVersion: apiVersionOf(executionDefinition),
+          kind: executionDefinition.kind,
+          name: metadata.name,
+          uid: metadata.uid,
+          controller: true,
+          blockOwnerDeletion: false,
+        },
+      ],
+    },
+    spec: {
+      nodeName: task.node,
+      restartPolicy: 'Never',
+      serviceAccountName: owner,
+      automountServiceAccountToken: false,
+      enableServiceLinks: false,
+      hostUsers: surroundings.uidMode === 'Global',
+      ...(surroundings.runtimeClassName === undefined ? {} : { runtimeClassName: surroundings.runtimeClassName }),
+      terminationGracePeriodSeconds: template.terminationGraceSeconds,
+      securityContext: {
+        runAsNonRoot: true,
+        runAsUser: ids.uid,
+        runAsGroup: ids.gid,
+        fsGroup: ids.gid,
+        fsGroupChangePolicy: 'OnRootMismatch',
+        supplementalGroups: ids.gids,
+        supplementalGroupsPolicy: 'Strict',
+        seccompProfile: { type: 'RuntimeDefault' },
+      },
+      containers: [taskContainer(spec, task, surroundings, ids)],
+      volumes: podVolumes(spec),
+      tolerations: [
+        ...['not-ready', 'unreachable'].map((state) => ({
+          key: `node.kubernetes.io/${state}`,
+          operator: 'Exists',
+          effect: 'NoExecute',
+          tolerationSeconds: nodeLostSeconds,
+        })),
+        ...(dedicatedTo === undefined ? [] : [dedicatedToleration(dedicatedTo)]),
+      ],
+      ...(dedicatedTo === undefined ? {} : { nodeSelector: { [dedicatedKey]: dedicatedTo } }),
+    },
+  };
+}
+
+interface Ids {
+  readonly uid: number;
+  readonly gid: number;
+  readonly gids: number[];
+}
+
+/** Ids as the pod sees them: the primary group is that of the virtual organization, local id 0 of the member's slice. */
+function idsOf(owner: string, { uidMode, gids }: PodSurroundings): Ids {
+  const uid = parseUserName(owner)?.uid;
+  const place = uid === undefined ? undefined : sliceIdOf(uid);
+  if (uid === undefined || place === undefined) throw new AssertionError(`${owner} is no user name`);
+  const gid = globalId({ slice: place.slice, localId: organizationLocalId });
+  const seen = (id: number): number => (uidMode === 'Local' ? (id - gid) % sliceSize : id);
+  return { uid: seen(uid), gid: seen(gid), gids: gids.map(seen).sort((a, b) => a - b) };
+}
+
+function taskContainer(
+  { gridJob, template, taskCount, interactive, volumes, stdin, stdout, stderr, owner }: ExecutionSpec,
+  { index, run, node }: TaskRun,
+  { site }: PodSurroundings,
+  { uid }: Ids,
+): NonNullable<Pod['spec']>['containers'][number] {
+  const given = {
+    XTREEMOS_JOB: gridJob.name,
+    XTREEMOS_TASK_INDEX: String(index),
+    XTREEMOS_TASK_COUNT: String(taskCount),
+    XTREEMOS_RUN: run,
+    XTREEMOS_SITE: site,
+    XTREEMOS_NODE: node,
+    USER: owner,
+    XTREEMOS_UID: String(uid),
+  };
+  const files = redirection({ stdin, stdout, stderr, volumes, index, job: gridJob.name });
+  const command = files === '' ? template.command : ['/bin/sh', '-c', `exec "$0" "$@" ${files}`, ...template.command];
+  const { cpu, memory, ephemeralStorage, devices } = template.resources;
+  const counted = Object.fromEntries(devices.map(({ resource, count }) => [resource, String(count)]));
+  const storage = ephemeralStorage === undefined ? {} : { 'ephemeral-storage': String(ephemeralStorage) };
+  return {
+    name: 'task',
+    image: template.image,
+    imagePullPolicy: template.imagePullPolicy,
+    ...(command.length === 0 ? {} : { command }),
+    ...(template.args.length === 0 ? {} : { args: template.args }),
+    env: [
+      // What the user says comes first, so that it can't change what is given.
+      ...template.env.filter(({ name }) => !(name in given)),
+      ...Object.entries(given).map(([name, value]) => ({ name, value })),
+    ],
+    ...(template.workingDir === undefined ? {} : { workingDir: template.workingDir }),
+    resources: {
+      requests: { cpu: String(cpu), memory: String(memory), ...storage, ...counted },
+      limits: { memory: String(memory), ...storage, ...counted },
+    },
+    stdin: interactive,
+    tty: interactive,
+    // What a task says last is kept in its pod, also when the log is gone.
+    terminationMessagePolicy: 'FallbackToLogsOnError',
+    securityContext: {
+      allowPrivilegeEscalation: false,
+      capabilities: { drop: ['ALL'] },
+    },
+    volumeMounts: [
+      { name: 'account', mountPath: '/etc/passwd', subPath: 'passwd', readOnly: true },
+      { name: 'account', mountPath: '/etc/group', subPath: 'group', readOnly: true },
+      ...volumes.map(({ volume, mountPath, readOnly, subPath }) => ({
+        name: `volume-${volume}`,
+        mountPath,
+        readOnly,
+        ...(subPath === undefined ? {} : { subPath }),
+      })),
+    ],
+  };
+}
+
+function podVolumes({ owner, volumes }: ExecutionSpec): NonNullable<NonNullable<Pod['spec']>['volumes']> {
+  const names = [...new Set(volumes.map(({ volume }) => volume))];
+  return [
+    { name: 'account', configMap: { name: `${owner}-account` } },
+    ...names.map((name) => ({ name: `volume-${name}`, persistentVolumeClaim: { claimName: name } })),
+  ];
+}
+
+interface Redirected extends Pick<ExecutionSpec, 'stdin' | 'stdout' | 'stderr' | 'volumes'> {
+  readonly index: number;
+  readonly job: string;
+}
+
+/** The redirections of a shell for files in volumes; empty when there are none. Every path is quoted. */
+function redirection({ stdin, stdout, stderr, volumes, index, job }: Redirected): string {
+  const pathOf = (file: { volume: string; path: string }): string => {
+    const mount = volumes.find(({ volume }) => volume === file.volume);
+    const full = `${mount?.mountPath ?? ''}/${file.path}`.replaceAll('%t', String(index)).replaceAll('%j', job);
+    return `'${full.replaceAll("'", String.raw`'\''`)}'`;
+  };
+  const parts = [
+    ...(stdin === undefined ? [] : [`<${pathOf(stdin)}`]),
+    ...(stdout === undefined ? [] : [`>${pathOf(stdout)}`]),
+    ...(stderr === undefined ? [] : [`2>${pathOf(stderr)}`]),
+  ];
+  return parts.join(' ');
+}
+
+/** Label and taint of nodes that one virtual organization has for itself; the owner of the site sets them. */
+const dedicatedKey = 'xtreemos.io/dedicated-to';
+
+function dedicatedToleration(organization: string): { key: string; operator: string; value: string; effect: string } {
+  return { key: dedicatedKey, operator: 'Equal', value: organization, effect: 'NoSchedule' };
+}

@@ -1,0 +1,380 @@
+import type { Clock } from '#common/clock.ts';
+import { InvalidInputError } from '#common/errors.ts';
+import type { Logger } from '#common/logger.ts';
+import { type Execution, executions, placementsMax } from '#crds/execution.ts';
+import { type GridJob, gridJobs, type GridJobStatus, jobMatched, jobRunning } from '#crds/grid-job.ts';
+import { organizationOfNamespace } from '#crds/organization.ts';
+import type { Predicates } from '#proto/selector/predicate.ts';
+import type { Refusals } from '#proto/selector/contract.ts';
+import type { Answer, Dispatcher, Grant } from '#operator/scheduling/dispatcher.ts';
+import { IndexSet } from '#operator/scheduling/index-set.ts';
+import { shapeOf } from '#operator/scheduling/shape.ts';
+import {
+  type Client,
+  done,
+  type EventRecorder,
+  type Lister,
+  type Reconciler,
+  requeueAfter,
+  type Result,
+} from '#runtime/contracts.ts';
+import { AlreadyExistsError, ignoreNotFound, NotFoundError } from '#runtime/errors.ts';
+import { controllerReference } from '#runtime/kind.ts';
+import { isDeleting, type ObjectKey, type Stored } from '#runtime/types.ts';
+import { isSame } from '../status-change.ts';
+import { jobEnded, jobPlaced, jobRefused } from './events.ts';
+import { ExecutionMemory } from './execution-memory.ts';
+import { dependencyCycle, dependencyGate, type Gate, inherited, stageOf } from './gates.ts';
+import { nextTasks, placed, sortTasks, type TaskSets } from './plan.ts';
+import { computeStatus, type Ending, type JobScope } from './status.ts';
+
+/** What the site says of a job: whether its member may run it now. */
+export type Admission = JobScope['refusal'];
+
+/** What the reconciler of GridJobs works with. */
+export interface GridJobParts {
+  readonly jobs: Lister<GridJob>;
+  readonly executions: Lister<Execution>;
+  readonly client: Client;
+  readonly events: EventRecorder;
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly dispatcher: Dispatcher;
+  readonly predicates: Predicates;
+  readonly admission: (job: Stored<GridJob>) => Admission;
+  /** Names of volumes that are not there or not ready yet, with why. */
+  readonly missingVolumes: (job: Stored<GridJob>, signal: AbortSignal) => Promise<readonly string[]>;
+  readonly siteName: string;
+}
+
+/** Before a job that has just come is told that it waits: most have their nodes by then. */
+const patienceMs = 750;
+/** While something outside is missing that can't be watched. */
+const pollMs = 5_000;
+
+/** What a look at a job leads to. */
+interface Decision {
+  readonly ending?: Ending | undefined;
+  readonly refusal?: Admission | undefined;
+  readonly waiting?: JobScope['waiting'] | undefined;
+  readonly refusals?: Refusals | undefined;
+  readonly requeueAfterMs?: number | undefined;
+}
+
+/**
+ * Moves a job through its life: whether it may run, what it waits for, nodes for its tasks, their Execution, and what became of them. The
+ * record of what was placed where is the Execution; a job that is looked at twice, or by another operator, is placed once.
+ */
+export class GridJobReconciler implements Reconciler {
+  private readonly parts: GridJobParts;
+  private readonly written = new ExecutionMemory();
+
+  constructor(parts: GridJobParts) {
+    this.parts = parts;
+  }
+
+  async reconcile(key: ObjectKey, signal: AbortSignal): Promise<Result> {
+    const { jobs, dispatcher, clock } = this.parts;
+    const job = jobs.get(key);
+    if (job === undefined || isDeleting(job)) {
+      dispatcher.forget(nameOf(key));
+      this.written.forget(nameOf(key));
+      return done;
+    }
+    if (stageOf(job).ended) return this.finish(job, signal);
+    const execution = this.executionOf(job);
+    if (execution === 'foreign') return requeueAfter(1_000);
+    const sets = sortTasks(job, execution, clock.now());
+    const decision = await this.decide(job, execution, sets, signal);
+    if (decision === 'written') return done;
+    const scope: JobScope = {
+      ...{ job, execution, sets, site: this.parts.siteName, now: clock.now() },
+      ...{ refusal: decision.refusal, waiting: decision.waiting, refusals: decision.refusals ?? {} },
+      ending: decision.ending,
+    };
+    await this.write(job, computeStatus(scope), signal);
+    return decision.requeueAfterMs === undefined ? done : requeueAfter(Math.max(1, decision.requeueAfterMs));
+  }
+
+  /** The newest known Execution of the job; `foreign` while one of an earlier job of this name is still there. */
+  private executionOf(job: Stored<GridJob>): Stored<Execution> | undefined | 'foreign' {
+    const { namespace, name, uid } = job.metadata;
+    const cached = this.parts.executions.get({ namespace, name });
+    const newest = this.written.newer(nameOf({ namespace, name }), cached);
+    if (newest !== undefined && newest.spec.gridJob.uid !== uid) return 'foreign';
+    return newest;
+  }
+
+  private async decide(
+    job: Stored<GridJob>,
+    execution: Stored<Execution> | undefined,
+    sets: TaskSets,
+    signal: AbortSignal,
+  ): Promise<Decision | 'written'> {
+    const ending = this.endingOf(job, execution, sets);
+    if (ending !== undefined) {
+      this.parts.dispatcher.forget(nameOf(job.metadata));
+      if (execution !== undefined && !execution.spec.isClosed) {
+        await this.update(execution, { ...execution.spec, isClosed: true, ...signalOf(job) }, signal);
+      }
+      return { ending };
+    }
+    const gate = await this.gateOf(job, signal);
+    if (gate.is === 'hopeless') return { ending: { reason: 'DependencyFailed', message: gate.message } };
+    if (gate.is === 'refused') {
+      this.parts.dispatcher.forget(nameOf(job.metadata));
+      return { refusal: gate.refusal, requeueAfterMs: pollMs };
+    }
+    if (gate.is === 'shut') {
+      this.parts.dispatcher.forget(nameOf(job.metadata));
+      const { reason, message } = gate;
+      if (reason === 'Suspended' && execution !== undefined && execution.spec.placements.length > 0) {
+        await this.update(execution, { ...execution.spec, placements: [] }, signal);
+      }
+      return { waiting: { reason, message }, requeueAfterMs: reason === 'WaitingForVolumes' ? pollMs : undefined };
+    }
+    if (execution !== undefined && needsSignal(job, execution)) {
+      await this.update(execution, { ...execution.spec, ...signalOf(job) }, signal);
+      return 'written';
+    }
+    return this.place(job, execution, sets, gate, signal);
+  }
+
+  private endingOf(job: Stored<GridJob>, execution: Execution | undefined, sets: TaskSets): Ending | undefined {
+    const { spec, status } = job;
+    const find = this.finder(job);
+    if (sets.succeeded.size === spec.tasks.count) return { reason: 'AllTasksSucceeded' };
+    if (spec.signal?.name === 'TERM' || spec.signal?.name === 'KILL') {
+      return { reason: 'Killed', message: `The job was sent SIG${spec.signal.name}.` };
+    }
+    const { endedParent } = inherited(job, find);
+    if (endedParent !== undefined) return { reason: 'Killed', message: `Its parent ${endedParent} was ended.` };
+    const startedAt = Date.parse(status?.startTime ?? execution?.status?.startTime ?? '');
+    if (spec.deadlineSeconds !== undefined && this.parts.clock.now() >= startedAt + spec.deadlineSeconds * 1000) {
+      return { reason: 'DeadlineExceeded', message: `The job took longer than ${spec.deadlineSeconds} seconds.` };
+    }
+    const failure = sets.rows.find(({ index }) => sets.failed.has(index));
+    const isWhole = spec.tasks.gangMinimum > 0 && sets.failed.size > 0;
+    if (sets.fatal === undefined && !isWhole && sets.succeeded.size + sets.failed.size < spec.tasks.count)
+      return undefined;
+    const culprit = sets.fatal ?? failure;
+    const which = spec.tasks.count === 1 ? 'The task' : `Task ${culprit?.index ?? sets.failed.toString().slice(0, 64)}`;
+    return { reason: 'TaskFailed', message: `${which} failed. ${culprit?.message ?? ''}`.trim() };
+  }
+
+  private async gateOf(
+    job: Stored<GridJob>,
+    signal: AbortSignal,
+  ): Promise<Gate | { readonly is: 'refused'; readonly refusal: NonNullable<Admission> }> {
+    const refusal = this.parts.admission(job);
+    if (refusal !== undefined) return { is: 'refused', refusal };
+    const find = this.finder(job);
+    if (inherited(job, find).isSuspended) {
+      const message = job.spec.suspend
+        ? 'The job is suspended: set spec.suspend to false to go on.'
+        : 'A parent is suspended.';
+      return { is: 'shut', reason: jobMatched.reasons.Suspended, message };
+    }
+    const cycle = job.spec.dependsOn.length === 0 ? undefined : dependencyCycle(job, find);
+    if (cycle !== undefined) {
+      const message = `Jobs depend on each other in a circle: ${cycle}. Delete one of them.`;
+      return { is: 'refused', refusal: { reason: 'DependencyCycle', message } };
+    }
+    const gate = dependencyGate(job, find);
+    if (gate.is !== 'open') return gate;
+    const missing = job.spec.volumes.length === 0 ? [] : await this.parts.missingVolumes(job, signal);
+    if (missing.length > 0) {
+      const message = `Waits for volumes: ${missing.slice(0, 5).join('; ')}.`;
+      return { is: 'shut', reason: jobMatched.reasons.WaitingForVolumes, message };
+    }
+    return gate;
+  }
+
+  /** Has tasks that are ready placed: takes what the dispatcher has found, or asks it. */
+  private async place(
+    job: Stored<GridJob>,
+    execution: Stored<Execution> | undefined,
+    sets: TaskSets,
+    gate: Gate & { readonly is: 'open' },
+    signal: AbortSignal,
+  ): Promise<Decision | 'written'> {
+    const { dispatcher, clock, predicates } = this.parts;
+    const { namespace = '', name } = job.metadata;
+    const key = nameOf(job.metadata);
+    const { tasks, gangMinimum } = nextTasks(job, sets, gate.allowed);
+    const retryInMs = sets.nextRetryAt === Infinity ? undefined : sets.nextRetryAt - clock.now();
+    if (tasks.size === 0) {
+      dispatcher.forget(key);
+      return { requeueAfterMs: earliest(retryInMs, this.deadlineInMs(job)) };
+    }
+    const answer = dispatcher.take(key);
+    if (answer !== undefined && answer.grants.length > 0) {
+      return this.use(job, execution, sets, tasks, answer.grants, signal);
+    }
+    try {
+      const { requirements, rank, placement, template } = job.spec;
+      const source = { requirements, rank, placement, resources: template.resources };
+      const shape = shapeOf(organizationOfNamespace(namespace) ?? '', source, predicates);
+      dispatcher.want({
+        ...{ key, uid: job.metadata.uid, shape, tasks: tasks.take(placementsMax), gangMinimum },
+        priority: job.spec.priority,
+        submittedAt: Date.parse(job.metadata.creationTimestamp),
+        owner: { apiVersion: 'xtreemos.io/v1alpha1', kind: 'GridJob', name, uid: job.metadata.uid },
+      });
+    } catch (error) {
+      if (!(error instanceof InvalidInputError)) throw error;
+      return { refusal: { reason: 'InvalidExpression', message: error.message } };
+    }
+    return this.waitingFor(job, answer, earliest(retryInMs, this.deadlineInMs(job)));
+  }
+
+  /** What to say while nodes are looked for: nothing at first, then what nodes said. */
+  private waitingFor(job: Stored<GridJob>, answer: Answer | undefined, requeueAfterMs: number | undefined): Decision {
+    const age = this.parts.clock.now() - Date.parse(job.metadata.creationTimestamp);
+    if (answer === undefined) {
+      const known = job.status?.conditions?.find(({ type }) => type === jobMatched.type);
+      const isKnown = known?.status === 'False' && known.reason in jobMatched.reasons;
+      const before = {
+        reason: (known?.reason ?? 'Waiting') as keyof typeof jobMatched.reasons,
+        message: known?.message ?? '',
+      };
+      const refusals = Object.fromEntries((job.status?.waiting ?? []).map(({ reason, nodes }) => [reason, nodes]));
+      if (isKnown) return { waiting: before, refusals, requeueAfterMs };
+      return { requeueAfterMs: earliest(requeueAfterMs, Math.max(1, patienceMs - age)) };
+    }
+    const { NothingMatches, Waiting } = jobMatched.reasons;
+    const { refusals, nothingMatches } = answer;
+    const waiting = nothingMatches
+      ? { reason: NothingMatches, message: 'No node matches requirements.static: see `xos nodes` for what there is.' }
+      : { reason: Waiting, message: 'Nodes match, but too few have room for the tasks now; see status.waiting.' };
+    return { waiting, refusals, requeueAfterMs };
+  }
+
+  /** Writes granted runs into the Execution. A write that fails gives the grants back. */
+  private async use(
+    job: Stored<GridJob>,
+    execution: Stored<Execution> | undefined,
+    sets: TaskSets,
+    wanted: IndexSet,
+    grants: readonly Grant[],
+    signal: AbortSignal,
+  ): Promise<'written'> {
+    const { client, dispatcher, events } = this.parts;
+    const usable = grants.filter(({ tasks }) => tasks.minus(wanted).size === 0);
+    const rest = grants.filter((grant) => !usable.includes(grant));
+    const key = nameOf(job.metadata);
+    try {
+      const before = execution?.spec ?? { placements: [], failures: [] };
+      const parts = placed(before, sets, usable);
+      const stored =
+        execution === undefined
+          ? await client.of(executions).create(newExecution(job, this.parts.siteName, parts), { signal })
+          : await client.of(executions).update({ ...execution, spec: { ...execution.spec, ...parts } }, { signal });
+      this.written.keep(key, stored);
+      const count = usable.reduce((sum, { tasks }) => sum + tasks.size, 0);
+      events.publish(jobPlaced(job, count, [...new Set(usable.map(({ node }) => node))]));
+    } catch (error) {
+      for (const grant of grants) void dispatcher.release(grant);
+      // An Execution that the cache does not have yet: the word of it wakes the job again.
+      if (!(error instanceof AlreadyExistsError)) throw error;
+      return 'written';
+    }
+    for (const grant of rest) void dispatcher.release(grant);
+    return 'written';
+  }
+
+  private async update(execution: Stored<Execution>, spec: Execution['spec'], signal: AbortSignal): Promise<void> {
+    const stored = await this.parts.client.of(executions).update({ ...execution, spec }, { signal });
+    this.written.keep(nameOf(execution.metadata), stored);
+  }
+
+  /** A job that has ended waits for its time to be deleted, if it has one. */
+  private async finish(job: Stored<GridJob>, signal: AbortSignal): Promise<Result> {
+    const key = nameOf(job.metadata);
+    this.parts.dispatcher.forget(key);
+    this.written.forget(key);
+    const { ttlSecondsAfterFinished } = job.spec;
+    const endedAt = Date.parse(job.status?.completionTime ?? '');
+    if (ttlSecondsAfterFinished === undefined || Number.isNaN(endedAt)) return done;
+    const leftMs = endedAt + ttlSecondsAfterFinished * 1000 - this.parts.clock.now();
+    if (leftMs > 0) return requeueAfter(leftMs);
+    const { namespace, name, uid } = job.metadata;
+    const options = { preconditions: { uid }, propagationPolicy: 'Background' as const, signal };
+    await ignoreNotFound(this.parts.client.of(gridJobs).delete({ namespace, name }, options));
+    return done;
+  }
+
+  private deadlineInMs({ spec, status }: GridJob): number | undefined {
+    const startedAt = Date.parse(status?.startTime ?? '');
+    if (spec.deadlineSeconds === undefined || Number.isNaN(startedAt)) return undefined;
+    return startedAt + spec.deadlineSeconds * 1000 - this.parts.clock.now();
+  }
+
+  private finder(job: Stored<GridJob>): (name: string) => Stored<GridJob> | undefined {
+    const { namespace } = job.metadata;
+    return (name) => this.parts.jobs.get({ namespace, name });
+  }
+
+  private async write(job: Stored<GridJob>, status: GridJobStatus, signal: AbortSignal): Promise<void> {
+    // A job that has just come and has nothing to tell yet costs no write.
+    const isSilent =
+      job.status?.conditions === undefined &&
+      status.state === 'Waiting' &&
+      status.conditions?.every(({ status: is, type }) => is !== 'False' || type === jobRunning.type) === true;
+    const isNew = this.parts.clock.now() - Date.parse(job.metadata.creationTimestamp) < patienceMs;
+    if ((isSilent && isNew) || isSame(job.status, status)) return;
+    const { namespace, name, uid } = job.metadata;
+    try {
+      await this.parts.client.of(gridJobs).status.apply({ metadata: { namespace, name, uid }, status }, { signal });
+    } catch (error) {
+      if (error instanceof NotFoundError) return;
+      throw error;
+    }
+    const { events } = this.parts;
+    if (stageOf({ ...job, status }).ended) events.publish(jobEnded(job, status));
+    const refused = status.conditions?.find(({ type, status: is }) => type === 'Accepted' && is === 'False');
+    if (refused !== undefined) events.publish(jobRefused(job, refused));
+  }
+}
+
+const nameOf = ({ namespace, name }: ObjectKey): string => `${namespace ?? ''}/${name}`;
+
+function earliest(...times: (number | undefined)[]): number | undefined {
+  const known = times.filter((time) => time !== undefined);
+  return known.length === 0 ? undefined : Math.min(...known);
+}
+
+function signalOf({ spec }: GridJob): Pick<Execution['spec'], 'signal'> {
+  return spec.signal === undefined ? {} : { signal: spec.signal };
+}
+
+function needsSignal({ spec }: GridJob, execution: Execution): boolean {
+  return spec.signal !== undefined && (execution.spec.signal?.sequence ?? 0) < spec.signal.sequence;
+}
+
+function newExecution(
+  job: Stored<GridJob>,
+  site: string,
+  parts: Pick<Execution['spec'], 'placements' | 'failures'>,
+): Execution {
+  const { metadata, spec } = job;
+  const { template, volumes, stdin, stdout, stderr, interactive, tasks, owner = '' } = spec;
+  return {
+    apiVersion: 'xtreemos.io/v1alpha1',
+    kind: 'Execution',
+    metadata: {
+      name: metadata.name,
+      namespace: metadata.namespace,
+      ownerReferences: [controllerReference(gridJobs, job)],
+    },
+    spec: {
+      gridJob: { name: metadata.name, uid: metadata.uid, site },
+      ...{ owner, taskCount: tasks.count, template, volumes, interactive, isClosed: false },
+      ...(stdin === undefined ? {} : { stdin }),
+      ...(stdout === undefined ? {} : { stdout }),
+      ...(stderr === undefined ? {} : { stderr }),
+      ...signalOf(job),
+      ...parts,
+    },
+  };
+}

@@ -1,0 +1,45 @@
+/** The events of a GridJob: one constructor each. */
+import { gridJobs, type GridJob, type GridJobStatus } from '#crds/grid-job.ts';
+import type { EventDraft } from '#runtime/contracts.ts';
+import { referenceTo } from '#runtime/events.ts';
+import type { Condition, Stored } from '#runtime/types.ts';
+
+const nodesNamed = 5;
+
+/** Tasks were placed on nodes. */
+export function jobPlaced(job: Stored<GridJob>, tasks: number, nodes: readonly string[]): EventDraft {
+  const named = nodes.length > nodesNamed ? `${nodes.slice(0, nodesNamed).join(', ')} and more` : nodes.join(', ');
+  return {
+    object: referenceTo(gridJobs, job),
+    type: 'Normal',
+    reason: 'Placed',
+    action: 'Place',
+    note: `${tasks === 1 ? 'A task was' : `${tasks} tasks were`} placed on ${named}.`,
+    dedupeKey: 'placed',
+  };
+}
+
+/** The job has ended, one way or the other. */
+export function jobEnded(job: Stored<GridJob>, status: GridJobStatus): EventDraft {
+  const summary = status.conditions?.find(({ type }) => type === 'Succeeded');
+  return {
+    object: referenceTo(gridJobs, job),
+    type: summary?.status === 'True' ? 'Normal' : 'Warning',
+    reason: summary?.status === 'True' ? 'Succeeded' : (summary?.reason ?? 'Failed'),
+    action: 'Finish',
+    note: summary?.message ?? 'The job has ended.',
+    dedupeKey: 'ended',
+  };
+}
+
+/** The job may not run. */
+export function jobRefused(job: Stored<GridJob>, accepted: Condition): EventDraft {
+  return {
+    object: referenceTo(gridJobs, job),
+    type: 'Warning',
+    reason: accepted.reason,
+    action: 'Admit',
+    note: accepted.message,
+    dedupeKey: `refused/${accepted.reason}`,
+  };
+}

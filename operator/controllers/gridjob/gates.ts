@@ -1,0 +1,105 @@
+/** What a job waits for before it looks for nodes. Pure. */
+import { type GridJob, jobMatched } from '#crds/grid-job.ts';
+import { IndexSet } from '#operator/scheduling/index-set.ts';
+import { findCondition } from '#runtime/conditions.ts';
+import type { Stored } from '#runtime/types.ts';
+
+/** Depth of a tree of jobs, and length of a chain of dependencies, that are followed. */
+const depthMax = 64;
+
+/** Whether the job may go on. */
+export type Gate =
+  | { readonly is: 'open'; readonly allowed?: IndexSet }
+  | { readonly is: 'shut'; readonly reason: keyof typeof jobMatched.reasons; readonly message: string }
+  /** It can never go on. */
+  | { readonly is: 'hopeless'; readonly message: string };
+
+/** Looks a job of the same namespace up. */
+export type FindJob = (name: string) => Stored<GridJob> | undefined;
+
+/** Whether the jobs that this one depends on have come as far as was asked. */
+export function dependencyGate(job: Stored<GridJob>, find: FindJob): Gate {
+  let allowed: IndexSet | undefined;
+  const waiting: string[] = [];
+  for (const { job: name, when, perIndex } of job.spec.dependsOn) {
+    const other = find(name);
+    if (other === undefined) {
+      waiting.push(`${name}, which does not exist (yet)`);
+      continue;
+    }
+    const is = stageOf(other);
+    if (perIndex) {
+      const done = IndexSet.parse(
+        when === 'Failed' ? other.status?.tasks?.failedIndexes : other.status?.tasks?.succeededIndexes,
+      );
+      const both = when === 'Ended' ? done.union(IndexSet.parse(other.status?.tasks?.failedIndexes)) : done;
+      const open = when === 'Started' && is.started ? IndexSet.range(0, job.spec.tasks.count) : both;
+      allowed = allowed === undefined ? open : allowed.minus(allowed.minus(open));
+      continue;
+    }
+    const isReached = { Succeeded: is.succeeded, Failed: is.failed, Started: is.started, Ended: is.ended }[when];
+    if (isReached) continue;
+    if (is.ended) return { is: 'hopeless', message: `Job ${name} has ended, but not as ${when.toLowerCase()}.` };
+    waiting.push(`${name} until it has ${when === 'Failed' ? 'failed' : when.toLowerCase()}`);
+  }
+  if (waiting.length === 0) return allowed === undefined ? { is: 'open' } : { is: 'open', allowed };
+  const message = `Waits for ${waiting.slice(0, 5).join('; ')}.`;
+  return { is: 'shut', reason: jobMatched.reasons.WaitingForDependencies, message };
+}
+
+/** A chain of jobs that depend on each other in a circle, as text; undefined when there is none. */
+export function dependencyCycle(job: Stored<GridJob>, find: FindJob): string | undefined {
+  const path: string[] = [];
+  const seen = new Set<string>();
+  const visit = (current: Stored<GridJob>): string | undefined => {
+    if (path.includes(current.metadata.name)) return [...path, current.metadata.name].join(' → ');
+    if (seen.has(current.metadata.name) || path.length >= depthMax) return undefined;
+    seen.add(current.metadata.name);
+    path.push(current.metadata.name);
+    for (const { job: name } of current.spec.dependsOn) {
+      const next = find(name);
+      const cycle = next === undefined ? undefined : visit(next);
+      if (cycle !== undefined) return cycle;
+    }
+    path.pop();
+    return undefined;
+  };
+  return visit(job);
+}
+
+/** How a job's parents bear on it: their suspension and their end are its own. */
+export function inherited(
+  job: Stored<GridJob>,
+  find: FindJob,
+): { readonly isSuspended: boolean; readonly endedParent: string | undefined } {
+  let isSuspended = job.spec.suspend;
+  let { parent } = job.spec;
+  for (let depth = 0; depth < depthMax && parent !== undefined; depth++) {
+    const above = find(parent.job);
+    if (above === undefined || above.metadata.uid !== parent.uid) return { isSuspended, endedParent: parent.job };
+    if (stageOf(above).killed) return { isSuspended, endedParent: parent.job };
+    isSuspended ||= above.spec.suspend;
+    ({ parent } = above.spec);
+  }
+  return { isSuspended, endedParent: undefined };
+}
+
+/** How far a job has come. */
+export function stageOf({ status }: GridJob): {
+  started: boolean;
+  ended: boolean;
+  succeeded: boolean;
+  failed: boolean;
+  killed: boolean;
+} {
+  const summary = findCondition(status?.conditions, 'Succeeded');
+  const succeeded = summary?.status === 'True';
+  const ended = succeeded || summary?.status === 'False';
+  return {
+    started: status?.startTime !== undefined || ended,
+    ended,
+    succeeded,
+    failed: ended && !succeeded,
+    killed: ended && summary?.reason === 'Killed',
+  };
+}

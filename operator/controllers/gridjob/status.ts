@@ -1,0 +1,172 @@
+/** The status of a GridJob, computed in one pure place. */
+import type { Execution } from '#crds/execution.ts';
+import {
+  type GridJob,
+  type GridJobStatus,
+  jobAccepted,
+  jobClaimed,
+  jobMatched,
+  jobRunning,
+  jobSucceeded,
+  waitingReasonsMax,
+} from '#crds/grid-job.ts';
+import { rowsOf } from '#operator/controllers/execution/observe.ts';
+import type { Refusals } from '#proto/selector/contract.ts';
+import { type ConditionUpdate, formatTime, setCondition } from '#runtime/conditions.ts';
+import type { Condition, Stored } from '#runtime/types.ts';
+import { stageOf } from './gates.ts';
+import type { TaskSets } from './plan.ts';
+import { remedyFor } from './remedies.ts';
+
+type Finding = Pick<ConditionUpdate, 'type' | 'status' | 'reason' | 'message'>;
+type MatchedReason = keyof typeof jobMatched.reasons;
+
+/** Why a job has ended, or undefined while it goes on. */
+export type Ending =
+  | { readonly reason: 'AllTasksSucceeded' }
+  | { readonly reason: 'TaskFailed' | 'DeadlineExceeded' | 'DependencyFailed' | 'Killed'; readonly message: string };
+
+/** What the status of a job is computed from. */
+export interface JobScope {
+  readonly job: Stored<GridJob>;
+  readonly execution: Stored<Execution> | undefined;
+  readonly site: string;
+  readonly sets: TaskSets;
+  /** Why it is not accepted; undefined when it is. */
+  readonly refusal: { readonly reason: keyof typeof jobAccepted.reasons; readonly message: string } | undefined;
+  /** Why tasks that are to run have no node; undefined when all have. */
+  readonly waiting: { readonly reason: MatchedReason; readonly message: string } | undefined;
+  /** What nodes said that refused. */
+  readonly refusals: Refusals;
+  readonly ending: Ending | undefined;
+  /** Milliseconds since the Unix epoch. */
+  readonly now: number;
+}
+
+/** What the status should be. */
+export function computeStatus(scope: JobScope): GridJobStatus {
+  const { job, execution, sets, site, ending, now } = scope;
+  const { succeeded, failed, active, rows } = sets;
+  const running = rows.filter(({ state }) => state === 'Running').length;
+  const startTime = job.status?.startTime ?? execution?.status?.startTime;
+  const isOver = ending !== undefined && active.size === 0;
+  const succeededIndexes = succeeded.toString();
+  const failedIndexes = failed.toString();
+  const exitCode = isOver ? exitCodeOf(scope) : undefined;
+  const waiting = waitingReasons(scope);
+  return {
+    ...(job.metadata.generation === undefined ? {} : { observedGeneration: job.metadata.generation }),
+    conditions: conditionsOf(scope, running),
+    state: stateOf(scope, isOver),
+    tasks: {
+      waiting: job.spec.tasks.count - succeeded.size - failed.size - active.size,
+      starting: active.size - running,
+      running,
+      succeeded: succeeded.size,
+      failed: failed.size,
+      ...(succeededIndexes === '' ? {} : { succeededIndexes }),
+      ...(failedIndexes === '' ? {} : { failedIndexes }),
+      rows: rowsOf(rows),
+    },
+    ...(waiting.length === 0 ? {} : { waiting }),
+    ...(execution === undefined ? {} : { executions: [{ site, name: execution.metadata.name, tasks: active.size }] }),
+    ...(exitCode === undefined ? {} : { exitCode }),
+    ...(startTime === undefined ? {} : { startTime }),
+    ...(isOver ? { completionTime: job.status?.completionTime ?? formatTime(now) } : {}),
+  };
+}
+
+function stateOf({ job, sets, ending }: JobScope, isOver: boolean): NonNullable<GridJobStatus['state']> {
+  if (isOver) {
+    if (ending?.reason === 'AllTasksSucceeded') return 'Succeeded';
+    return ending?.reason === 'Killed' ? 'Killed' : 'Failed';
+  }
+  if (sets.active.size > 0) return 'Running';
+  return job.spec.suspend ? 'Suspended' : 'Waiting';
+}
+
+function exitCodeOf({ sets, ending }: JobScope): number | undefined {
+  if (ending?.reason === 'AllTasksSucceeded') return 0;
+  const failed = sets.rows.filter(({ exitCode = 0 }) => exitCode !== 0).sort((a, b) => a.index - b.index);
+  return failed[0]?.exitCode;
+}
+
+function waitingReasons({ refusals, site, waiting }: JobScope): NonNullable<GridJobStatus['waiting']> {
+  if (waiting === undefined) return [];
+  return Object.entries(refusals)
+    .sort(([, a], [, b]) => b - a)
+    .slice(0, waitingReasonsMax)
+    .map(([sentence, nodes]) => {
+      const remedy = remedyFor(sentence);
+      return { site, reason: sentence.slice(0, 256), nodes, ...(remedy === undefined ? {} : { remedy }) };
+    });
+}
+
+function conditionsOf(scope: JobScope, running: number): Condition[] {
+  const { job, now } = scope;
+  const observedGeneration = job.metadata.generation;
+  const findings = [
+    acceptedFinding(scope),
+    ...placementFindings(scope),
+    runningFinding(running),
+    succeededFinding(scope),
+  ];
+  return findings.flatMap((finding) => {
+    const before = job.status?.conditions?.filter(({ type }) => type === finding.type) ?? [];
+    return setCondition(before, { ...finding, observedGeneration }, now);
+  });
+}
+
+function acceptedFinding({ refusal }: JobScope): Finding {
+  const { type, reasons } = jobAccepted;
+  if (refusal !== undefined) return { type, status: 'False', ...refusal };
+  const message = 'The member, the virtual organization and the site let the job run.';
+  return { type, status: 'True', reason: reasons.Accepted, message };
+}
+
+function placementFindings({ waiting, sets, job }: JobScope): Finding[] {
+  if (waiting !== undefined) {
+    const message =
+      sets.active.size > 0 ? 'Some tasks run already; others have no node.' : 'No node holds resources yet.';
+    return [
+      { type: jobMatched.type, status: 'False', ...waiting },
+      { type: jobClaimed.type, status: 'False', reason: jobClaimed.reasons.NotClaimed, message },
+    ];
+  }
+  const isPlaced = sets.active.size + sets.succeeded.size + sets.failed.size > 0 || job.status?.startTime !== undefined;
+  if (!isPlaced) {
+    const message = 'Nodes are being looked for.';
+    return [
+      { type: jobMatched.type, status: 'Unknown', reason: jobMatched.reasons.Waiting, message },
+      { type: jobClaimed.type, status: 'Unknown', reason: jobClaimed.reasons.NotClaimed, message },
+    ];
+  }
+  const found = 'Every task that is to run now has a node.';
+  const held = 'Each node holds resources for its tasks.';
+  return [
+    { type: jobMatched.type, status: 'True', reason: jobMatched.reasons.NodesFound, message: found },
+    { type: jobClaimed.type, status: 'True', reason: jobClaimed.reasons.Claimed, message: held },
+  ];
+}
+
+function runningFinding(running: number): Finding {
+  const { type, reasons } = jobRunning;
+  return running > 0
+    ? { type, status: 'True', reason: reasons.TasksRunning, message: 'At least one task runs.' }
+    : { type, status: 'False', reason: reasons.NoTaskRunning, message: 'No task runs now.' };
+}
+
+function succeededFinding({ ending, sets, job }: JobScope): Finding {
+  const { type, reasons } = jobSucceeded;
+  if (ending === undefined || sets.active.size > 0) {
+    const message = ending === undefined ? 'The job has not ended.' : 'The job ends: its last tasks are being ended.';
+    return { type, status: 'Unknown', reason: reasons.InProgress, message };
+  }
+  if (ending.reason === 'AllTasksSucceeded') {
+    return { type, status: 'True', reason: ending.reason, message: 'Every task ended with exit status 0.' };
+  }
+  // What was said first stays: later findings of a job that has ended are consequences.
+  const before = stageOf(job).ended ? job.status?.conditions?.find((condition) => condition.type === type) : undefined;
+  if (before !== undefined) return { type, status: 'False', reason: before.reason, message: before.message };
+  return { type, status: 'False', reason: ending.reason, message: ending.message };
+}

@@ -1,0 +1,13 @@
+/** Whether two statuses say the same, whatever the order of their fields. */
+export function isSame(before: object | undefined, after: object): boolean {
+  return canonical(before ?? {}) === canonical(after);
+}
+
+/** JSON with sorted keys: the same for equal objects. */
+function canonical(value: unknown): string {
+  return JSON.stringify(value, (_, item: unknown) =>
+    typeof item === 'object' && item !== null && !Array.isArray(item)
+      ? Object.fromEntries(Object.entries(item).sort(([a], [b]) => (a < b ? -1 : 1)))
+      : item,
+  );
+}

@@ -1,0 +1,418 @@
+import type { Clock, Timer } from '#common/clock.ts';
+import { describeError } from '#common/errors.ts';
+import type { Logger } from '#common/logger.ts';
+import type { Random } from '#common/random.ts';
+import type { ClaimOwnerReference, Offer, Refusals, ResourceSelection } from '#proto/selector/contract.ts';
+import { queryLimits } from '#proto/selector/contract.ts';
+import type { Predicates } from '#proto/selector/predicate.ts';
+import type { Runnable } from '#runtime/contracts.ts';
+import { assign, type Candidate, giveBack, orderOffers, type Share } from './assign.ts';
+import { IndexSet } from './index-set.ts';
+import type { DispatchMetrics } from './metrics.ts';
+import { effectivePriority } from './priority.ts';
+import { fits, mayOverlap, type Shape } from './shape.ts';
+
+/** Tasks of one job that look for nodes. */
+export interface Want {
+  /** `namespace/name` of the job. */
+  readonly key: string;
+  readonly uid: string;
+  readonly shape: Shape;
+  readonly tasks: IndexSet;
+  /** So many must be promised together, or none is; 0 and 1 take each task for itself. */
+  readonly gangMinimum: number;
+  readonly priority: number;
+  /** When the job was submitted, wall-clock milliseconds: who waits longest goes first among equals. */
+  readonly submittedAt: number;
+  readonly owner: ClaimOwnerReference;
+}
+
+/** Nodes that promised to run tasks. The promise is short: it has to be used at once. */
+export interface Grant {
+  readonly run: string;
+  readonly site: string;
+  readonly node: string;
+  readonly address: string;
+  readonly tasks: IndexSet;
+  /** Id of the hold. */
+  readonly hold: string;
+}
+
+/** What came of a want: grants, or why there are none or too few. */
+export interface Answer {
+  readonly grants: readonly Grant[];
+  readonly refusals: Refusals;
+  /** Whether no node at all matches the static requirements. */
+  readonly nothingMatches: boolean;
+}
+
+/** What the dispatcher works with. */
+export interface DispatcherParts {
+  readonly selection: ResourceSelection;
+  readonly predicates: Predicates;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Logger;
+  readonly metrics: DispatchMetrics;
+  /** Name under which nodes know who may release a hold. */
+  readonly holder: string;
+}
+
+interface Waiting {
+  want: Want;
+  failures: number;
+  /** Monotonic; not tried before. */
+  dueAt: number;
+  isBusy: boolean;
+  /** Most tasks that had room at once since it keeps others back, and when that last grew (monotonic). */
+  room: number;
+  roomGrewAt: number | undefined;
+  /** It keeps nobody back before (monotonic). */
+  barrierFrom: number;
+}
+
+/** Wants that come within this time share a query. */
+const gatherMs = 5;
+/** From here on a query is ended with what it has found. */
+const selectTimeoutMs = 5_000;
+/** Covers a restart of the operator between the promise and the pod. */
+const holdTtlMs = 30_000;
+const backoffMinMs = 250;
+const backoffMaxMs = 10_000;
+/** Holds asked for at the same time. */
+const holdsMax = 64;
+/** Wants answered from one query. */
+const batchMax = 256;
+/** How often a share that was refused is laid over other offers of the same query. */
+const retriesPerQuery = 3;
+/** A job that waited so long while others found room keeps those back whose nodes it could use. */
+const barrierAfterMs = 30_000;
+/**
+ * It does so only while that helps: when no more room came together for it in this time (shorter when there is none at all, as for a
+ * task that is larger than every node), the others go on for ten times as long.
+ */
+const barrierIdleMs = { withoutRoom: 60_000, withRoom: 600_000 } as const;
+const barrierPauseFactor = 10;
+
+/**
+ * Finds nodes for the tasks of jobs: asks the overlay, lays tasks over the offers, and has the nodes promise the resources. Each
+ * node is the only arbiter of itself, so any number of dispatchers may run anywhere. All state is in memory: after a crash promises
+ * that were not used run out by themselves, and jobs ask again.
+ *
+ * Gangs are promised whole or not at all, and nothing is kept while waiting, so that gangs can't block each other. So that small jobs
+ * don't starve a large gang, the job that is first in line and has waited for {@link barrierAfterMs} keeps back the others that could
+ * run on its nodes until it has found room (`docs/adr/0097`).
+ */
+export class Dispatcher implements Runnable {
+  readonly name = 'dispatcher';
+  private readonly parts: DispatcherParts;
+  private readonly waiting = new Map<string, Waiting>();
+  private readonly answers = new Map<string, Answer>();
+  private readonly listeners = new Set<(key: string) => void>();
+  private readonly busyShapes = new Set<string>();
+  private wake = Promise.withResolvers<undefined>();
+  private timer: Timer | undefined;
+  private holds = 0;
+  private readonly holdQueue: (() => void)[] = [];
+
+  constructor(parts: DispatcherParts) {
+    this.parts = parts;
+  }
+
+  /** Calls back with the key of each job that has an answer. */
+  onAnswer(listener: (key: string) => void): () => void {
+    this.listeners.add(listener);
+    return () => void this.listeners.delete(listener);
+  }
+
+  /** Looks for nodes until there is an answer with grants. A later want of the same job takes the place of an earlier one. */
+  want(want: Want): void {
+    const known = this.waiting.get(want.key);
+    if (known === undefined) {
+      const now = this.parts.clock.monotonic();
+      const fresh = { failures: 0, isBusy: false, room: 0, roomGrewAt: undefined, dueAt: now, barrierFrom: now };
+      this.waiting.set(want.key, { want, ...fresh });
+      this.parts.metrics.waiting.set(this.waiting.size);
+    } else known.want = want;
+    this.wakeUp();
+  }
+
+  /** Stops looking. Promises that were made already run out. */
+  forget(key: string): void {
+    this.waiting.delete(key);
+    this.answers.delete(key);
+    this.parts.metrics.waiting.set(this.waiting.size);
+  }
+
+  /** Takes the answer of a job, if there is one. */
+  take(key: string): Answer | undefined {
+    const answer = this.answers.get(key);
+    this.answers.delete(key);
+    return answer;
+  }
+
+  /** Resources became free somewhere: those first in line are tried again soon. */
+  nudge(count = 1): void {
+    const now = this.parts.clock.monotonic();
+    for (const waiting of this.inLine().slice(0, count + 1)) waiting.dueAt = Math.min(waiting.dueAt, now);
+    this.wakeUp();
+  }
+
+  /** Gives back a promise that isn't used. Failing to is no harm: it runs out. */
+  async release({ address, hold }: Pick<Grant, 'address' | 'hold'>): Promise<void> {
+    try {
+      await this.parts.selection.release(address, { id: hold, owner: this.parts.holder });
+    } catch (error) {
+      this.parts.log.debug('Leaving a hold to run out', { hold, problem: describeError(error) });
+    }
+  }
+
+  async run(signal: AbortSignal): Promise<void> {
+    const stop = (): void => this.wakeUp();
+    signal.addEventListener('abort', stop, { once: true });
+    const rounds = new Set<Promise<void>>();
+    while (!signal.aborted) {
+      await this.wake.promise;
+      this.wake = Promise.withResolvers();
+      if (signal.aborted) break;
+      await this.parts.clock.sleep(gatherMs, signal).catch(() => undefined);
+      for (const batch of this.dueBatches()) {
+        const round = this.serve(batch).finally(() => {
+          rounds.delete(round);
+          this.wakeUp();
+        });
+        rounds.add(round);
+      }
+      this.armTimer();
+    }
+    this.timer?.cancel();
+    await Promise.all(rounds);
+  }
+
+  private wakeUp(): void {
+    this.wake.resolve(undefined);
+  }
+
+  /** Everyone who waits, first in line first. */
+  private inLine(): Waiting[] {
+    const now = this.parts.clock.now();
+    return [...this.waiting.values()].sort(
+      (a, b) =>
+        effectivePriority(b.want, now) - effectivePriority(a.want, now) || a.want.submittedAt - b.want.submittedAt,
+    );
+  }
+
+  /** Due wants by shape, each batch first in line first; shapes with a query under way wait for it. */
+  private dueBatches(): Waiting[][] {
+    const now = this.parts.clock.monotonic();
+    const line = this.inLine();
+    const elder = this.elder(line);
+    const batches = new Map<string, Waiting[]>();
+    for (const waiting of line) {
+      const { want } = waiting;
+      const key = want.shape.key;
+      if (waiting.isBusy || waiting.dueAt > now || this.busyShapes.has(key)) continue;
+      if (elder !== undefined && elder !== waiting && isKeptBack(want, elder.want)) continue;
+      const batch = batches.get(key) ?? [];
+      if (batch.length >= batchMax) continue;
+      batch.push(waiting);
+      batches.set(key, batch);
+    }
+    return [...batches.values()];
+  }
+
+  /** The job that is first in line, when it has been passed over for too long and keeping others back helps it. */
+  private elder(line: readonly Waiting[]): Waiting | undefined {
+    const { clock } = this.parts;
+    const [wall, now] = [clock.now(), clock.monotonic()];
+    for (const waiting of line) {
+      const { want, failures, barrierFrom } = waiting;
+      if (failures === 0 || wall - want.submittedAt < barrierAfterMs) continue;
+      if (barrierFrom > now) continue;
+      waiting.roomGrewAt ??= now;
+      const limitMs = waiting.room === 0 ? barrierIdleMs.withoutRoom : barrierIdleMs.withRoom;
+      if (now - waiting.roomGrewAt < limitMs) return waiting;
+      waiting.barrierFrom = now + limitMs * barrierPauseFactor;
+      waiting.roomGrewAt = undefined;
+      waiting.room = 0;
+    }
+    return undefined;
+  }
+
+  private async serve(batch: readonly Waiting[]): Promise<void> {
+    const first = batch[0]!.want;
+    const busyKey = first.shape.key;
+    this.busyShapes.add(busyKey);
+    for (const waiting of batch) waiting.isBusy = true;
+    try {
+      const found = await this.ask(batch);
+      const candidates = orderOffers(found.offers, first.shape, this.parts.predicates);
+      await Promise.all(
+        batch.map(async (waiting) => {
+          this.noteRoom(waiting, candidates);
+          const { grants, refusals } = await this.claim(waiting.want, candidates);
+          const all = { ...found.refusals };
+          for (const [reason, count] of Object.entries(refusals)) all[reason] = (all[reason] ?? 0) + count;
+          const nothingMatches = found.visited === 0 && found.offers.length === 0;
+          this.answer(waiting, { grants, refusals: all, nothingMatches });
+        }),
+      );
+    } catch (error) {
+      this.parts.log.warn('Asking for nodes failed', { problem: describeError(error), jobs: batch.length });
+      const refusals = { [`The selector could not be asked: ${describeError(error).slice(0, 160)}`]: 1 };
+      for (const waiting of batch) this.answer(waiting, { grants: [], refusals, nothingMatches: false });
+    } finally {
+      this.busyShapes.delete(busyKey);
+      for (const waiting of batch) waiting.isBusy = false;
+    }
+  }
+
+  private noteRoom(waiting: Waiting, candidates: readonly Candidate[]): void {
+    const { demand } = waiting.want.shape;
+    const room = candidates.reduce((sum, { free }) => sum + fits(demand, free), 0);
+    if (room <= waiting.room) return;
+    waiting.room = room;
+    if (waiting.roomGrewAt !== undefined) waiting.roomGrewAt = this.parts.clock.monotonic();
+  }
+
+  private async ask(batch: readonly Waiting[]): Promise<{ offers: Offer[]; refusals: Refusals; visited: number }> {
+    const { shape } = batch[0]!.want;
+    const wanted = batch.reduce((sum, { want }) => sum + want.tasks.size, 0);
+    const query = {
+      id: this.randomName(12),
+      constraints: shape.constraints,
+      predicates: shape.predicates,
+      demand: shape.demand,
+      virtualOrganization: shape.virtualOrganization,
+    };
+    const options = { wanted: Math.min(queryLimits.wanted, wanted), timeoutMs: selectTimeoutMs };
+    const startedAt = this.parts.clock.monotonic();
+    const offers: Offer[] = [];
+    let [refusals, visited]: [Refusals, number] = [{}, 0];
+    for await (const message of this.parts.selection.select(query, options)) {
+      if ('offer' in message) offers.push(message.offer);
+      else ({ refusals, visited } = message.summary);
+    }
+    this.parts.metrics.querySeconds.observe((this.parts.clock.monotonic() - startedAt) / 1000);
+    return { offers, refusals, visited };
+  }
+
+  /** Has nodes promise the tasks of one want; when too few for its gang do, everything is given back. */
+  private async claim(
+    want: Want,
+    candidates: readonly Candidate[],
+  ): Promise<{ grants: Grant[]; refusals: Record<string, number> }> {
+    const { shape, tasks, gangMinimum } = want;
+    const grants: Grant[] = [];
+    const refusals: Record<string, number> = {};
+    let left = tasks;
+    for (let round = 0; round < retriesPerQuery && left.size > 0; round++) {
+      const shares = assign(left.size, candidates, shape);
+      const room = shares.reduce((sum, { count }) => sum + count, 0);
+      if (tasks.size - left.size + room < gangMinimum) {
+        for (const share of shares) giveBack(share, shape.demand);
+        break;
+      }
+      if (room === 0) break;
+      const asked = shares.map((share) => {
+        const part = left.take(share.count);
+        left = left.minus(part);
+        return { share, part };
+      });
+      const answers = await Promise.all(asked.map(async ({ share, part }) => this.hold(want, share, part)));
+      for (const [index, answer] of answers.entries()) {
+        if (typeof answer !== 'string') grants.push(answer);
+        else {
+          const { share, part } = asked[index]!;
+          left = left.union(part);
+          refusals[answer] = (refusals[answer] ?? 0) + 1;
+          // It knows better than its offer: not asked again before the next query.
+          share.candidate.free = {};
+        }
+      }
+    }
+    if (tasks.size - left.size >= gangMinimum) return { grants, refusals };
+    await Promise.all(grants.map(async (grant) => this.release(grant)));
+    return { grants: [], refusals };
+  }
+
+  /** @returns the grant, or why the node refused. */
+  private async hold(want: Want, { candidate }: Share, tasks: IndexSet): Promise<Grant | string> {
+    const { selection, metrics, holder, log } = this.parts;
+    const { address, site, node } = candidate.offer;
+    const run = this.randomName(6);
+    const hold = `${want.uid.slice(0, 8)}-${run}`;
+    const demand = Object.fromEntries(
+      Object.entries(want.shape.demand).map(([name, amount]) => [name, amount * tasks.size]),
+    );
+    await this.turn();
+    try {
+      const answer = await selection.hold(address, {
+        id: hold,
+        owner: holder,
+        virtualOrganization: want.shape.virtualOrganization,
+        demand,
+        ttlMs: holdTtlMs,
+        ownerReference: want.owner,
+      });
+      metrics.holds.inc({ answer: answer.granted ? 'granted' : 'refused' });
+      return answer.granted ? { run, site, node, address, tasks, hold } : answer.reason;
+    } catch (error) {
+      metrics.holds.inc({ answer: 'failed' });
+      log.debug('A node could not be asked', { node, problem: describeError(error) });
+      return 'the node could not be reached';
+    } finally {
+      this.holds--;
+      this.holdQueue.shift()?.();
+    }
+  }
+
+  /** Waits until fewer than {@link holdsMax} nodes are being asked. */
+  private async turn(): Promise<void> {
+    if (this.holds >= holdsMax) await new Promise<void>((resolve) => this.holdQueue.push(resolve));
+    this.holds++;
+  }
+
+  private answer(waiting: Waiting, answer: Answer): void {
+    const { clock, random, metrics } = this.parts;
+    const { key } = waiting.want;
+    waiting.isBusy = false;
+    if (this.waiting.get(key) !== waiting) {
+      // Nobody wants it any more.
+      for (const grant of answer.grants) void this.release(grant);
+      return;
+    }
+    if (answer.grants.length > 0) {
+      this.waiting.delete(key);
+      metrics.waiting.set(this.waiting.size);
+      metrics.waitSeconds.observe(Math.max(0, clock.now() - waiting.want.submittedAt) / 1000);
+    } else {
+      waiting.failures++;
+      const most = Math.min(backoffMaxMs, backoffMinMs * 2 ** Math.min(10, waiting.failures - 1));
+      waiting.dueAt = clock.monotonic() + most * (0.5 + random.next() / 2);
+    }
+    this.answers.set(key, answer);
+    for (const listener of this.listeners) listener(key);
+  }
+
+  private armTimer(): void {
+    this.timer?.cancel();
+    let next = Infinity;
+    for (const { dueAt, isBusy } of this.waiting.values()) if (!isBusy) next = Math.min(next, dueAt);
+    if (next === Infinity) return;
+    const delayMs = Math.max(gatherMs, next - this.parts.clock.monotonic());
+    this.timer = this.parts.clock.after(delayMs, () => this.wakeUp());
+  }
+
+  private randomName(length: number): string {
+    const letters = 'abcdefghijklmnopqrstuvwxyz0123456789';
+    let name = letters[this.parts.random.int(26)]!;
+    while (name.length < length) name += letters[this.parts.random.int(letters.length)]!;
+    return name;
+  }
+}
+
+/** Whether a want has to wait for the elder: both could use the same nodes. */
+function isKeptBack(want: Want, elder: Want): boolean {
+  return mayOverlap(want.shape.constraints, elder.shape.constraints);
+}
