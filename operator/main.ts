@@ -1,11 +1,15 @@
 /** The operator: controllers of every kind, one replica acting at a time. `node operator/main.ts --help`. */
 import { hostname } from 'node:os';
+import path from 'node:path';
 import { JsonAuditLog } from '#common/audit.ts';
 import { systemClock } from '#common/clock.ts';
 import { describeError, InvalidInputError, TerminalError } from '#common/errors.ts';
 import { createLogger, type Logger } from '#common/logger.ts';
 import { createRegistry, type Registry } from '#common/metrics.ts';
 import { helpText, parseOptions } from '#common/options.ts';
+import { systemRandom } from '#common/random.ts';
+import { GrpcResourceSelection } from '#proto/selector/client.ts';
+import { followTlsFiles } from '#proto/selector/tls.ts';
 import {
   createClient,
   createManager,
@@ -16,17 +20,22 @@ import {
   kubeConfigCredentials,
   LeadershipLostError,
   type Manager,
+  namespaces,
+  nodes,
+  serviceAccounts,
   terminationSignal,
   type Transport,
 } from '#runtime/index.ts';
 import { addIdentityController } from './controllers/identity/setup.ts';
+import { MemberSurroundings } from './controllers/execution/member-surroundings.ts';
+import { addJobControllers } from './controllers/gridjob/setup.ts';
 import { addSiteController } from './controllers/site/setup.ts';
 import { addVirtualOrganizationController } from './controllers/virtualorganization/setup.ts';
 import { addVoAuthorityController } from './controllers/voauthority/setup.ts';
 import { addMembershipControllers } from './controllers/vomembership/setup.ts';
 import { addGateway } from './gateway/setup.ts';
-import { requestAccount } from './identity/accounts.ts';
-import { createIdentities } from './identity/setup.ts';
+import { memberAccounts, requestAccount } from './identity/accounts.ts';
+import { createIdentities, type Identities } from './identity/setup.ts';
 import { type OperatorOptions, operatorOptions } from './options.ts';
 import { createServingCertificate } from './serving-certificate.ts';
 import { productVersion } from './version.ts';
@@ -128,6 +137,7 @@ function addEverything(manager: Manager, { options, log, registry, transport, cr
     localSite,
     reservedRanges: options.reservedRanges,
   });
+  if (options.selector !== '') addJobs(manager, { options, log, registry, identities });
   // Any replica may ask for an account; the leader makes it.
   const client = createClient(transport, { fieldManager: 'xtreemos-gateway' });
   addGateway(manager, {
@@ -146,6 +156,33 @@ function addEverything(manager: Manager, { options, log, registry, transport, cr
     service: options.gatewayService,
     apiServer: options.apiServerAddress,
     version: productVersion,
+  });
+}
+
+/** Jobs: their nodes are found through the selector beside this process. */
+function addJobs(
+  manager: Manager,
+  {
+    options,
+    log,
+    registry,
+    identities,
+  }: Pick<Surroundings, 'options' | 'log' | 'registry'> & { identities: Identities },
+): void {
+  const file = (name: string): string => path.join(options.selectorTls, name);
+  const tls = followTlsFiles({ ca: file('ca.crt'), certificate: file('tls.crt'), key: file('tls.key') });
+  const surroundings = new MemberSurroundings({
+    identities,
+    accounts: manager.informer(serviceAccounts, memberAccounts),
+    namespaces: manager.informer(namespaces),
+    nodes: manager.informer(nodes),
+    client: manager.client,
+    clock: systemClock,
+  });
+  addJobControllers(manager, {
+    ...{ clock: systemClock, random: systemRandom(), log, registry, siteName: options.siteName, surroundings },
+    selection: new GrpcResourceSelection(options.selector, tls.client),
+    admission: ({ metadata, spec }) => surroundings.refusalOf(metadata.namespace ?? '', spec.owner),
   });
 }
 

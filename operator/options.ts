@@ -179,6 +179,21 @@ export const operatorOptions = {
     default: '',
     value: 'URL',
   }),
+  selector: option({
+    schema: z
+      .string()
+      .max(259, 'use at most 259 characters')
+      .regex(/^(([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\]):[0-9]{1,5})?$/, 'use host:port, for example 127.0.0.1:7946'),
+    about: 'Host and port of the selector that finds nodes for jobs; empty: no jobs are served',
+    default: '',
+    value: 'HOST:PORT',
+  }),
+  selectorTls: option({
+    schema: z.string().max(4096, 'use at most 4096 characters'),
+    about: 'Folder with tls.crt, tls.key and ca.crt for talking to selectors',
+    default: '/etc/xtreemos/selector',
+    value: 'DIR',
+  }),
   kubeconfig: option({
     schema: z.string().max(4096, 'use at most 4096 characters'),
     about: 'Path of a kubeconfig file; empty uses the account of the pod, or else KUBECONFIG',

@@ -23,7 +23,7 @@ import { readAttributes, readResources, selectorOptions } from './options.ts';
 import { OwnWord, SiteSigner, TrustSet } from './overlay/trust.ts';
 import { PeerFinder, systemResolve } from './peers.ts';
 import { SelectorProcess } from './process.ts';
-import { followTlsFiles } from './tls.ts';
+import { followTlsFiles } from '#proto/selector/tls.ts';
 
 type Options = OptionValues<typeof selectorOptions>;
 

@@ -11,7 +11,8 @@ import {
   operatorNamespaceRules,
 } from './identity.ts';
 import { addOrganizationRoles, operatorOrganizationRules } from './organizations.ts';
-import { overlayPeers, selectorPort, selectorSidecar, selectorVolumes } from './selector.ts';
+import { operatorJobRules } from './jobs.ts';
+import { overlayPeers, selectorPort, selectorSidecar, selectorTlsFolder, selectorVolumes } from './selector.ts';
 import {
   argument as flag,
   containerSecurity,
@@ -58,6 +59,7 @@ function addAccount(add: Add): void {
       ...operatorOrganizationRules,
       ...memberRules,
       ...operatorIdentityRules,
+      ...operatorJobRules,
       { apiGroups: ['events.k8s.io'], resources: ['events'], verbs: ['create', 'patch', 'update'] },
       // Who reads the metrics, and whether they may: questions only, they change nothing.
       { apiGroups: ['authentication.k8s.io'], resources: ['tokenreviews'], verbs: ['create'] },
@@ -108,6 +110,8 @@ function operatorContainer(): object {
       argument('leaseDurationMs', 'int .Values.operator.leaseDurationSeconds', '%d000'),
       argument('gatewayAddress', '.Values.gateway.address'),
       argument('apiServerAddress', '.Values.gateway.apiServer'),
+      `--selector=127.0.0.1:${selectorPort.port}`,
+      `--selector-tls=${selectorTlsFolder}`,
       argument('logLevel', '.Values.operator.logLevel'),
       text('ternary "--metrics-auth" "--no-metrics-auth" .Values.metrics.auth'),
     ],
@@ -130,7 +134,10 @@ function operatorContainer(): object {
     readinessProbe: httpProbe('/readyz', 'health', 2),
     resources: block('.Values.operator.resources'),
     securityContext: containerSecurity,
-    volumeMounts: [{ name: 'token', mountPath: tokenPath, readOnly: true }],
+    volumeMounts: [
+      { name: 'token', mountPath: tokenPath, readOnly: true },
+      { name: 'selector-tls', mountPath: selectorTlsFolder, readOnly: true },
+    ],
   };
 }
 

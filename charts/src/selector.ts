@@ -29,6 +29,8 @@ const argument = (option: keyof typeof selectorOptions, expression: string): str
 const ports = { grpc: 7946, health: 8081, sidecarHealth: 8082 };
 const secrets = { tls: named('selector-tls'), key: named('selector-signing') };
 const folders = { tls: '/etc/xtreemos/selector', key: '/etc/xtreemos/site-key', trust: '/etc/xtreemos/site-trust' };
+/** Where the TLS certificate of selectors is in every container that speaks to them. */
+export const selectorTlsFolder = folders.tls;
 /** Read by the group of the pod only. */
 const secretMode = 0o440;
 /** Of the site's word on its nodes; it is not the key of its certificates. */

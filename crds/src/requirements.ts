@@ -8,7 +8,7 @@ const constraintsMax = 16;
 const predicatesMax = 4;
 const expressionMaxLength = 1024;
 
-const attributeName = text('Name of the attribute, for example `cpu.cores`, `arch` or `country`.', {
+const attributeName = text('Name of the attribute, for example `cpu.cores`, `arch` or `site.country`.', {
   minLength: 1,
   maxLength: 63,
   pattern: /^[a-z][A-Za-z0-9]*([._/-][A-Za-z0-9]+)*$/,

@@ -10,7 +10,7 @@ import { assign, type Candidate, giveBack, orderOffers, type Share } from './ass
 import { IndexSet } from './index-set.ts';
 import type { DispatchMetrics } from './metrics.ts';
 import { effectivePriority } from './priority.ts';
-import { fits, mayOverlap, type Shape } from './shape.ts';
+import { fits, isSiteWanted, mayOverlap, type Shape } from './shape.ts';
 
 /** Tasks of one job that look for nodes. */
 export interface Want {
@@ -290,8 +290,9 @@ export class Dispatcher implements Runnable {
     const offers: Offer[] = [];
     let [refusals, visited]: [Refusals, number] = [{}, 0];
     for await (const message of this.parts.selection.select(query, options)) {
-      if ('offer' in message) offers.push(message.offer);
-      else ({ refusals, visited } = message.summary);
+      if ('offer' in message) {
+        if (isSiteWanted(shape, message.offer.site)) offers.push(message.offer);
+      } else ({ refusals, visited } = message.summary);
     }
     this.parts.metrics.querySeconds.observe((this.parts.clock.monotonic() - startedAt) / 1000);
     return { offers, refusals, visited };

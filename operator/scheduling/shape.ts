@@ -15,6 +15,8 @@ export interface Shape {
   /** CEL that ranks nodes; undefined when `spread` alone decides. */
   readonly rank: string | undefined;
   readonly spread: 'Pack' | 'Spread';
+  /** Sites by name; what is left out is not limited. */
+  readonly sites: { readonly in?: readonly string[] | undefined; readonly notIn?: readonly string[] | undefined };
   /** What one task takes: `cpu` in millicores, the rest in bytes or units. */
   readonly demand: Resources;
 }
@@ -29,9 +31,6 @@ export interface ShapeSource {
   };
   readonly resources: Demand;
 }
-
-/** The attribute under which a node tells its site. */
-const siteAttribute = 'site';
 
 /**
  * Translates requirements.
@@ -53,9 +52,6 @@ export function shapeOf(virtualOrganization: string, source: ShapeSource, predic
       ...(constraint.notIn === undefined ? {} : { notIn: constraint.notIn }),
     };
   });
-  const { in: only, notIn } = placement.sites ?? {};
-  if (only !== undefined) constraints.push({ attribute: siteAttribute, in: only });
-  if (notIn !== undefined) constraints.push({ attribute: siteAttribute, notIn });
   checkConstraints(constraints, 'spec.requirements.static');
   predicates.check(requirements.dynamic, 'spec.requirements.dynamic');
   if (rank !== undefined) predicates.checkRank(rank, 'spec.rank');
@@ -65,6 +61,7 @@ export function shapeOf(virtualOrganization: string, source: ShapeSource, predic
     predicates: requirements.dynamic,
     rank,
     spread: placement.spread,
+    sites: placement.sites ?? {},
     demand: demandOf(source.resources),
   };
   return { key: JSON.stringify(parts), ...parts };
@@ -79,7 +76,8 @@ export function demandOf({ cpu, memory, ephemeralStorage, devices }: Demand): Re
     cpu: amountOf(cpu, 1000, 'resources.cpu'),
     memory: amountOf(memory, 1, 'resources.memory'),
   };
-  if (ephemeralStorage !== undefined) demand.disk = amountOf(ephemeralStorage, 1, 'resources.ephemeralStorage');
+  if (ephemeralStorage !== undefined)
+    demand['ephemeral-storage'] = amountOf(ephemeralStorage, 1, 'resources.ephemeralStorage');
   for (const { resource, count } of devices) demand[resource] = count;
   checkResources(demand, 'resources');
   return demand;
@@ -91,6 +89,11 @@ function amountOf(text: string | number, perUnit: number, field: string): number
   const amount = (nano * BigInt(perUnit) + 999_999_999n) / 1_000_000_000n;
   if (amount > BigInt(Number.MAX_SAFE_INTEGER)) throw new InvalidInputError(field, `${text} is too much`);
   return Number(amount);
+}
+
+/** Whether a shape may run at a site. */
+export function isSiteWanted({ sites }: Shape, site: string): boolean {
+  return sites.in?.includes(site) !== false && sites.notIn?.includes(site) !== true;
 }
 
 /** How often a demand fits into what is free. */

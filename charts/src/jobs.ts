@@ -1,0 +1,16 @@
+/** What jobs need of the chart: the operator's rights to place them and to make their pods. */
+import { group } from '#crds/kind.ts';
+import type { RoleRule } from './organizations.ts';
+
+const read = ['get', 'list', 'watch'];
+
+/** Rights of the operator. Pods that it makes are judged by the admission policies as everybody's. */
+export const operatorJobRules: readonly RoleRule[] = [
+  { apiGroups: [group], resources: ['gridjobs'], verbs: [...read, 'delete'] },
+  { apiGroups: [group], resources: ['executions'], verbs: [...read, 'create', 'update'] },
+  { apiGroups: [group], resources: ['gridjobs/status', 'executions/status'], verbs: ['get', 'update', 'patch'] },
+  // To be named as owner of what is made for them, where the API server asks for it.
+  { apiGroups: [group], resources: ['gridjobs/finalizers', 'executions/finalizers'], verbs: ['update'] },
+  { apiGroups: [''], resources: ['pods'], verbs: [...read, 'create', 'delete'] },
+  { apiGroups: [''], resources: ['persistentvolumeclaims'], verbs: ['get'] },
+];
