@@ -82,13 +82,15 @@ export class MemberSurroundings implements Surroundings {
     if (!(await this.hasAccount(facts, namespace, owner, signal))) return { status: 'waiting' };
     const home = this.parts.namespaces.get({ name: namespace })?.metadata;
     const organization = organizationOfNamespace(namespace);
+    // An annotation that is taken back may stay behind empty.
+    const runtimeClass = home?.annotations?.[namespaceKeys.runtimeClass] ?? '';
     const isDedicated = home?.labels?.[namespaceKeys.isolation] === 'DedicatedNode';
     return {
       status: 'ready',
       surroundings: {
         site: this.parts.identities.localSite,
         uidMode: facts.organization.spec.identity.uidMode,
-        runtimeClassName: home?.annotations?.[namespaceKeys.runtimeClass],
+        runtimeClassName: runtimeClass === '' ? undefined : runtimeClass,
         dedicatedTo: isDedicated ? organization : undefined,
         gids: facts.identity.gids.map(({ gid }) => gid),
       },

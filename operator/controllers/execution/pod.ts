@@ -4,6 +4,7 @@ import { parseUserName, organizationLocalId, globalId, sliceIdOf, sliceSize } fr
 import { AssertionError } from '#common/errors.ts';
 import { executionDefinition, type Execution, type ExecutionSpec } from '#crds/execution.ts';
 import { apiVersionOf } from '#crds/kind.ts';
+import { accountFiles, accountVolume } from '#crds/policies/pods.ts';
 import type { Pod } from '#runtime/builtin.ts';
 import type { Stored } from '#runtime/types.ts';
 
@@ -188,8 +189,9 @@ function taskContainer(
       capabilities: { drop: ['ALL'] },
     },
     volumeMounts: [
-      { name: 'account', mountPath: '/etc/passwd', subPath: 'passwd', readOnly: true },
-      { name: 'account', mountPath: '/etc/group', subPath: 'group', readOnly: true },
+      ...Object.entries(accountFiles).map(([mountPath, subPath]) => ({
+        ...{ name: accountVolume, mountPath, subPath, readOnly: true },
+      })),
       ...volumes.map(({ volume, mountPath, readOnly, subPath }) => ({
         name: `volume-${volume}`,
         mountPath,
@@ -203,7 +205,7 @@ function taskContainer(
 function podVolumes({ owner, volumes }: ExecutionSpec): NonNullable<NonNullable<Pod['spec']>['volumes']> {
   const names = [...new Set(volumes.map(({ volume }) => volume))];
   return [
-    { name: 'account', configMap: { name: `${owner}-account` } },
+    { name: accountVolume, configMap: { name: `${owner}-account` } },
     ...names.map((name) => ({ name: `volume-${name}`, persistentVolumeClaim: { claimName: name } })),
   ];
 }

@@ -1,5 +1,5 @@
 /** The status of a GridJob, computed in one pure place. */
-import type { Execution } from '#crds/execution.ts';
+import { type Execution, executionPlaced } from '#crds/execution.ts';
 import {
   type GridJob,
   type GridJobStatus,
@@ -12,7 +12,7 @@ import {
 } from '#crds/grid-job.ts';
 import { rowsOf } from '#operator/controllers/execution/observe.ts';
 import type { Refusals } from '#proto/selector/contract.ts';
-import { type ConditionUpdate, formatTime, setCondition } from '#runtime/conditions.ts';
+import { type ConditionUpdate, findCondition, formatTime, setCondition } from '#runtime/conditions.ts';
 import type { Condition, Stored } from '#runtime/types.ts';
 import { stageOf } from './gates.ts';
 import type { TaskSets } from './plan.ts';
@@ -108,7 +108,7 @@ function conditionsOf(scope: JobScope, running: number): Condition[] {
   const findings = [
     acceptedFinding(scope),
     ...placementFindings(scope),
-    runningFinding(running),
+    runningFinding(running, scope.execution),
     succeededFinding(scope),
   ];
   return findings.flatMap((finding) => {
@@ -149,11 +149,12 @@ function placementFindings({ waiting, sets, job }: JobScope): Finding[] {
   ];
 }
 
-function runningFinding(running: number): Finding {
+function runningFinding(running: number, execution: Execution | undefined): Finding {
   const { type, reasons } = jobRunning;
-  return running > 0
-    ? { type, status: 'True', reason: reasons.TasksRunning, message: 'At least one task runs.' }
-    : { type, status: 'False', reason: reasons.NoTaskRunning, message: 'No task runs now.' };
+  if (running > 0) return { type, status: 'True', reason: reasons.TasksRunning, message: 'At least one task runs.' };
+  const placed = findCondition(execution?.status?.conditions, executionPlaced.type);
+  const refused = placed?.reason === executionPlaced.reasons.Refused ? placed.message : undefined;
+  return { type, status: 'False', reason: reasons.NoTaskRunning, message: refused ?? 'No task runs now.' };
 }
 
 function succeededFinding({ ending, sets, job }: JobScope): Finding {
