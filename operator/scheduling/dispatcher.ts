@@ -7,7 +7,7 @@ import { queryLimits } from '#proto/selector/contract.ts';
 import type { Predicates } from '#proto/selector/predicate.ts';
 import type { Runnable } from '#runtime/contracts.ts';
 import { assign, type Candidate, giveBack, orderOffers, type Share } from './assign.ts';
-import { IndexSet } from './index-set.ts';
+import type { IndexSet } from './index-set.ts';
 import type { DispatchMetrics } from './metrics.ts';
 import { effectivePriority } from './priority.ts';
 import { fits, isSiteWanted, mayOverlap, type Shape } from './shape.ts';
@@ -70,6 +70,9 @@ interface Waiting {
   /** It keeps nobody back before (monotonic). */
   barrierFrom: number;
 }
+
+/** Wants of one shape, first in line first; at least one. */
+type Batch = [Waiting, ...Waiting[]];
 
 /** Wants that come within this time share a query. */
 const gatherMs = 5;
@@ -170,8 +173,9 @@ export class Dispatcher implements Runnable {
   async run(signal: AbortSignal): Promise<void> {
     const stop = (): void => this.wakeUp();
     signal.addEventListener('abort', stop, { once: true });
+    if (signal.aborted) stop();
     const rounds = new Set<Promise<void>>();
-    while (!signal.aborted) {
+    for (;;) {
       await this.wake.promise;
       this.wake = Promise.withResolvers();
       if (signal.aborted) break;
@@ -203,20 +207,19 @@ export class Dispatcher implements Runnable {
   }
 
   /** Due wants by shape, each batch first in line first; shapes with a query under way wait for it. */
-  private dueBatches(): Waiting[][] {
+  private dueBatches(): Batch[] {
     const now = this.parts.clock.monotonic();
     const line = this.inLine();
     const elder = this.elder(line);
-    const batches = new Map<string, Waiting[]>();
+    const batches = new Map<string, Batch>();
     for (const waiting of line) {
       const { want } = waiting;
       const key = want.shape.key;
       if (waiting.isBusy || waiting.dueAt > now || this.busyShapes.has(key)) continue;
       if (elder !== undefined && elder !== waiting && isKeptBack(want, elder.want)) continue;
-      const batch = batches.get(key) ?? [];
-      if (batch.length >= batchMax) continue;
-      batch.push(waiting);
-      batches.set(key, batch);
+      const batch = batches.get(key);
+      if (batch === undefined) batches.set(key, [waiting]);
+      else if (batch.length < batchMax) batch.push(waiting);
     }
     return [...batches.values()];
   }
@@ -239,8 +242,8 @@ export class Dispatcher implements Runnable {
     return undefined;
   }
 
-  private async serve(batch: readonly Waiting[]): Promise<void> {
-    const first = batch[0]!.want;
+  private async serve(batch: Batch): Promise<void> {
+    const [{ want: first }] = batch;
     const busyKey = first.shape.key;
     this.busyShapes.add(busyKey);
     for (const waiting of batch) waiting.isBusy = true;
@@ -275,8 +278,8 @@ export class Dispatcher implements Runnable {
     if (waiting.roomGrewAt !== undefined) waiting.roomGrewAt = this.parts.clock.monotonic();
   }
 
-  private async ask(batch: readonly Waiting[]): Promise<{ offers: Offer[]; refusals: Refusals; visited: number }> {
-    const { shape } = batch[0]!.want;
+  private async ask(batch: Batch): Promise<{ offers: Offer[]; refusals: Refusals; visited: number }> {
+    const { shape } = batch[0].want;
     const wanted = batch.reduce((sum, { want }) => sum + want.tasks.size, 0);
     const query = {
       id: this.randomName(12),
@@ -324,11 +327,12 @@ export class Dispatcher implements Runnable {
       for (const [index, answer] of answers.entries()) {
         if (typeof answer !== 'string') grants.push(answer);
         else {
-          const { share, part } = asked[index]!;
-          left = left.union(part);
+          const refused = asked[index];
           refusals[answer] = (refusals[answer] ?? 0) + 1;
+          if (refused === undefined) continue;
+          left = left.union(refused.part);
           // It knows better than its offer: not asked again before the next query.
-          share.candidate.free = {};
+          refused.share.candidate.free = {};
         }
       }
     }
@@ -407,8 +411,8 @@ export class Dispatcher implements Runnable {
 
   private randomName(length: number): string {
     const letters = 'abcdefghijklmnopqrstuvwxyz0123456789';
-    let name = letters[this.parts.random.int(26)]!;
-    while (name.length < length) name += letters[this.parts.random.int(letters.length)]!;
+    let name = letters.charAt(this.parts.random.int(26));
+    while (name.length < length) name += letters.charAt(this.parts.random.int(letters.length));
     return name;
   }
 }

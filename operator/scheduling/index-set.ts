@@ -1,4 +1,4 @@
-import { InvalidInputError } from '#common/errors.ts';
+import { assert, InvalidInputError } from '#common/errors.ts';
 
 /** Indices of tasks that a set may hold, from 0. */
 const indexMax = 1_000_000;
@@ -69,7 +69,7 @@ export class IndexSet {
     let high = this.runs.length - 1;
     while (low <= high) {
       const middle = (low + high) >> 1;
-      const { first, last } = this.runs[middle]!;
+      const { first, last } = this.at(middle);
       if (index < first) high = middle - 1;
       else if (index > last) low = middle + 1;
       else return true;
@@ -89,9 +89,9 @@ export class IndexSet {
     let at = 0;
     for (const run of this.runs) {
       let { first } = run;
-      while (at < other.runs.length && other.runs[at]!.last < first) at++;
-      for (let i = at; i < other.runs.length && other.runs[i]!.first <= run.last; i++) {
-        const cut = other.runs[i]!;
+      while (at < other.runs.length && other.at(at).last < first) at++;
+      for (let i = at; i < other.runs.length && other.at(i).first <= run.last; i++) {
+        const cut = other.at(i);
         if (cut.first > first) runs.push({ first, last: cut.first - 1 });
         first = Math.max(first, cut.last + 1);
       }
@@ -116,6 +116,12 @@ export class IndexSet {
   /** The indices, ascending. */
   *[Symbol.iterator](): Iterator<number> {
     for (const { first, last } of this.runs) for (let index = first; index <= last; index++) yield index;
+  }
+
+  private at(place: number): Run {
+    const run = this.runs[place];
+    assert(run !== undefined, `There is no run ${place}`);
+    return run;
   }
 
   toString(): string {

@@ -39,10 +39,10 @@ async function governed(dissolution?: object): Promise<string> {
   return name;
 }
 
-async function change(person: Person, name: string, spec: object): Promise<{ readonly [field: string]: unknown }> {
+async function change(person: Person, name: string, spec: object): Promise<Readonly<Record<string, unknown>>> {
   const client = organization.as(person);
   const contentType = 'application/merge-patch+json';
-  return (await client.json('PATCH', `${at}/${name}`, { body: { spec }, contentType })) as never;
+  return await client.json('PATCH', `${at}/${name}`, { body: { spec }, contentType });
 }
 
 const says = async (person: Person, name: string, spec: object): Promise<string> =>

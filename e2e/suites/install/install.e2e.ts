@@ -41,6 +41,10 @@ let site: TestSite;
 let scratch: string;
 let removeOutside: () => Promise<void>;
 
+/** What `helm uninstall` leaves on purpose. */
+const kept =
+  'crd,validatingadmissionpolicy,validatingadmissionpolicybinding,mutatingadmissionpolicy,mutatingadmissionpolicybinding';
+
 beforeAll(async () => {
   scratch = mkdtempSync(path.join(tmpdir(), 'xtreemos-install-'));
   shared = await openSites();
@@ -53,7 +57,7 @@ beforeAll(async () => {
 }, 300_000);
 
 afterAll(async () => {
-  await site.tryKubectl(['delete', 'crd', '-l', 'app.kubernetes.io/part-of=xtreemos', '--wait=false']);
+  await site.tryKubectl(['delete', kept, '-l', 'app.kubernetes.io/part-of=xtreemos', '--wait=false']);
   await site.tryKubectl(['delete', 'namespace', namespace, '--wait=false']);
   await removeOutside();
   rmSync(scratch, { recursive: true, force: true });
@@ -203,7 +207,11 @@ describe('taking it away', () => {
   });
 
   test('the documented command removes the rest', async () => {
-    await site.kubectl(['delete', 'crd', '-l', 'app.kubernetes.io/part-of=xtreemos', '--timeout=60s']);
+    await site.kubectl(['delete', kept, '-l', 'app.kubernetes.io/part-of=xtreemos', '--timeout=60s'], {
+      timeoutMs: 70_000,
+    });
     expect((await site.tryKubectl(['get', 'sites'])).status).not.toBe(0);
+    const policies = await site.kubectl(['get', kept.replace('crd,', ''), '-o', 'name']);
+    expect(policies.split('\n').filter((name) => name.includes('xtreemos'))).toEqual([]);
   });
 });

@@ -28,32 +28,22 @@ beforeAll(async () => {
   await site.loadRecipes([productRecipe()]);
   await site.helm([
     ...['install', 'xtreemos', path.join(root, 'charts/xtreemos'), '--namespace', system, '--create-namespace'],
-    ...['--wait', '--timeout=120s', '--set', 'site.name=home', '--set', 'operator.leaseDurationSeconds=6'],
+    ...['--wait', '--timeout=180s', '--set', 'site.name=home', '--set', 'operator.leaseDurationSeconds=6'],
+    ...['--set', 'crds.keep=false'],
   ]);
-  await site.apply([{ apiVersion: 'v1', kind: 'Namespace', metadata: { name: namespace } }]);
   await vo('Operational');
   const accepted = JSON.stringify({ spec: { local: { acceptedVirtualOrganizations: [{ name: organization }] } } });
   await site.kubectl(['wait', '--for=create', 'site/home', '--timeout=60s']);
   await site.kubectl(['patch', 'site', 'home', '--type=merge', '-p', accepted]);
+  await waitFor('the namespace is there', async () => (await site.tryKubectl(['get', 'ns', namespace])).status === 0);
 }, 300_000);
 
 afterAll(async () => {
-  await site.tryKubectl(['delete', 'vom', '--all', '-n', namespace, '--timeout=60s'], { timeoutMs: 70_000 });
-  await site.tryKubectl(['delete', 'namespace', namespace, '--timeout=60s'], { timeoutMs: 70_000 });
-  await site.tryKubectl(['delete', 'vo', organization]);
+  await site.tryKubectl(['patch', 'vo', organization, '--type=merge', '-p', '{"spec":{"state":"Dissolved"}}']);
+  await site.tryKubectl(['wait', 'ns', namespace, '--for=delete', '--timeout=90s'], { timeoutMs: 100_000 });
+  await site.tryKubectl(['delete', 'vo', organization, '--timeout=60s'], { timeoutMs: 70_000 });
   await site.tryKubectl(['delete', 'islice', '--all']);
-  await site.tryKubectl([
-    'patch',
-    'site',
-    'home',
-    '--type=merge',
-    '-p',
-    '{"spec":{"local":{"acceptedVirtualOrganizations":[]}}}',
-  ]);
   await site.helm(['uninstall', 'xtreemos', '--namespace', system, '--wait']);
-  await site.tryKubectl(['delete', 'crd', '-l', 'app.kubernetes.io/part-of=xtreemos', '--timeout=60s'], {
-    timeoutMs: 70_000,
-  });
   await site.tryKubectl(['delete', 'namespace', system, '--wait=false']);
   await transport.close();
 });
@@ -130,14 +120,6 @@ async function startPod(membership: Stored<VOMembership>, name: string): Promise
     supplementalGroupsPolicy: 'Strict',
     seccompProfile: { type: 'RuntimeDefault' },
   };
-  const names = { name: 'names', configMap: { name: `${userName}-account` } };
-  const [container] = pod.spec.containers as object[];
-  const mounts = ['passwd', 'group'].map((file) => ({
-    name: 'names',
-    mountPath: `/etc/${file}`,
-    subPath: file,
-    readOnly: true,
-  }));
   await site.apply([
     {
       ...pod,
@@ -146,8 +128,6 @@ async function startPod(membership: Stored<VOMembership>, name: string): Promise
         serviceAccountName: userName,
         terminationGracePeriodSeconds: 3600,
         securityContext,
-        volumes: [names],
-        containers: [{ ...container, volumeMounts: mounts }],
       },
     },
   ]);

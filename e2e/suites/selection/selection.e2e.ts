@@ -33,7 +33,7 @@ beforeAll(async () => {
   const restricted = { 'pod-security.kubernetes.io/enforce': 'restricted' };
   await withNamespace(site, namespace, restricted);
   removeOrganization = await withNamespace(site, organization, restricted);
-  const settings = ['site.name=home', 'site.attributes.country=FR', 'operator.replicas=1'];
+  const settings = ['site.name=home', 'site.attributes.country=FR', 'operator.replicas=1', 'crds.keep=false'];
   await site.helm([
     ...[
       'install',
@@ -62,7 +62,6 @@ afterAll(async () => {
   await removeOrganization();
   await site.tryKubectl(['label', 'nodes', '--all', 'attributes.xtreemos.io/rack-']);
   await site.helm(['uninstall', 'xtreemos', '--namespace', namespace, '--wait']);
-  await site.tryKubectl(['delete', 'crd', '-l', 'app.kubernetes.io/part-of=xtreemos', '--wait=false']);
   await site.tryKubectl(['delete', 'namespace', namespace, '--wait=false']);
 });
 

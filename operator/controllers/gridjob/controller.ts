@@ -7,7 +7,7 @@ import { organizationOfNamespace } from '#crds/organization.ts';
 import type { Predicates } from '#proto/selector/predicate.ts';
 import type { Refusals } from '#proto/selector/contract.ts';
 import type { Answer, Dispatcher, Grant } from '#operator/scheduling/dispatcher.ts';
-import { IndexSet } from '#operator/scheduling/index-set.ts';
+import type { IndexSet } from '#operator/scheduling/index-set.ts';
 import { shapeOf } from '#operator/scheduling/shape.ts';
 import {
   type Client,

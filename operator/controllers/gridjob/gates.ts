@@ -76,7 +76,7 @@ export function inherited(
   let { parent } = job.spec;
   for (let depth = 0; depth < depthMax && parent !== undefined; depth++) {
     const above = find(parent.job);
-    if (above === undefined || above.metadata.uid !== parent.uid) return { isSuspended, endedParent: parent.job };
+    if (above?.metadata.uid !== parent.uid) return { isSuspended, endedParent: parent.job };
     if (stageOf(above).killed) return { isSuspended, endedParent: parent.job };
     isSuspended ||= above.spec.suspend;
     ({ parent } = above.spec);
@@ -100,6 +100,6 @@ export function stageOf({ status }: GridJob): {
     ended,
     succeeded,
     failed: ended && !succeeded,
-    killed: ended && summary?.reason === 'Killed',
+    killed: ended && summary.reason === 'Killed',
   };
 }

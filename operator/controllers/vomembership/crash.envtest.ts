@@ -162,7 +162,7 @@ test.each(steps)('after write %d', async (writes) => {
         automountServiceAccountToken: false,
         containers: [{ name: 'a', image: 'a' }],
       },
-    } as never);
+    });
     await client.of(voMemberships).patch(key, { type: 'merge', body: { spec: { state: 'Suspended' } } });
     await see('nothing is left to look after', async () => {
       const found = await client.of(voMemberships).get(key);
