@@ -87,6 +87,3 @@ export const taskTemplate = object('What each task runs.', {
     max: 3_600,
   }).default(30),
 });
-
-/** What each task runs. */
-export type TaskTemplate = z.infer<typeof taskTemplate>;
