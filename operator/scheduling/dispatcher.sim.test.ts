@@ -134,7 +134,7 @@ class World {
   private bind(node: string): void {
     const pods = this.running.get(node)!.flatMap(({ grant, job }) =>
       [...grant.tasks].map((index) => ({
-        ...{ uid: `${job.key}-${index}-${grant.run}`, claim: grant.hold },
+        ...{ uid: `${job.key}-${index}-${grant.run}`, claim: grant.hold, virtualOrganization: 'physics' },
         demand: { cpu: job.cpu, memory: 2 ** 20 },
       })),
     );

@@ -40,10 +40,19 @@ describe('holds', () => {
   test('end with the last pod that ran under them', async () => {
     const { ledger } = await aNode();
     ledger.hold(aHold('a', 3_000));
-    ledger.setPods([{ uid: 'p', claim: 'a', demand: { cpu: 3_000 } }]);
+    const pod = { uid: 'p', claim: 'a', demand: { cpu: 3_000 } };
+    ledger.setPods([{ ...pod, virtualOrganization: 'physics' }]);
     expect(ledger.free()).toEqual({ cpu: 1_000 });
     ledger.setPods([]);
     expect(ledger.free()).toEqual({ cpu: 4_000 });
+  });
+
+  test('are not ended by pods of another virtual organization that name them', async () => {
+    const { ledger } = await aNode();
+    ledger.hold(aHold('a', 3_000));
+    ledger.setPods([{ uid: 'p', claim: 'a', demand: { cpu: 500 }, virtualOrganization: 'chemistry' }]);
+    ledger.setPods([]);
+    expect(ledger.free()).toEqual({ cpu: 1_000 });
   });
 
   test('asked for again are the same hold, with its time begun anew', async () => {

@@ -88,7 +88,7 @@ export class Ledger {
   setPods(pods: readonly BoundPod[]): void {
     for (const pod of pods) checkResources(pod.demand, `pod ${pod.uid}`);
     this.pods = pods;
-    const inUse = new Set(pods.map(({ claim }) => claim));
+    const inUse = new Set(pods.filter((pod) => this.coveringOf(pod) !== undefined).map(({ claim }) => claim));
     for (const [id, entry] of this.entries) {
       if (inUse.has(id)) entry.isUsed = true;
       else if (entry.stage === 'Held' && entry.isUsed === true) this.entries.delete(id);
@@ -269,8 +269,8 @@ export class Ledger {
     const bookings: Booking[] = [];
     const byClaim = new Map<string, Record<string, number>>();
     for (const pod of this.pods) {
-      const covering = pod.claim === undefined ? undefined : this.entries.get(pod.claim)?.claim;
-      if (covering !== undefined && covering.virtualOrganization === pod.virtualOrganization) {
+      const covering = this.coveringOf(pod);
+      if (covering !== undefined) {
         const sum = byClaim.get(covering.id) ?? {};
         addTo(sum, pod.demand);
         byClaim.set(covering.id, sum);
@@ -286,6 +286,12 @@ export class Ledger {
       bookings.push({ span: bookedSpan, demand: larger(claim.demand, byClaim.get(claim.id) ?? {}) });
     }
     return peakUse(bookings, span);
+  }
+
+  /** The claim whose promise covers a pod: the one that it names, when that is of its own virtual organization. */
+  private coveringOf({ claim, virtualOrganization }: BoundPod): Claim | undefined {
+    const named = claim === undefined ? undefined : this.entries.get(claim)?.claim;
+    return named?.virtualOrganization === virtualOrganization ? named : undefined;
   }
 
   private holdAgain(known: Entry, claim: Claim, ttlMs: number): HoldAnswer {

@@ -116,6 +116,7 @@ beforeAll(async () => {
           return {
             uid: metadata.uid,
             demand: { cpu: 500, memory: 2 ** 27 },
+            virtualOrganization: 'physics',
             ...(claim === undefined ? {} : { claim }),
           };
         }),
