@@ -185,6 +185,8 @@ describe('helm template', () => {
                   '--lease-duration-ms=7000',
                   '--gateway-address=gateway.example.org:7443',
                   '--api-server-address=https://cluster.example.org:6443',
+                  '--selector=127.0.0.1:7946',
+                  '--selector-tls=/etc/xtreemos/selector',
                   '--log-level=debug',
                   '--no-metrics-auth',
                 ],
@@ -233,7 +235,7 @@ describe('helm template', () => {
     const fillIn = (manifests: readonly Manifest[]): Manifest[] =>
       manifests.filter(({ kind }) => kind === 'MutatingAdmissionPolicy');
     expect(fillIn(await rendered())).toEqual([]);
-    expect(fillIn(await rendered('--api-versions', api))).toHaveLength(5);
+    expect(fillIn(await rendered('--api-versions', api))).toHaveLength(6);
   });
 
   test('carries what the site publishes, its name and the operator into the policies', async () => {

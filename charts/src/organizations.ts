@@ -92,6 +92,9 @@ export const operatorOrganizationRules: readonly RoleRule[] = [
     verbs: [...read, 'create', 'patch', 'delete'],
   },
   { apiGroups: [rbac], resources: ['clusterroles'], resourceNames: organizationRoleNames, verbs: ['bind'] },
+  // The groups of a member are a right of its account, and nobody can give what they lack.
+  { apiGroups: [group], resources: ['groups'], verbs: ['use'] },
+  { apiGroups: [rbac], resources: ['roles'], verbs: ['create', 'patch', 'delete'] },
   // Where the API server is, so that nothing that a virtual organization declares leads there.
   { apiGroups: ['discovery.k8s.io'], resources: ['endpointslices'], resourceNames: ['kubernetes'], verbs: ['get'] },
   { apiGroups: ['node.k8s.io'], resources: ['runtimeclasses'], verbs: ['get'] },

@@ -304,6 +304,8 @@ export interface AloneControlPlane {
   readonly auditLogPath: string;
   /** What the administrator logs in with, PEM. */
   readonly credentials: Credentials;
+  /** What one of `users` logs in with. */
+  credentialsOf(user: string): Credentials;
   /** Ends all of it and removes the folder. */
   stop(): Promise<void>;
   /** Ends the API server as a crash would. */
@@ -359,6 +361,7 @@ export async function startControlPlane(options: AloneOptions): Promise<AloneCon
     server: plane.server,
     auditLogPath: plane.auditLogPath,
     credentials: plane.credentials(),
+    credentialsOf: (user) => ({ ...plane.credentials(), ...plane.readPair(`user-${user}`) }),
     stop: async () => {
       await plane.stop();
       rmSync(options.dir, { recursive: true, force: true });

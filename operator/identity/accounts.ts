@@ -4,7 +4,14 @@ import { TerminalError } from '#common/errors.ts';
 import { builtInRoles } from '#crds/organization.ts';
 import type { VirtualOrganization } from '#crds/virtual-organization.ts';
 import { type VOMembership, voMemberships } from '#crds/vo-membership.ts';
-import { configMaps, pods, roleBindings, type ServiceAccount, serviceAccounts } from '#runtime/builtin.ts';
+import {
+  configMaps,
+  pods,
+  roleBindings,
+  roles as roleKind,
+  type ServiceAccount,
+  serviceAccounts,
+} from '#runtime/builtin.ts';
 import type { Client, RequestOptions } from '#runtime/contracts.ts';
 import { ConflictError, ignoreNotFound } from '#runtime/errors.ts';
 import { collectionPath, controllerReference } from '#runtime/kind.ts';
@@ -62,6 +69,7 @@ export class AccountWriter {
       const roles = rolesOf(account.membership);
       await Promise.all([
         this.applyNames(account, owner, options),
+        this.applyGroups(account, owner, options),
         ...roles.map(async (role) => this.applyRole(account, role, owner, options)),
         ...before.filter((role) => !roles.includes(role)).map(async (role) => this.removeRole(account, role, options)),
       ]);
@@ -147,6 +155,30 @@ export class AccountWriter {
       },
       options,
     );
+  }
+
+  /** The groups of the member, as a right that admission policies ask for. Without groups there is none. */
+  private async applyGroups(account: Account, owner: OwnerReference, options: RequestOptions): Promise<void> {
+    const { membership, identity } = account;
+    const { namespace } = membership.metadata;
+    const name = `${identity.userName}-groups`;
+    const key = { namespace, name };
+    if (identity.gids.length === 0) {
+      await ignoreNotFound(this.client.of(roleBindings).delete(key, options));
+      await ignoreNotFound(this.client.of(roleKind).delete(key, options));
+      return;
+    }
+    const metadata = { name, namespace, labels: { [memberLabel]: 'true' }, ownerReferences: [owner] };
+    const resourceNames = identity.gids.map(({ gid }) => String(gid));
+    const rules = [{ apiGroups: ['xtreemos.io'], resources: ['groups'], resourceNames, verbs: ['use'] }];
+    await this.client.of(roleKind).apply({ metadata, rules }, options);
+    const subject = {
+      kind: 'ServiceAccount',
+      name: identity.userName,
+      ...(namespace === undefined ? {} : { namespace }),
+    };
+    const roleRef = { apiGroup: 'rbac.authorization.k8s.io', kind: 'Role', name };
+    await this.client.of(roleBindings).apply({ metadata, roleRef, subjects: [subject] }, options);
   }
 
   private async removeRole({ membership, identity }: Account, role: string, options: RequestOptions): Promise<void> {

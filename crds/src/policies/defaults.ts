@@ -49,9 +49,11 @@ function podDefaults(): MutatingPolicy {
       },
     ],
     patches: [
-      // Containers first: they let go of the volume of the token, which the last one removes.
-      ...['containers', 'initContainers', 'ephemeralContainers'].map(containerPatches),
-      `variables.isFilled ? ${[accountPatches, securityPatches, volumePatches, placementPatches].join(' + ')} : []`,
+      // One patch: each costs the API server a round through JSON. All of it is computed from what was sent.
+      [
+        ...['containers', 'initContainers', 'ephemeralContainers'].map(containerPatches),
+        `(variables.isFilled ? ${[accountPatches, securityPatches, volumePatches, placementPatches].join(' + ')} : [])`,
+      ].join(' + '),
     ],
   };
 }
@@ -152,7 +154,7 @@ function containerPatches(listName: string): string {
   if (listName !== 'ephemeralContainers') parts.push(mountPatches(here));
   const condition =
     listName === 'ephemeralContainers' ? "variables.isMember && variables.tooLarge == ''" : 'variables.isFilled';
-  return `${condition} ? variables.spec.?${listName}.orValue([]).transformList(i, c, ${parts.join(' + ')}).flatten() : []`;
+  return `(${condition} ? variables.spec.?${listName}.orValue([]).transformList(i, c, ${parts.join(' + ')}).flatten() : [])`;
 }
 
 function mountPatches(here: (path: string) => string): string {

@@ -87,7 +87,7 @@ const manyGroupsLabel = 'xtreemos.io/many-groups';
  */
 export function groupDefaults(): MutatingPolicy[] {
   const everyBlock = blocks(organizationGroupsMax, questionsPerPolicy);
-  const fill = (size: string, from: readonly number[], operator: 'Exists' | 'DoesNotExist'): MutatingPolicy => ({
+  const fill = (size: string, from: readonly number[], operator: 'In' | 'NotIn'): MutatingPolicy => ({
     name: `xtreemos-groups-${size}`,
     about: `Fills in the groups of the member of a pod that states none, in a virtual organization with ${size} groups.`,
     resourceRules: podResourceRules,
@@ -104,7 +104,7 @@ export function groupDefaults(): MutatingPolicy[] {
     ],
     patches: from.length === 1 ? [wholePatch] : [startPatch, ...from.map(appendPatch), endPatch],
   });
-  return [fill('few', [0], 'DoesNotExist'), fill('many', everyBlock, 'Exists')];
+  return [fill('few', [0], 'NotIn'), fill('many', everyBlock, 'In')];
 }
 
 const groupsPointer = "variables.pointer + '/securityContext/supplementalGroups'";

@@ -5,6 +5,7 @@ import { groupPolicies } from './groups.ts';
 import { submittersPolicy } from './jobs.ts';
 import { podsPolicy } from './pods.ts';
 import { mutatingObjects, type PolicyObject, type PolicySettings, validatingObjects } from './policy.ts';
+import { recordPolicies } from './records.ts';
 import { organizationPolicy, sitePolicy } from './site.ts';
 import { annotationsPolicy, connectionsPolicy, ownersPolicy, tenantPolicies } from './tenants.ts';
 
@@ -24,6 +25,7 @@ export function policyObjects(settings: PolicySettings): Map<string, PolicyObjec
     sitePolicy(settings),
     organizationPolicy(),
     governancePolicy(settings),
+    ...recordPolicies(settings),
   ];
   const short = (name: string): string => name.replace('xtreemos-', '');
   return new Map([

@@ -1,6 +1,6 @@
 /** What pods of members may be, asked of a real API server by the members themselves, directly and through every kind that makes pods. */
 import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
-import type { KubeObject } from '#sites/kube-client.ts';
+import { waitFor } from '#sites/kube-client.ts';
 import {
   accounts,
   aPod,
@@ -337,12 +337,28 @@ describe('where ids are local', () => {
     );
   });
 
-  test.each<[string, object, RegExp]>([
-    ['a global id', podSecurity({ runAsUser: physicsBase + 1080 }), /runAsUser: 2013267000.*set it to 1080/],
-    ['root', podSecurity({ runAsUser: 0 }), /runAsUser: 0.*set it to 1080/],
-    ['the ids of the node', { hostUsers: true }, /hostUsers: true.*set it to false/],
-  ])('threat 4: a pod is refused with %s', async (_, spec, message) => {
-    const pod: KubeObject = aPod('mine', spec as Record<string, unknown>);
-    expect(await refusal(organization.as('alice'), pods(), pod)).toMatch(message);
+  test('threat 4: a pod is refused with ids that are not its own there', async () => {
+    const organizations = '/apis/xtreemos.io/v1alpha1/virtualorganizations';
+    const { spec } = await organization.admin.json('GET', `${organizations}/physics`);
+    await organization.admin.json('DELETE', `${organizations}/physics`);
+    await organization.admin.json('POST', organizations, {
+      body: {
+        apiVersion: 'xtreemos.io/v1alpha1',
+        kind: 'VirtualOrganization',
+        metadata: { name: 'physics' },
+        spec: { ...spec, identity: { uidMode: 'Local' } },
+      },
+    });
+    const alice = organization.as('alice');
+    await waitFor('the mode is seen', async () => (await refusal(alice, pods(), aPod('mine'))) === '', {
+      limitMs: 10_000,
+    });
+    for (const [wrong, message] of [
+      [podSecurity({ runAsUser: physicsBase + 1080 }), /runAsUser: 2013267000.*set it to 1080/],
+      [podSecurity({ runAsUser: 0 }), /runAsUser: 0.*set it to 1080/],
+      [{ hostUsers: true }, /hostUsers: true.*set it to false/],
+    ] as const) {
+      expect(await refusal(alice, pods(), aPod('mine', wrong as Record<string, unknown>))).toMatch(message);
+    }
   });
 });

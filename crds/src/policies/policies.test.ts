@@ -45,7 +45,7 @@ describe.each(policies.map((policy) => [nameOf(policy), policy] as const))('%s',
     }
   });
 
-  test('sees only namespaces of virtual organizations, or only what members do to the cluster', () => {
+  test('sees only namespaces of virtual organizations, own kinds, or what members do to the cluster', () => {
     if (constraints(policy).namespaceSelector !== undefined) return;
     const { resourceRules } = constraints(policy);
     expect(resourceRules.every(({ scope }) => scope === 'Cluster')).toBe(true);

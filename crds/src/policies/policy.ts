@@ -62,8 +62,8 @@ interface PolicyBase {
   readonly about: string;
   readonly resourceRules: readonly ResourceRule[];
   readonly excludeResourceRules?: readonly ResourceRule[];
-  /** Only namespaces with (or without) this label, of those of virtual organizations. */
-  readonly namespaceLabel?: { readonly key: string; readonly operator: 'Exists' | 'DoesNotExist' };
+  /** Only namespaces where this label is (or isn't) `true`, of those of virtual organizations. */
+  readonly namespaceLabel?: { readonly key: string; readonly operator: 'In' | 'NotIn' };
   /** Whether it also sees what is outside of namespaces of virtual organizations; then its conditions must be narrow. */
   readonly everywhere?: boolean;
   readonly parameter?: Parameter;
@@ -97,7 +97,12 @@ export const organizationLabel = 'xtreemos.io/virtual-organization';
 
 function namespaceSelector({ namespaceLabel }: PolicyBase): object {
   const inOrganizations = { key: organizationLabel, operator: 'Exists' };
-  return { matchExpressions: [inOrganizations, ...(namespaceLabel === undefined ? [] : [namespaceLabel])] };
+  return {
+    matchExpressions: [
+      inOrganizations,
+      ...(namespaceLabel === undefined ? [] : [{ ...namespaceLabel, values: ['true'] }]),
+    ],
+  };
 }
 
 function commonSpec(policy: PolicyBase): Record<string, unknown> {

@@ -76,10 +76,14 @@ export interface DesiredObject {
   readonly object: KubeObject & Readonly<Record<string, unknown>>;
 }
 
+/** How many groups an admission policy can ask for; more need the one that does it in steps (`crds/src/policies/groups.ts`). */
+const groupsAskedAtOnce = 26;
+
 /** The namespace alone: it comes first, and is made only where there is none. */
 export function desiredNamespace({ vo, isolation }: Pick<TenancyPlan, 'vo' | 'isolation'>): DesiredObject {
   const { name, uid } = vo.metadata;
   const level = 'restricted';
+  const gids = (vo.status?.groups ?? []).map(({ gid }) => gid).sort((a, b) => a - b);
   const metadata = {
     name: namespaceOf(name),
     ownerReferences: [controllerReference(virtualOrganizations, vo)],
@@ -90,11 +94,12 @@ export function desiredNamespace({ vo, isolation }: Pick<TenancyPlan, 'vo' | 'is
       'xtreemos.io/uid-mode': vo.spec.identity.uidMode,
       // Always said, so that nothing older stays behind.
       'xtreemos.io/user-namespace': isolation.needsUserNamespace ? 'required' : 'optional',
+      'xtreemos.io/many-groups': String(gids.length > groupsAskedAtOnce),
       'pod-security.kubernetes.io/enforce': level,
       'pod-security.kubernetes.io/audit': level,
       'pod-security.kubernetes.io/warn': level,
     },
-    annotations: { 'xtreemos.io/runtime-class': isolation.runtimeClass ?? '' },
+    annotations: { 'xtreemos.io/runtime-class': isolation.runtimeClass ?? '', 'xtreemos.io/group-ids': gids.join(',') },
   };
   return { kind: namespaces, object: { metadata } };
 }

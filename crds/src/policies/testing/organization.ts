@@ -2,7 +2,7 @@
 import { mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { type AloneControlPlane, startControlPlane } from '#sites/control-plane.ts';
+import { type AloneControlPlane, type NamedUser, startControlPlane } from '#sites/control-plane.ts';
 import { KubeClient, type KubeObject, KubeStatusError, waitFor } from '#sites/kube-client.ts';
 import { installCrds } from '../../testing/install.ts';
 import { mutatingKind, policyObjects } from '../index.ts';
@@ -40,17 +40,17 @@ export interface OrganizationOptions {
   readonly name: string;
   readonly fills?: boolean;
   readonly withControllers?: boolean;
-  readonly apiServerArgs?: readonly string[];
+  readonly users?: readonly NamedUser[];
 }
 
 /** Starts it. Nothing of the operator runs: what holds, holds without it. */
 export async function startOrganization(options: OrganizationOptions): Promise<Organization> {
-  const { name, fills = true, withControllers = false, apiServerArgs = [] } = options;
+  const { name, fills = true, withControllers = false, users = [] } = options;
   const plane = await startControlPlane({
     dir: mkdtempSync(path.join(tmpdir(), `xtreemos-${name}-`)),
     name,
     withControllers,
-    apiServerArgs,
+    users,
   });
   const admin = new KubeClient(plane.credentials);
   await installCrds(admin);
