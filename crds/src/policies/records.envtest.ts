@@ -46,7 +46,6 @@ const membership = (spec: object): object => ({
   metadata: { name: 'eve' },
   spec: { principal: { issuer: 'https://id.example.org', subject: 'eve' }, ...spec },
 });
-const patched = async (spec: object): Promise<string> => refusal(client, vo, { spec }, 'PATCH');
 
 test('threat 59: an administrator can not choose the id of a member, nor accept in its name', async () => {
   expect(await refusal(client, memberships, membership({}))).toBe('');
