@@ -6,7 +6,6 @@ import { namespace, type Organization, refusal, startOrganization } from './test
 jest.setTimeout(60_000);
 const api = '/apis/xtreemos.io/v1alpha1';
 const memberships = `${api}/namespaces/${namespace}/vomemberships`;
-const vo = `${api}/virtualorganizations/physics`;
 const carol = 'carol@example.org';
 let organization: Organization;
 let client: KubeClient;
