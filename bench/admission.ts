@@ -138,7 +138,7 @@ async function measure(client: KubeClient, at: string, body: KubeObject): Promis
   ) as { pid: number };
   const cpuMs = (): number => {
     const [userTicks = 0, systemTicks = 0] = readFileSync(`/proc/${pid}/stat`, 'utf8')
-      .split(') ')[1]!
+      .replace(/^.*\) /s, '')
       .split(' ')
       .slice(11, 13)
       .map(Number);
