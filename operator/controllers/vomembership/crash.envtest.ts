@@ -177,8 +177,8 @@ test.each(steps)('after write %d', async (writes) => {
     );
     expect(slices).toHaveLength(1);
     expect(new IdBitmap(slices[0]?.spec.issued).has(alice.spec.identity?.localId ?? 0)).toBe(true);
-    // At most one id is lost, by a death between the record and the membership.
-    expect(slices[0]?.spec.users).toBeLessThanOrEqual(2);
+    // An id is lost by a death between the record and the membership, and by each write that met a change of someone else there.
+    expect(slices[0]?.spec.users).toBeLessThanOrEqual(4);
   } finally {
     await Promise.all(lives.map(async (life) => life.finish()));
   }
