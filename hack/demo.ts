@@ -1,6 +1,6 @@
 /**
- * `make demo`: brings up one site on this machine, builds and loads the image, installs the chart with Helm, shows the Site and says what to try
- * next. Safe to repeat at any time, also after it was killed half-way. `make down` takes it away.
+ * `make demo`: brings up one site on this machine, builds and loads the image, installs the chart with Helm, shows the
+ * Site, runs a pod as a member of a virtual organization, and says what to try next. Safe to repeat at any time, also after it was killed half-way. `make down` takes it away.
  */
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
@@ -10,9 +10,11 @@ import { parseArgs } from 'node:util';
 import { describeError, TerminalError } from '#common/errors.ts';
 import type { Site } from '#crds/site.ts';
 import { openSites, type TestSite, waitFor } from '#sites/harness.ts';
+import { readCredentials } from '#sites/kubeconfig.ts';
 import { findCommand } from '#sites/prerequisites.ts';
 import { localProvider } from '#sites/provider.ts';
 import { ensureTools } from '#sites/tools.ts';
+import { showOrganization } from './demo-organization.ts';
 import { writeArchive, writeLayout } from './images/layout.ts';
 import { productRecipe } from './images/recipes.ts';
 
@@ -21,6 +23,8 @@ const namespace = 'xtreemos-system';
 const release = 'xtreemos';
 const siteName = 'demo';
 const nodes = 2;
+/** Port of the gateway on the nodes. */
+const gatewayPort = 30_743;
 
 const started = performance.now();
 const seconds = (): number => Math.round((performance.now() - started) / 100) / 10;
@@ -31,13 +35,15 @@ async function demo(name: string): Promise<void> {
     `Starting site ${name} with ${nodes} nodes (the first time its programs are built, which takes up to 25 minutes)`,
   );
   const { isWarm } = await localProvider.up({ name, sites: 1, nodes, report });
-  const [site] = (await openSites(name)).sites;
+  const { kubeconfig, sites } = await openSites(name);
+  const [site] = sites;
   if (site === undefined) throw new TerminalError(`${name} has no site: make down NAME=${name}, then try again`);
   const digest = await loadImage(site);
   await install(site, digest);
   report('Waiting for the Site to be Ready');
   const ready = await waitForSite(site, Date.now());
   console.log(`\n$ kubectl get site\n${await site.kubectl(['get', 'site'])}`);
+  console.log(await showOrganization({ site, siteName, kubeconfig, report }));
   console.log(await nextSteps(site, name));
   const figure = { seconds: seconds(), sites: 1, tasks: 0, warm: isWarm, nodes: ready.status?.nodes?.ready ?? 0 };
   console.log(`figure: ${JSON.stringify(figure)}`);
@@ -74,6 +80,10 @@ async function install(site: TestSite, digest: string): Promise<void> {
     'site.attributes.country=FR',
     'site.attributes.organization=Example University',
     'operator.siteHeartbeatSeconds=5',
+    `gateway.address=${site.gatewayAddress}:${gatewayPort}`,
+    `gateway.apiServer=${readCredentials(site.kubeconfig).server}`,
+    'gateway.service.type=NodePort',
+    `gateway.service.nodePort=${gatewayPort}`,
   ];
   await site.helm([
     'upgrade',
