@@ -1,4 +1,4 @@
-/** The part of `make demo` that shows a virtual organization: it is formed, gets a member, and the member runs a pod under its own user id. */
+/** The part of `make demo` that shows a virtual organization: it is formed, gets a member, and the member runs a pod and a job under its own user id. */
 import { execFileSync } from 'node:child_process';
 import { chmodSync, copyFileSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -11,6 +11,25 @@ const organization = 'physics';
 const member = 'bob';
 const namespace = `vo-${organization}`;
 const apiVersion = 'xtreemos.io/v1alpha1';
+
+/** Tasks of the job of the demo. */
+export const demoTasks = 4;
+
+/** A job says what it needs, never where. */
+const job = {
+  apiVersion,
+  kind: 'GridJob',
+  metadata: { name: 'where' },
+  spec: {
+    tasks: { count: demoTasks },
+    placement: { spread: 'Spread' },
+    template: {
+      image: 'xtreemos.io/busybox:1',
+      command: ['sh', '-c', 'echo task $XTREEMOS_TASK_INDEX runs as $(id -un) on $XTREEMOS_NODE'],
+      resources: { cpu: '100m', memory: '32Mi' },
+    },
+  },
+};
 
 /** What the demo shows it on. */
 export interface OrganizationDemo {
@@ -82,7 +101,7 @@ async function runAsMember({ site, siteName, kubeconfig, report }: OrganizationD
     writeFileSync(xos, `#!/bin/sh\nexec '${process.execPath}' '${bundle}' "$@"\n`);
     chmodSync(xos, 0o700);
     const search = `${scratch}:${process.env.PATH ?? ''}`;
-    const env = { ...process.env, KUBECONFIG: config, XDG_STATE_HOME: scratch, PATH: search };
+    const env = { ...process.env, KUBECONFIG: config, XDG_STATE_HOME: path.join(scratch, 'state'), PATH: search };
     const run = (program: string, ...args: string[]): string =>
       execFileSync(program, args, { env, encoding: 'utf8', timeout: 90_000, stdio: ['ignore', 'pipe', 'inherit'] });
     run(xos, 'login', '--kubernetes', '--context', `${member}@${site.name}`);
@@ -92,8 +111,22 @@ async function runAsMember({ site, siteName, kubeconfig, report }: OrganizationD
     run(kubectl, ...asMember, ...command);
     run(kubectl, ...asMember, 'wait', '--for=jsonpath={.status.phase}=Succeeded', 'pod/hello', '--timeout=60s');
     const seen = run(kubectl, ...asMember, 'logs', 'hello');
+    report('Submitting a job that finds its own nodes');
+    run(kubectl, ...asMember, 'delete', 'gridjob', job.metadata.name, '--ignore-not-found');
+    const manifest = path.join(scratch, 'job.json');
+    writeFileSync(manifest, JSON.stringify(job));
+    run(kubectl, ...asMember, 'create', '-f', manifest);
+    run(kubectl, ...asMember, 'wait', '--for=condition=Succeeded', `gridjob/${job.metadata.name}`, '--timeout=60s');
+    const asked = ['get', 'gridjob', job.metadata.name];
+    const table = run(kubectl, ...asMember, ...asked);
+    const logs = ['logs', '-l', `xtreemos.io/job=${job.metadata.name}`];
+    const said = run(kubectl, ...asMember, ...logs);
     run(xos, 'logout', '--site', siteName);
-    return `$ kubectl ${asMember.join(' ')} ${command.join(' ')}\n$ kubectl ${asMember.join(' ')} logs hello\n${seen}`;
+    const as = `$ kubectl ${asMember.join(' ')}`;
+    return [
+      `${as} ${command.join(' ')}\n${as} logs hello\n${seen}`,
+      `${as} ${asked.join(' ')}\n${table}${as} ${logs.join(' ')}\n${said}`,
+    ].join('\n');
   } finally {
     rmSync(scratch, { recursive: true, force: true });
   }

@@ -14,7 +14,7 @@ import { readCredentials } from '#sites/kubeconfig.ts';
 import { findCommand } from '#sites/prerequisites.ts';
 import { localProvider } from '#sites/provider.ts';
 import { ensureTools } from '#sites/tools.ts';
-import { showOrganization } from './demo-organization.ts';
+import { demoTasks, showOrganization } from './demo-organization.ts';
 import { writeArchive, writeLayout } from './images/layout.ts';
 import { productRecipe } from './images/recipes.ts';
 
@@ -45,7 +45,13 @@ async function demo(name: string): Promise<void> {
   console.log(`\n$ kubectl get site\n${await site.kubectl(['get', 'site'])}`);
   console.log(await showOrganization({ site, siteName, kubeconfig, report }));
   console.log(await nextSteps(site, name));
-  const figure = { seconds: seconds(), sites: 1, tasks: 0, warm: isWarm, nodes: ready.status?.nodes?.ready ?? 0 };
+  const figure = {
+    seconds: seconds(),
+    sites: 1,
+    tasks: demoTasks,
+    warm: isWarm,
+    nodes: ready.status?.nodes?.ready ?? 0,
+  };
   console.log(`figure: ${JSON.stringify(figure)}`);
 }
 
