@@ -4,6 +4,7 @@ import { nodesReady, type Site, siteReady, type SiteStatus } from '#crds/site.ts
 import { type ConditionUpdate, findCondition, formatTime, setCondition } from '#runtime/conditions.ts';
 import type { Condition } from '#runtime/types.ts';
 import type { NodeSummary, SiteRole } from './phases.ts';
+import { isSame } from '../status-change.ts';
 
 /** Everything that the status of a Site is computed from. */
 export interface SiteScope {
@@ -61,16 +62,7 @@ export function heartbeatRemainingMs(
 
 /** Whether there is anything to write. */
 export function isStatusChanged(before: SiteStatus | undefined, after: SiteStatus): boolean {
-  return canonical(before ?? {}) !== canonical(after);
-}
-
-/** JSON with sorted keys: the same for equal objects. */
-function canonical(value: unknown): string {
-  return JSON.stringify(value, (_, item: unknown) =>
-    typeof item === 'object' && item !== null && !Array.isArray(item)
-      ? Object.fromEntries(Object.entries(item).sort(([a], [b]) => (a < b ? -1 : 1)))
-      : item,
-  );
+  return !isSame(before, after);
 }
 
 /** The Ready condition of a status. */

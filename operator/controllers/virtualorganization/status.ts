@@ -9,6 +9,7 @@ import {
 import { findCondition, formatTime, setCondition } from '#runtime/conditions.ts';
 import type { Condition } from '#runtime/types.ts';
 import type { Acceptance } from './acceptance.ts';
+import { isSame } from '../status-change.ts';
 
 /** One observation: a reason of a condition, with its sentence. */
 export interface Finding<R extends string = string> {
@@ -109,7 +110,7 @@ function summarize(scope: StatusScope, state: TenancyStatus['state']): Finding {
 
 /** Whether there is anything to write: the owned part differs from what was read. */
 export function isStatusChanged(vo: VirtualOrganization, after: TenancyStatus, localSite: string): boolean {
-  return canonical(ownPart(vo.status, localSite)) !== canonical(after);
+  return !isSame(ownPart(vo.status, localSite), after);
 }
 
 function ownPart(status: VirtualOrganizationStatus | undefined, localSite: string): TenancyStatus {
@@ -122,13 +123,4 @@ function ownPart(status: VirtualOrganizationStatus | undefined, localSite: strin
     sites: (status?.sites ?? []).filter(({ name }) => name === localSite),
     dissolution,
   };
-}
-
-/** JSON with sorted keys: the same for equal objects. */
-function canonical(value: unknown): string {
-  return JSON.stringify(value, (_, item: unknown) =>
-    typeof item === 'object' && item !== null && !Array.isArray(item)
-      ? Object.fromEntries(Object.entries(item).sort(([a], [b]) => (a < b ? -1 : 1)))
-      : item,
-  );
 }
