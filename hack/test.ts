@@ -3,7 +3,7 @@
  * A tier that fails doesn't stop the next, so that one run tells all there is to mend.
  */
 import { spawn } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
@@ -60,15 +60,8 @@ async function tier(name: string): Promise<Counts> {
   const output = path.join(scratch, `${name}.json`);
   const serial = name === 'envtest' || name === 'e2e' ? ['--runInBand'] : [];
   const jest = ['--experimental-vm-modules', '--disable-warning=ExperimentalWarning', 'node_modules/jest/bin/jest.js'];
-  const status = await run(process.execPath, [
-    ...jest,
-    '--selectProjects',
-    name,
-    ...serial,
-    '--passWithNoTests',
-    '--json',
-    `--outputFile=${output}`,
-  ]);
+  const options = ['--selectProjects', name, ...serial, '--passWithNoTests', '--json', `--outputFile=${output}`];
+  const status = await run(process.execPath, [...jest, ...options], output);
   try {
     const report = JSON.parse(readFileSync(output, 'utf8')) as JestReport;
     const failed = report.numFailedTests + report.numRuntimeErrorTestSuites;
@@ -84,13 +77,26 @@ async function tier(name: string): Promise<Counts> {
   }
 }
 
-/** Runs a command with its output shown; jest's JSON on stdout is dropped since it is read from its file. */
-async function run(command: string, args: string[]): Promise<number> {
+/**
+ * Runs a command with its output shown; jest's JSON on stdout is dropped since it is read from its file. With a
+ * `report` to write, a command that goes on living a minute after it wrote it is ended: something in its tests was
+ * left open, and its counts are in the report.
+ */
+async function run(command: string, args: string[], report?: string): Promise<number> {
   return new Promise((resolve, reject) => {
-    const jsonOnStdout = args.includes('--json');
-    const child = spawn(command, args, { stdio: ['ignore', jsonOnStdout ? 'ignore' : 'inherit', 'inherit'] });
+    const child = spawn(command, args, { stdio: ['ignore', report === undefined ? 'inherit' : 'ignore', 'inherit'] });
+    let writtenAt: number | undefined;
+    const watch = setInterval(() => {
+      if (report !== undefined && existsSync(report)) writtenAt ??= Date.now();
+      if (writtenAt === undefined || Date.now() - writtenAt < 60_000) return;
+      console.error(`Tests of ${args.join(' ')} ended a minute ago and left something open: ending their process`);
+      child.kill('SIGKILL');
+    }, 1000);
     child.on('error', reject);
-    child.on('exit', (code, signal) => resolve(signal === null ? (code ?? 1) : 1));
+    child.on('exit', (code, signal) => {
+      clearInterval(watch);
+      resolve(code ?? (signal !== null && writtenAt !== undefined ? 0 : 1));
+    });
   });
 }
 
