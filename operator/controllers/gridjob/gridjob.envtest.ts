@@ -31,6 +31,9 @@ const namespace = 'vo-physics';
 const nodeNames = ['n1', 'n2', 'n3'];
 let plane: AloneControlPlane;
 let transport: HttpTransport;
+let kubeletTransport: HttpTransport;
+let kubeletEnd: Promise<void>;
+const kubeletStop = new AbortController();
 let client: Client;
 let selection: FakeResourceSelection;
 let kubelet: TestKubelet;
@@ -98,7 +101,8 @@ beforeAll(async () => {
     nodeNames.map((name) => ({ name, attributes: { arch: 'amd64' }, allocatable: { cpu: 2_000, memory: 2 ** 33 } })),
   );
   for (const name of nodeNames) await client.of(nodes).apply({ metadata: { name } });
-  const side = createManager({ name: 'kubelet', transport: aTransport() });
+  kubeletTransport = aTransport();
+  const side = createManager({ name: 'kubelet', transport: kubeletTransport, graceMs: 0 });
   const informer = side.informer(pods, { labelSelector: podLabels.execution });
   kubelet = new TestKubelet(client, informer);
   // What is bound to a node, whoever made it, is what its account counts.
@@ -123,7 +127,7 @@ beforeAll(async () => {
       );
     }
   });
-  void side.run(new AbortController().signal).catch(() => undefined);
+  kubeletEnd = side.run(kubeletStop.signal).catch(() => undefined);
   operator = new RunningOperator();
 }, 300_000);
 
@@ -133,6 +137,9 @@ afterEach(() => {
 
 afterAll(async () => {
   await operator.kill();
+  kubeletStop.abort(new Error('the tests are over'));
+  await kubeletEnd;
+  await kubeletTransport.close();
   await transport.close();
   await plane.stop();
 });
