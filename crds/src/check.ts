@@ -2,6 +2,8 @@ import type { StructuralSchema } from './structural.ts';
 
 /** Fields of the object that the API server describes and bounds itself. */
 const givenByKubernetes = new Set(['.apiVersion', '.kind', '.metadata']);
+/** The one reference into another namespace: a Volume names its FileSystem, whose owner lists who may (`allowedVirtualOrganizations`). */
+const authorisedReferences = new Set(['.spec.fileSystem.namespace']);
 
 /**
  * Walks a schema and tells what is unbounded, undocumented or against the API's conventions. An empty answer means: every string, list,
@@ -42,7 +44,8 @@ function checkDescription(schema: StructuralSchema, report: Report): void {
 
 function checkName(path: string, report: Report): void {
   const name = path.slice(path.lastIndexOf('.') + 1);
-  if (/namespaces?$/i.test(name)) report('names a namespace: references stay inside their own');
+  if (/namespaces?$/i.test(name) && !authorisedReferences.has(path))
+    report('names a namespace: references stay inside their own');
   if (name === 'phase') report('is a phase: use conditions');
 }
 

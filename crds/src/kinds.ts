@@ -2,9 +2,11 @@ import { claimDefinition } from './claim.ts';
 import { identitySliceDefinition } from './identity-slice.ts';
 import type { KindDefinition } from './kind.ts';
 import { executionDefinition } from './execution.ts';
+import { fileSystemDefinition } from './file-system.ts';
 import { gridJobDefinition } from './grid-job.ts';
 import { siteDefinition } from './site.ts';
 import { virtualOrganizationDefinition } from './virtual-organization.ts';
+import { volumeDefinition } from './volume.ts';
 import { voMembershipDefinition } from './vo-membership.ts';
 
 /** Every kind, in the order of the reference. A new kind joins here and gets its manifest, schema, reference and tests. */
@@ -16,4 +18,6 @@ export const kinds: readonly KindDefinition[] = [
   claimDefinition,
   gridJobDefinition,
   executionDefinition,
+  fileSystemDefinition,
+  volumeDefinition,
 ];
