@@ -1,6 +1,6 @@
 import { describe, expect, test } from '@jest/globals';
 import { VirtualClock } from '#common/clock.ts';
-import { nobodyId, UserMapping } from './users.ts';
+import { issuedUsers, nobodyId, UserMapping } from './users.ts';
 
 function mapping(files: Record<string, string>): {
   users: UserMapping;
@@ -46,5 +46,39 @@ describe('UserMapping', () => {
     expect(users.caller(1, 1, 7).groups).toEqual(['1', '5']);
     clock.advance(6_000);
     expect(users.caller(1, 1, 7).groups).toEqual(['1', '6']);
+  });
+});
+
+describe('UserMapping with a closed set of names', () => {
+  const closed = (files: Record<string, string>): { users: UserMapping; clock: VirtualClock } => {
+    const clock = new VirtualClock();
+    const paths = { usersPath: '/ids/users', groupsPath: '/ids/groups' };
+    const source = issuedUsers({ read: (path) => files[path] }, paths);
+    return { users: new UserMapping(source, clock, { isClosed: true }), clock };
+  };
+  const files = { '/etc/passwd': passwd, '/ids/users': 'u-ann-7:x:7:8:::\n', '/ids/groups': 'vo-a:x:8:\n' };
+
+  test('threat 26: root, and every id that is not in it, is nobody, whatever the machine calls it', () => {
+    const { users } = closed(files);
+    expect([0, 1000, 4711, 7].map((uid) => users.userName(uid))).toEqual(['nobody', 'nobody', 'nobody', 'u-ann-7']);
+    expect(['root', '0', '1000', 'ann', 'u-ann-7'].map((name) => users.uid(name))).toEqual([
+      ...[nobodyId, nobodyId, nobodyId, nobodyId],
+      7,
+    ]);
+  });
+
+  test('who is nobody gets nothing by groups either', () => {
+    const { users } = closed({ ...files, '/proc/5/status': 'Groups:\t8\n' });
+    expect(users.caller(0, 8, 5)).toEqual({ username: 'nobody', groups: ['nobody'] });
+    expect(users.caller(7, 8, 5)).toEqual({ username: 'u-ann-7', groups: ['vo-a'] });
+  });
+
+  test('knows a new id within a quarter of a second', () => {
+    const changing = { ...files };
+    const { users, clock } = closed(changing);
+    expect(users.caller(9, 8, 0).username).toBe('nobody');
+    changing['/ids/users'] += 'u-bob-9:x:9:8:::\n';
+    clock.advance(300);
+    expect(users.caller(9, 8, 0).username).toBe('u-bob-9');
   });
 });

@@ -25,6 +25,13 @@ export interface MountConfig {
   readonly transferBytes: number;
   /** UUID that names this mount among all that lock files. */
   readonly lockClient: string;
+  /**
+   * Files in the form of passwd(5) and group(5) that alone say which ids there are: every other id, root's too, is nobody.
+   * Without them this machine's own users are taken, and ids without a name are written in digits.
+   */
+  readonly issuedIds?: { readonly usersPath: string; readonly groupsPath: string };
+  /** When the keeper dies, the mount stays, dead, for whoever mounts anew; otherwise it is unmounted. */
+  readonly staysWithoutKeeper?: boolean;
   readonly logLevel: 'error' | 'warn' | 'info' | 'debug';
 }
 

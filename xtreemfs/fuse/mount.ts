@@ -26,6 +26,8 @@ export interface MountInfo {
   readonly device: string;
   readonly type: string;
   readonly source: string;
+  /** Of this mount, not of the file system: `ro`, `nosuid` … */
+  readonly options: readonly string[];
 }
 
 const unescapeField = (text: string): string =>
@@ -45,6 +47,7 @@ export function listMounts(): MountInfo[] {
         device: fields[2] ?? '',
         type,
         source: unescapeField(source),
+        options: (fields[5] ?? '').split(','),
       };
     });
 }
@@ -125,6 +128,16 @@ export async function mountDescriptor(descriptor: number, options: MountOptions,
       `mount(8) failed for ${options.mountPoint} (exit ${code ?? 'by signal'}): ${output.trim()}`,
     );
   }
+}
+
+/**
+ * Shows what is mounted at one path at another one, too.
+ * @param flags - options of the new mount alone, for example `ro`; what the first one has, such as `nosuid`, stays.
+ * @throws {TerminalError} with what mount(8) said.
+ */
+export async function bindMount(from: string, to: string, flags: readonly string[], timeoutMs = 20_000): Promise<void> {
+  const { code, output } = await runCommand('mount', ['-o', ['bind', ...flags].join(','), from, to], timeoutMs);
+  if (code !== 0) throw new TerminalError(`mount(8) failed to bind ${from} to ${to}: ${output.trim()}`);
 }
 
 /**

@@ -3,7 +3,7 @@ import { describeError } from '#common/errors.ts';
 import { createLogger, type Logger } from '#common/logger.ts';
 import { MetadataClient } from '../client/metadata.ts';
 import { Services } from '../client/services.ts';
-import { systemUsers, UserMapping } from '../client/users.ts';
+import { issuedUsers, systemUsers, UserMapping } from '../client/users.ts';
 import { TlsMaterial } from '../rpc/tls.ts';
 import { DescriptorDevice } from './device.ts';
 import { DescriptorFile, Journal, type JournalRecord } from './journal.ts';
@@ -77,6 +77,11 @@ function endWithKeeper(config: MountConfig, logger: Logger): void {
   const { mountPoint } = config;
   const connection = connectionOf(mountPoint);
   const leave = async (): Promise<void> => {
+    if (config.staysWithoutKeeper === true) {
+      logger.error('The keeper of the mount died: ending the connection', { mountPoint });
+      if (connection !== undefined) await abortConnection(connection).catch(() => undefined);
+      process.exit(1);
+    }
     logger.error('The keeper of the mount died: unmounting', { mountPoint });
     if (connection !== undefined && connectionOf(mountPoint) === connection) {
       await unmount(mountPoint, { lazy: true }).catch(() => undefined);
@@ -110,11 +115,14 @@ function say(message: WorkerMessage): void {
 }
 
 async function openVolume(config: MountConfig, logger: Logger, journal: Journal): Promise<VolumeFileSystem> {
-  const services = servicesFor(config, logger);
+  const services = servicesFor(config, logger, tlsOf(config, logger));
   const mrcs = await services.findVolume(config.volumeName);
   return new VolumeFileSystem({
     metadata: new MetadataClient(services, config.volumeName, mrcs),
-    users: new UserMapping(systemUsers, systemClock),
+    users:
+      config.issuedIds === undefined
+        ? new UserMapping(systemUsers, systemClock)
+        : new UserMapping(issuedUsers(systemUsers, config.issuedIds), systemClock, { isClosed: true }),
     clock: systemClock,
     logger,
     consistency: config.consistency,
@@ -127,11 +135,15 @@ async function openVolume(config: MountConfig, logger: Logger, journal: Journal)
   });
 }
 
-/** The installation that a mount talks to. */
-export function servicesFor(config: MountConfig, logger: Logger): Services {
-  const { tls, ...rest } = config;
-  const material = tls === undefined ? undefined : new TlsMaterial(tls, { clock: systemClock, logger });
-  return new Services({ ...rest, clock: systemClock, logger, ...(material === undefined ? {} : { tls: material }) });
+/** Certificates of a mount; undefined without TLS. */
+export function tlsOf(config: MountConfig, logger: Logger): TlsMaterial | undefined {
+  return config.tls === undefined ? undefined : new TlsMaterial(config.tls, { clock: systemClock, logger });
+}
+
+/** The installation that a mount talks to. @param tls - of {@link tlsOf}; whoever made it closes it. */
+export function servicesFor(config: MountConfig, logger: Logger, tls: TlsMaterial | undefined): Services {
+  const { tls: _, ...rest } = config;
+  return new Services({ ...rest, clock: systemClock, logger, ...(tls === undefined ? {} : { tls }) });
 }
 
 async function resume(

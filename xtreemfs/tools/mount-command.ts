@@ -3,14 +3,13 @@ import { randomUUID } from 'node:crypto';
 import { openSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { systemClock } from '#common/clock.ts';
-import { describeError, InvalidInputError, TerminalError } from '#common/errors.ts';
-import { createLogger, logLevels, silentLogger } from '#common/logger.ts';
-import { MetadataClient } from '../client/metadata.ts';
+import { InvalidInputError, TerminalError } from '#common/errors.ts';
+import { createLogger, logLevels } from '#common/logger.ts';
 import { Keeper } from '../fuse/keeper.ts';
 import { abortConnection, checkMountable, connectionOf, mountAt, type MountOptions, unmount } from '../fuse/mount.ts';
 import type { MountConfig } from '../fuse/mount-config.ts';
 import { consistencyModes } from '../fuse/negotiation.ts';
-import { servicesFor } from '../fuse/worker.ts';
+import { posixPolicy, probeVolume } from '../fuse/probe.ts';
 import { type Command, type CommandIo, parseTool, toolHelp, type ToolOption, type ToolOptions } from './command.ts';
 import { connectionOptions, readConnection } from './connection-options.ts';
 import { parseVolumeUrl } from './volume-url.ts';
@@ -158,29 +157,6 @@ function readMountOptions(options: ToolOptions, config: MountConfig, policy: str
     // A shared volume must not bring programs of another's rights, or devices, to this machine; `suid` and `dev` undo it.
     extra: ['nosuid', 'nodev', ...given.filter((option) => !ours.has(option))],
   };
-}
-
-const posixPolicy = '2';
-
-/**
- * Asks for the volume before anything is mounted, so that a wrong name or a dead server is told at once.
- * @returns the access control policy of the volume.
- */
-async function probeVolume(config: MountConfig): Promise<string> {
-  const services = servicesFor({ ...config, triesMax: 1 }, silentLogger);
-  try {
-    const metadata = new MetadataClient(services, config.volumeName, await services.findVolume(config.volumeName));
-    const caller = { user: { username: 'root', groups: ['root'] } };
-    await metadata.readdir(caller, '', 0, 1, true);
-    const attributes = await metadata.listxattr(caller, '', false);
-    const policy = attributes.find((attribute) => attribute.name === 'xtreemfs.ac_policy_id');
-    return policy === undefined ? posixPolicy : Buffer.from(policy.valueBytesString ?? policy.value ?? []).toString();
-  } catch (error) {
-    if (error instanceof TerminalError) throw error;
-    throw new TerminalError(`volume ${config.volumeName} can't be reached: ${describeError(error)}`, { cause: error });
-  } finally {
-    services.close();
-  }
 }
 
 async function serveMount(config: MountConfig, mount: MountOptions, io: CommandIo): Promise<number> {
