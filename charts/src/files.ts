@@ -4,6 +4,7 @@ import { crdTemplates } from './crds.ts';
 import type { Template } from './shared.ts';
 import { renderTemplate } from './helm.ts';
 import { certificateTemplates } from './certificates.ts';
+import { nodeAgentTemplates } from './nodeagent.ts';
 import { operatorTemplates } from './objects.ts';
 import { policyTemplates } from './policies.ts';
 import { selectorTemplates } from './selector.ts';
@@ -120,6 +121,7 @@ export function allTemplates(): Template[] {
     ...certificateTemplates(),
     ...operatorTemplates(),
     ...selectorTemplates(),
+    ...nodeAgentTemplates(),
   ];
 }
 

@@ -141,6 +141,47 @@ export const valuesSchema = z.strictObject({
       ]),
     },
   ),
+  nodeAgent: section('Volumes on the nodes: the CSI driver, as a node agent and a mount holder on every node.', {
+    enabled: flag('Install them. Without them no pod gets a Volume.', true),
+    kubeletDir: word(
+      'Root folder of the kubelets (their `--root-dir`).',
+      '/var/lib/kubelet',
+      /^\/[A-Za-z0-9._/-]*[A-Za-z0-9]$/,
+      255,
+    ),
+    logLevel: z.enum(logLevels).meta({ description: 'How much is logged.' }).default('info'),
+    resources: section('What each node agent gets.', {
+      requests: amounts('What is kept for it.', { cpu: '10m', memory: '80Mi' }),
+      limits: amounts('What it can not exceed.', { memory: '256Mi' }),
+    }),
+    nodeSelector: freeMap('Labels of the nodes that serve volumes; by default all.'),
+    tolerations: objects('Taints that they bear: by default all.', [{ operator: 'Exists' }]),
+  }),
+  mountHolder: section(
+    'The mount holders. Privileged, since they mount. An upgrade replaces one only when its pod is deleted: drain the node first, for mounts break while it is away.',
+    {
+      resources: section('What each gets. Each mounted Volume has a process of some 80 MiB in it.', {
+        requests: amounts('What is kept for it.', { cpu: '50m', memory: '160Mi' }),
+        limits: amounts('What it can not exceed; by default nothing is set, since mounts would break.', {}),
+      }),
+      reachSeconds: count('How long servers may be away while a Volume is being mounted, seconds.', 60, 0, 600),
+    },
+  ),
+  csiController: section('Volumes for plain PersistentVolumeClaims, by a StorageClass of the name of the release.', {
+    provisionerImage: word(
+      'Image of external-provisioner 5 or later, for example `registry.k8s.io/sig-storage/csi-provisioner:v6.3.0`. Without one there is no StorageClass, and Volumes are made as objects only.',
+      '',
+      /^([a-z0-9][a-zA-Z0-9._:/@-]*)?$/,
+      255,
+    ),
+    parameters: freeMap(
+      'Parameters of the StorageClass: `fileSystem` (NAMESPACE/NAME), `stripeWidth`, `stripeSizeKiB`, `replicationPolicy`, `replicas`, `mode`.',
+    ),
+    resources: section('What each of its two containers gets.', {
+      requests: amounts('What is kept for it.', { cpu: '10m', memory: '64Mi' }),
+      limits: amounts('What it can not exceed.', { memory: '256Mi' }),
+    }),
+  }),
   certificates: section('Certificates, by cert-manager, which has to be installed in the cluster.', {
     create: flag(
       'Make a certificate authority for this site and the certificates of its programs. When false, the Secrets that the pods name have to be there: `-selector-tls` (tls.crt, tls.key, ca.crt; name selector.xtreemos.io) and `-selector-signing` (Ed25519; tls.crt, tls.key).',

@@ -84,6 +84,16 @@ export const toolGroups: readonly ToolGroup[] = [
       'cert-manager-crds': [certManager, 'deploy/crds'],
     },
   },
+  {
+    name: 'csi-sanity',
+    programs: { 'csi-sanity': 'github.com/kubernetes-csi/csi-test/v5/cmd/csi-sanity' },
+    seconds: { 'csi-sanity': 20 },
+  },
+  {
+    name: 'external-provisioner',
+    programs: { 'csi-provisioner': 'github.com/kubernetes-csi/external-provisioner/v6/cmd/csi-provisioner' },
+    seconds: { 'csi-provisioner': 107 },
+  },
   { name: 'kwok', programs: { kwok: 'sigs.k8s.io/kwok/cmd/kwok' }, seconds: { kwok: 45 } },
   { name: 'kind', programs: { kind: 'sigs.k8s.io/kind' }, seconds: { kind: 5 } },
 ];

@@ -97,10 +97,11 @@ async function publish(request: NodePublishVolumeRequest, parts: NodeParts): Pro
   const { volume, source } = findVolume(handle, view);
   const access = await allowed(volume, request.volumeContext, parts);
   const isReadOnly = request.readonly || access.isReadOnly || isReadOnlyMode(capability);
+  const isExclusive = capability.accessMode?.mode === 'SINGLE_NODE_SINGLE_WRITER';
   try {
     // The kubelet does not stage again what it staged before the holder started anew; repeating it is no work.
     await holder.ask({ op: 'stage', source, path: stagingPath });
-    await holder.ask({ op: 'publish', stagingPath, path, isReadOnly });
+    await holder.ask({ op: 'publish', stagingPath, path, isReadOnly, isExclusive });
   } catch (error) {
     events.publish(mountFailed(referenceTo(pods, access.pod), statusOf(error).details));
     throw error;

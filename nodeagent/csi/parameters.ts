@@ -8,7 +8,9 @@ const count = (most: number): z.ZodType<number> => z.coerce.number().int('use a 
 /** Parameters of a StorageClass, as its `parameters` and as external-provisioner adds them (`--extra-create-metadata`). */
 const schema = z.strictObject({
   'csi.storage.k8s.io/pvc/name': z.string().optional(),
-  'csi.storage.k8s.io/pvc/namespace': z.string('is missing: external-provisioner must run with --extra-create-metadata'),
+  'csi.storage.k8s.io/pvc/namespace': z.string(
+    'is missing: external-provisioner must run with --extra-create-metadata',
+  ),
   'csi.storage.k8s.io/pv/name': z.string().optional(),
   /** NAMESPACE/NAME of the FileSystem. */
   fileSystem: z

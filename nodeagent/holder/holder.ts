@@ -9,7 +9,14 @@ import type { MountConfig } from '#xtreemfs/fuse/mount-config.ts';
 import { posixPolicy, probeVolume } from '#xtreemfs/fuse/probe.ts';
 import type { TlsFiles } from '#xtreemfs/rpc/tls.ts';
 import { checkMountPath } from './paths.ts';
-import { type HeldMount, HolderError, parseSource, sourceText, type VolumeSource } from './protocol.ts';
+import {
+  type HeldMount,
+  HolderError,
+  parseSource,
+  type PublishTerms,
+  sourceText,
+  type VolumeSource,
+} from './protocol.ts';
 
 /** What a holder needs. */
 export interface HolderInit {
@@ -99,9 +106,7 @@ export class MountHolder {
     await this.inTurn(path, async () => {
       const existing = this.mountAt(path);
       if (existing !== undefined) {
-        const users = listMounts().filter(
-          ({ device, mountPoint }) => device === existing.device && mountPoint !== path,
-        );
+        const users = this.usersOf(existing);
         if (users.length > 0) {
           throw new HolderError('Busy', `${path} is in use at ${users.map(({ mountPoint }) => mountPoint).join(', ')}`);
         }
@@ -122,25 +127,37 @@ export class MountHolder {
 
   /**
    * Shows a staged volume at another path, without set-user-id programs and devices.
-   * @throws {HolderError} `NotStaged` when the volume has no living mount, `Conflict` when something else is there.
+   * @throws {HolderError} `NotStaged` when the volume has no living mount, `Conflict` when something else is there, `Busy` when it
+   * is to be at one path only and is at another.
    */
-  async publish(stagingPath: string, path: string, isReadOnly: boolean): Promise<void> {
-    checkMountPath(stagingPath, this.init.roots);
-    checkMountPath(path, this.init.roots);
-    await this.inTurn(path, async () => {
-      const staged = this.mountAt(stagingPath);
-      if (staged === undefined || this.held.get(stagingPath)?.isServing !== true) {
-        throw new HolderError('NotStaged', `the volume has no mount that serves at ${stagingPath}`);
-      }
-      const existing = this.mountAt(path);
-      if (existing?.device === staged.device) {
-        if (existing.options.includes('ro') === isReadOnly) return;
-        throw new HolderError('Conflict', `${path} has the volume already, ${isReadOnly ? 'writable' : 'read-only'}`);
-      }
-      if (existing !== undefined) await this.clearDead(existing);
-      makeFolder(path);
-      await this.bind(stagingPath, path, isReadOnly, staged.device);
-    });
+  async publish(terms: PublishTerms): Promise<void> {
+    checkMountPath(terms.stagingPath, this.init.roots);
+    checkMountPath(terms.path, this.init.roots);
+    await this.inTurn(terms.stagingPath, async () => this.inTurn(terms.path, async () => this.show(terms)));
+  }
+
+  private async show({ stagingPath, path, isReadOnly, isExclusive }: PublishTerms): Promise<void> {
+    const staged = this.mountAt(stagingPath);
+    if (staged === undefined || this.held.get(stagingPath)?.isServing !== true) {
+      throw new HolderError('NotStaged', `the volume has no mount that serves at ${stagingPath}`);
+    }
+    const existing = this.mountAt(path);
+    if (existing?.device === staged.device) {
+      if (existing.options.includes('ro') === isReadOnly) return;
+      throw new HolderError('Conflict', `${path} has the volume already, ${isReadOnly ? 'writable' : 'read-only'}`);
+    }
+    const [other] = this.usersOf(staged);
+    if (isExclusive && other !== undefined) {
+      throw new HolderError('Busy', `the volume may be used once at a time, and is at ${other.mountPoint}`);
+    }
+    if (existing !== undefined) await this.clearDead(existing);
+    makeFolder(path);
+    await this.bind(stagingPath, path, isReadOnly, staged.device);
+  }
+
+  /** Where else a volume is shown. */
+  private usersOf(mount: MountInfo): MountInfo[] {
+    return listMounts().filter(({ device, mountPoint }) => device === mount.device && mountPoint !== mount.mountPoint);
   }
 
   /** Takes away what is shown at a path, and the path. Nothing happens when there is nothing. */

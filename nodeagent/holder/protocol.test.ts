@@ -27,7 +27,7 @@ test.each([
 test.each([
   { op: 'stage', source: { ...source, volumeName: '../x' }, path: '/a' },
   { op: 'stage', source: { ...source, tls: '/etc' }, path: '/a' },
-  { op: 'publish', stagingPath: 'a', path: '/b', isReadOnly: true },
+  { op: 'publish', stagingPath: 'a', path: '/b', isReadOnly: true, isExclusive: false },
   { op: 'exec', path: '/bin/sh' },
   { op: 'unpublish', path: '/a', force: true },
 ])('refuses the request %j', (request) => {

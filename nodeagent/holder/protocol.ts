@@ -29,8 +29,14 @@ const requests = {
   stage: z.strictObject({ op: z.literal('stage'), source: volumeSource, path }),
   /** Takes such a mount away; done when nothing is under way to servers any more. */
   unstage: z.strictObject({ op: z.literal('unstage'), path }),
-  /** Shows a staged volume at another path. */
-  publish: z.strictObject({ op: z.literal('publish'), stagingPath: path, path, isReadOnly: z.boolean() }),
+  /** Shows a staged volume at another path. `isExclusive`: at this one only. */
+  publish: z.strictObject({
+    op: z.literal('publish'),
+    stagingPath: path,
+    path,
+    isReadOnly: z.boolean(),
+    isExclusive: z.boolean(),
+  }),
   /** Takes that away. */
   unpublish: z.strictObject({ op: z.literal('unpublish'), path }),
   /** What is held. */
@@ -46,6 +52,8 @@ export const holderRequest = z.discriminatedUnion('op', [
   requests.list,
 ]);
 export type HolderRequest = z.infer<typeof holderRequest>;
+/** How a volume is shown. */
+export type PublishTerms = Omit<z.infer<typeof requests.publish>, 'op'>;
 
 /**
  * Why a request was refused:

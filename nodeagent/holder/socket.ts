@@ -86,7 +86,7 @@ export class HolderServer {
         await this.holder.unstage(request.path);
         return undefined;
       case 'publish':
-        await this.holder.publish(request.stagingPath, request.path, request.isReadOnly);
+        await this.holder.publish(request);
         return undefined;
       case 'unpublish':
         await this.holder.unpublish(request.path);

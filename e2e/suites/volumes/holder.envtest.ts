@@ -15,7 +15,7 @@ const optionsAt = (mountPoint: string): readonly string[] =>
   const stage = async (): Promise<unknown> => node.ask({ op: 'stage', source: node.source, path: node.stagingPath });
   const publish = async (pod: string, isReadOnly = false): Promise<string> => {
     const target = node.podPath(pod);
-    await node.ask({ op: 'publish', stagingPath: node.stagingPath, path: target, isReadOnly });
+    await node.ask({ op: 'publish', stagingPath: node.stagingPath, path: target, isReadOnly, isExclusive: false });
     return target;
   };
 
@@ -42,7 +42,7 @@ const optionsAt = (mountPoint: string): readonly string[] =>
       ).size,
     ).toBe(1);
     await expect(
-      node.ask({ op: 'publish', stagingPath: node.stagingPath, path: one, isReadOnly: true }),
+      node.ask({ op: 'publish', stagingPath: node.stagingPath, path: one, isReadOnly: true, isExclusive: false }),
     ).rejects.toThrow(/writable/);
     for (const target of [one, two]) await node.ask({ op: 'unpublish', path: target });
     expect(existsSync(one)).toBe(false);
@@ -86,7 +86,7 @@ const optionsAt = (mountPoint: string): readonly string[] =>
     mkdirSync(elsewhere);
     symlinkSync(elsewhere, path.join(node.kubeletDir, 'pods/link'));
     const to = async (target: string): Promise<unknown> =>
-      node.ask({ op: 'publish', stagingPath: node.stagingPath, path: target, isReadOnly: false });
+      node.ask({ op: 'publish', stagingPath: node.stagingPath, path: target, isReadOnly: false, isExclusive: false });
     await expect(to(`${node.kubeletDir}/pods/../../elsewhere/mount`)).rejects.toThrow(/plain absolute path/);
     await expect(to(`${elsewhere}/mount`)).rejects.toThrow(/does not lie below/);
     await expect(to(`${node.kubeletDir}/pods/link/mount`)).rejects.toThrow(/symbolic link/);
