@@ -197,17 +197,17 @@ async function until(
   isThere: (volume: Stored<Volume>) => boolean,
   what: string,
 ): Promise<Stored<Volume>> {
-  let last: Stored<Volume> | undefined = volume;
+  let reason: string | undefined;
   try {
     return await poll(parts, `Volume ${volume.metadata.name} to ${what}`, async () => {
-      last = await parts.client.of(volumes).find(keyOf(volume));
-      if (last?.metadata.uid !== volume.metadata.uid) {
+      const found = await parts.client.of(volumes).find(keyOf(volume));
+      if (found?.metadata.uid !== volume.metadata.uid) {
         throw new CsiError(status.ABORTED, `Volume ${volume.metadata.name} was deleted meanwhile`);
       }
-      return isThere(last) ? last : undefined;
+      reason = readyOf(found)?.message;
+      return isThere(found) ? found : undefined;
     });
   } catch (error) {
-    const reason = last === undefined ? undefined : readyOf(last)?.message;
     if (!(error instanceof CsiError) || error.code !== status.DEADLINE_EXCEEDED || reason === undefined) throw error;
     throw new CsiError(status.DEADLINE_EXCEEDED, `${error.message}: ${reason}`, { cause: error });
   }

@@ -17,12 +17,10 @@ import type { CsiMetrics } from './metrics.ts';
 /** Requests of the kubelet and of sidecars are some KiB long. */
 const messageBytesMax = 1 << 20;
 
-type RequestOf<M> = M extends MethodDefinition<infer Q, infer _> ? Q : never;
-type AnswerOf<M> = M extends MethodDefinition<infer _, infer A> ? A : never;
+/** The function of one method. */
+type Handler<M> = M extends MethodDefinition<infer Q, infer A> ? (request: Q) => Promise<A> : never;
 /** One function for each method of a service. */
-export type Handlers<Methods> = {
-  readonly [K in keyof Methods]: (request: RequestOf<Methods[K]>) => Promise<AnswerOf<Methods[K]>>;
-};
+export type Handlers<Methods> = { readonly [K in keyof Methods]: Handler<Methods[K]> };
 
 /** What a server stands on. */
 export interface CsiServerParts {
@@ -50,7 +48,7 @@ export class CsiServer {
   /** Adds a service: its methods, and what they do. */
   add<Methods extends object>(methods: Methods, handlers: Handlers<Methods>): void {
     const implementation: UntypedServiceImplementation = {};
-    for (const [name, handler] of Object.entries(handlers) as [string, (request: unknown) => Promise<unknown>][]) {
+    for (const [name, handler] of Object.entries<(request: unknown) => Promise<unknown>>(handlers as never)) {
       implementation[name] = (call: ServerUnaryCall<unknown, unknown>, done: sendUnaryData<unknown>): void => {
         void this.run(name, handler, call.request, done);
       };

@@ -313,10 +313,13 @@ export class MountHolder {
 
   /** Waits for a mount to be in the kernel's table: requests wait in it from then on. */
   private async mounted(serving: Promise<undefined>, path: string): Promise<void> {
-    let failure: unknown;
-    serving.catch((error: unknown) => (failure = error));
+    let failure: HolderError | undefined;
+    serving.catch((error: unknown) => {
+      failure =
+        error instanceof HolderError ? error : new HolderError('Failed', describeError(error), { cause: error });
+    });
     while (this.mountAt(path) === undefined) {
-      if (failure !== undefined) throw failure instanceof Error ? failure : new HolderError('Failed', String(failure));
+      if (failure !== undefined) throw failure;
       await this.init.clock.sleep(10);
     }
     const held = this.held.get(path);

@@ -50,8 +50,8 @@ export class Cluster implements AccessView {
     this.organizations = this.informer(virtualOrganizations);
     this.memberships = this.informer(voMemberships);
     this.slices = this.informer(identitySlices);
-    this.volumes.addIndex(byUid, ({ metadata }) => [metadata.uid ?? '']);
-    this.fileSystems.addIndex(byUid, ({ metadata }) => [metadata.uid ?? '']);
+    this.volumes.addIndex(byUid, ({ metadata }) => [metadata.uid]);
+    this.fileSystems.addIndex(byUid, ({ metadata }) => [metadata.uid]);
   }
 
   /** Fills the caches and keeps them true until the signal aborts. @returns once everything has been read. */

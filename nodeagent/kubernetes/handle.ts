@@ -1,7 +1,3 @@
-import type { FileSystem } from '#crds/file-system.ts';
-import type { Volume } from '#crds/volume.ts';
-import type { Stored } from '#runtime/types.ts';
-
 /** What a volume is called in PersistentVolumes: by uids, which are never given twice. */
 export interface VolumeHandle {
   readonly fileSystemUid: string;
@@ -15,9 +11,4 @@ const pattern = new RegExp(`^(${uid})/(${uid})$`);
 export function parseHandle(text: string): VolumeHandle | undefined {
   const [, fileSystemUid, volumeUid] = pattern.exec(text) ?? [];
   return fileSystemUid === undefined || volumeUid === undefined ? undefined : { fileSystemUid, volumeUid };
-}
-
-/** The handle of a Volume. */
-export function handleOf(fileSystem: Stored<FileSystem>, volume: Stored<Volume>): string {
-  return `${fileSystem.metadata.uid}/${volume.metadata.uid}`;
 }

@@ -142,8 +142,21 @@ export function tlsOf(config: MountConfig, logger: Logger): TlsMaterial | undefi
 
 /** The installation that a mount talks to. @param tls - of {@link tlsOf}; whoever made it closes it. */
 export function servicesFor(config: MountConfig, logger: Logger, tls: TlsMaterial | undefined): Services {
-  const { tls: _, ...rest } = config;
-  return new Services({ ...rest, clock: systemClock, logger, ...(tls === undefined ? {} : { tls }) });
+  const { dirs, scheme, triesMax, retryDelayMs, connectTimeoutMs, requestTimeoutMs, lingerMs } = config;
+  return new Services({
+    ...{
+      dirs,
+      scheme,
+      triesMax,
+      retryDelayMs,
+      connectTimeoutMs,
+      requestTimeoutMs,
+      lingerMs,
+      clock: systemClock,
+      logger,
+    },
+    ...(tls === undefined ? {} : { tls }),
+  });
 }
 
 async function resume(
