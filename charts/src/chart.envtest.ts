@@ -92,9 +92,9 @@ describe('helm template', () => {
     expect(manifests.filter(({ kind }) => kind === 'CustomResourceDefinition')).toHaveLength(kinds.length);
     expect(manifests.filter(({ kind }) => kind === 'ValidatingAdmissionPolicy').length).toBeGreaterThan(9);
     expect(kindsOf(others(manifests))).toEqual({
-      ...{ ClusterRole: 7, ClusterRoleBinding: 2, Role: 3, RoleBinding: 4, ServiceAccount: 2 },
-      ...{ DaemonSet: 1, Deployment: 1, PodDisruptionBudget: 1, PriorityClass: 1, Service: 3, NetworkPolicy: 2 },
-      ...{ FlowSchema: 1, PriorityLevelConfiguration: 1, Certificate: 3, Issuer: 2 },
+      ...{ ClusterRole: 8, ClusterRoleBinding: 3, Role: 3, RoleBinding: 4, ServiceAccount: 3 },
+      ...{ DaemonSet: 3, Deployment: 1, PodDisruptionBudget: 1, PriorityClass: 1, Service: 3, NetworkPolicy: 4 },
+      ...{ FlowSchema: 1, PriorityLevelConfiguration: 1, Certificate: 4, Issuer: 2, CSIDriver: 1 },
     });
   });
 
@@ -107,6 +107,7 @@ describe('helm template', () => {
       'networkPolicy.enabled',
       'priorityClass.create',
       'metrics.service',
+      'nodeAgent.enabled',
     ];
     const manifests = await rendered(
       ...off.flatMap((name) => ['--set', `${name}=false`]),
@@ -197,12 +198,14 @@ describe('helm template', () => {
         },
       },
     });
+    const named = (kind: string, name: string): Manifest | undefined =>
+      manifests.find((manifest) => manifest.kind === kind && manifest.metadata.name === name);
     expect(manifests.find(({ metadata }) => metadata.name === 'grid-operator-gateway')).toMatchObject({
       metadata: { annotations: { a: 'b' } },
       spec: { type: 'NodePort', ports: [{ port: 443, nodePort: 30443 }] },
     });
-    expect(find(manifests, 'ServiceAccount')?.metadata.annotations).toEqual({ role: 'x' });
-    expect(find(manifests, 'DaemonSet')).toMatchObject({
+    expect(named('ServiceAccount', 'grid-operator')?.metadata.annotations).toEqual({ role: 'x' });
+    expect(named('DaemonSet', 'grid-operator-selector')).toMatchObject({
       metadata: { name: 'grid-operator-selector' },
       spec: {
         template: {
@@ -228,6 +231,17 @@ describe('helm template', () => {
       ingress: [{ from: [{ namespaceSelector: { matchLabels: { a: 'b' } } }] }, {}, {}, {}],
       egress: [{}, { ports: [{ port: 7777, protocol: 'TCP' }] }, {}, {}],
     });
+  });
+
+  test('makes volumes for plain claims only with an image of external-provisioner', async () => {
+    const provisioner = 'csiController.provisionerImage=registry.example.org/csi-provisioner:v6';
+    const manifests = await rendered('--set', `${provisioner},csiController.parameters.replicationPolicy=Quorum`);
+    expect(kindsOf(others(manifests))).toMatchObject({ Deployment: 2, StorageClass: 1, DaemonSet: 3 });
+    expect(find(manifests, 'StorageClass')).toMatchObject({
+      parameters: { replicationPolicy: 'Quorum' },
+      provisioner: 'csi.xtreemos.io',
+    });
+    expect(kindsOf(await rendered()).StorageClass).toBeUndefined();
   });
 
   test('has the policies that fill in only where the API serves them', async () => {

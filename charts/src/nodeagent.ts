@@ -220,7 +220,7 @@ function addHolder(add: Add): void {
   const volumes = [
     { name: 'kubelet', hostPath: { path: kubeletDir, type: 'Directory' } },
     stateVolume,
-    { name: 'tls', secret: { secretName: tlsSecret, defaultMode: 0o400 } },
+    { name: 'tls', secret: { secretName: tlsSecret, defaultMode: 0o400, optional: true } },
   ];
   addDaemonSet(
     add,

@@ -184,7 +184,7 @@ export const valuesSchema = z.strictObject({
   }),
   certificates: section('Certificates, by cert-manager, which has to be installed in the cluster.', {
     create: flag(
-      'Make a certificate authority for this site and the certificates of its programs. When false, the Secrets that the pods name have to be there: `-selector-tls` (tls.crt, tls.key, ca.crt; name selector.xtreemos.io) and `-selector-signing` (Ed25519; tls.crt, tls.key).',
+      'Make a certificate authority for this site and the certificates of its programs. When false, the Secrets that the pods name have to be there: `-selector-tls` (tls.crt, tls.key, ca.crt; name selector.xtreemos.io) and `-selector-signing` (Ed25519; tls.crt, tls.key), and for file systems with TLS `-node-tls` (tls.crt, tls.key, ca.crt; name node-agent.xtreemos.io).',
       true,
     ),
   }),
