@@ -22,7 +22,8 @@ await build({
   platform: 'node',
   target: 'node24',
   format: 'esm',
-  external: ['lmdb'],
+  // etcd3 reads its protocol descriptions from beside its own files.
+  external: ['lmdb', 'etcd3'],
   legalComments: 'external',
   logLevel: 'warning',
   banner: { js: "import { createRequire } from 'node:module'; const require = createRequire(import.meta.url);" },

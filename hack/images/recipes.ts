@@ -80,7 +80,7 @@ export function productRecipe(): ImageRecipe {
     // Protocol descriptions are read at run time, from where the bundle expects the sources' layout.
     ...folderEntries(join(projectDir, 'proto'), '/app/proto').filter(({ path }) => path.endsWith('.proto')),
   ];
-  const natives = packageEntries(projectDir, ['lmdb'], '/app');
+  const natives = packageEntries(projectDir, ['lmdb', 'etcd3'], '/app');
   const tools = programEntries({ '/bin/mount': '/usr/bin/mount', '/bin/umount': '/usr/bin/umount' });
   const known = new Set(tools.map(({ path }) => path));
   return {
