@@ -183,6 +183,8 @@ function addJobs(
     ...{ clock: systemClock, random: systemRandom(), log, registry, siteName: options.siteName, surroundings },
     selection: new GrpcResourceSelection(options.selector, tls.client),
     admission: ({ metadata, spec }) => surroundings.refusalOf(metadata.namespace ?? '', spec.owner),
+    reservationAdmission: (namespace, owner) => surroundings.refusalOf(namespace, owner)?.message,
+    isInGroup: (namespace, userName, groups) => surroundings.isInGroup(namespace, userName, groups),
   });
 }
 

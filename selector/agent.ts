@@ -7,7 +7,8 @@ import type { Query } from '#proto/selector/contract.ts';
 import { LiveFeed, type LiveSource } from './ads/live.ts';
 import { Predicates, type LiveState } from '#proto/selector/predicate.ts';
 import type { SelectorService } from './api/server.ts';
-import { Ledger, type BoundPod } from './ledger/ledger.ts';
+import { Ledger } from './ledger/ledger.ts';
+import type { BoundPod } from './ledger/occupancy.ts';
 import type { Resources } from '#proto/selector/resources.ts';
 import type { ClaimStore } from './ledger/store.ts';
 import { describeStatus, type StatusPage } from './monitor/status.ts';
@@ -29,6 +30,8 @@ export interface AgentComponents {
   readonly store: ClaimStore;
   readonly liveSource: LiveSource;
   readonly transport: Transport;
+  /** Asks a pod of this node to end. @param uid - of a pod of {@link NodeView.pods}. */
+  readonly endPod: (uid: string) => Promise<void>;
 }
 
 /** What may change about a node while its selector runs. */
@@ -51,7 +54,8 @@ export interface AgentSettings {
   readonly overlay?: Partial<OverlaySettings>;
 }
 
-const settleEveryMs = 5_000;
+/** Work is told to leave a reservation's place in time; nothing else of the ledger is in such a hurry. */
+const settleEveryMs = 1_000;
 
 /** One node's selector: overlay member, ledger, live values and the gRPC door, put together. */
 export class SelectorAgent {
@@ -81,7 +85,6 @@ export class SelectorAgent {
     this.ledger.setPods(view.pods);
     this.predicates = new Predicates(clock);
     this.service = {
-      clock,
       ledger: this.ledger,
       reasonAgainst: (virtualOrganization) => this.reasonAgainst(virtualOrganization),
       receive: (message) => this.overlay?.receive(message),
@@ -173,9 +176,9 @@ export class SelectorAgent {
   private evaluate(query: Query): Evaluation {
     const reason = this.reasonAgainst(query.virtualOrganization);
     if (reason !== undefined) return { accepted: false, reason };
-    const lacking = this.ledger.reasonAgainstDemand(query.demand);
+    const lacking = this.ledger.reasonAgainstDemand(query.demand, query);
     if (lacking !== undefined) return { accepted: false, reason: lacking };
-    const state = this.liveState();
+    const state = { ...this.liveState(), free: this.ledger.free(query) };
     const verdict = this.predicates.evaluate(query.predicates, state);
     if (!verdict.holds) return { accepted: false, reason: verdict.reason };
     return { accepted: true, free: state.free, live: state.live };
@@ -185,13 +188,13 @@ export class SelectorAgent {
     return { free: this.ledger.free(), live: this.feed.current, node: this.view.attributes };
   }
 
-  /** Expired spans and failed writes of the ledger are seen to now and then. */
+  /** Expired spans, failed writes and places that are to be cleared are seen to in time. */
   private scheduleSettling(): void {
+    const untilNext = this.ledger.leaving().nextAt - this.components.clock.now();
     this.settleTimer = this.components.clock.after(
-      settleEveryMs,
+      Math.max(1, Math.min(settleEveryMs, untilNext)),
       () => {
-        this.ledger
-          .settle()
+        this.settle()
           .catch((error: unknown) =>
             this.components.logger.warn('Settling the ledger failed', { reason: describeError(error) }),
           )
@@ -199,5 +202,14 @@ export class SelectorAgent {
       },
       { unref: true },
     );
+  }
+
+  private async settle(): Promise<void> {
+    const { pods } = this.ledger.leaving();
+    for (const { uid } of pods) {
+      this.components.logger.info('Ending a pod that gives way to a reservation', { Node: this.settings.node, uid });
+      await this.components.endPod(uid);
+    }
+    await this.ledger.settle();
   }
 }

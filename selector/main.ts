@@ -46,7 +46,11 @@ async function runPlain(
   const store = new MemoryClaimStore();
   const { agent, port } = await host.add(
     {
-      components: { random: systemRandom(), signer: trust, verifier: trust, store, liveSource: machineSource },
+      components: {
+        ...{ random: systemRandom(), signer: trust, verifier: trust, store, liveSource: machineSource },
+        // A node that is described on the command line has no pods.
+        endPod: async () => Promise.resolve(),
+      },
       settings: { site, node, isOffering: offers, overlay: { periodMs: gossipPeriodMs } },
       view: {
         attributes: readAttributes(options.attributes),

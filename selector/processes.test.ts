@@ -77,7 +77,7 @@ test('a node holds, confirms and releases, and never promises twice', async () =
   await client.hold(address, { id: 'h1', demand: { cpu: 3_000 }, ...hold });
   expect(await client.hold(address, { id: 'h2', demand: { cpu: 2_000 }, ...hold })).toEqual({
     granted: false,
-    reason: 'Not enough free: cpu: 2000 wanted, 1000 free',
+    reason: 'Not enough free cpu: 2000 wanted, 1000 free',
   });
   await client.confirm(address, { id: 'h1', owner });
   await expect(client.confirm(address, { id: 'h9', owner })).rejects.toThrow(UnknownClaimError);

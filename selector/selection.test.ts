@@ -69,7 +69,7 @@ async function launch(node: FakeNode, store: MemoryClaimStore, isOffering: boole
   const { port } = await host.add(
     {
       components: {
-        ...{ random: systemRandom(), store, liveSource: () => ({ load1: 0.5 }) },
+        ...{ random: systemRandom(), store, liveSource: () => ({ load1: 0.5 }), endPod: async () => Promise.resolve() },
         signer: new SiteSigner('lyon', createPrivateKey(readFileSync(files.siteKey))),
         verifier: new TrustSet([['lyon', publicKey]]),
       },

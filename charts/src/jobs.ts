@@ -8,7 +8,14 @@ const read = ['get', 'list', 'watch'];
 export const operatorJobRules: readonly RoleRule[] = [
   { apiGroups: [group], resources: ['gridjobs'], verbs: [...read, 'delete'] },
   { apiGroups: [group], resources: ['executions'], verbs: [...read, 'create', 'update'] },
-  { apiGroups: [group], resources: ['gridjobs/status', 'executions/status'], verbs: ['get', 'update', 'patch'] },
+  { apiGroups: [group], resources: ['reservations'], verbs: read },
+  // Claims are written by the selectors; those of a node that is gone, or of a reservation that may not be, are deleted here.
+  { apiGroups: [group], resources: ['claims'], verbs: [...read, 'delete'] },
+  {
+    apiGroups: [group],
+    resources: ['gridjobs/status', 'executions/status', 'reservations/status'],
+    verbs: ['get', 'update', 'patch'],
+  },
   // To be named as owner of what is made for them, where the API server asks for it.
   { apiGroups: [group], resources: ['gridjobs/finalizers', 'executions/finalizers'], verbs: ['update'] },
   { apiGroups: [''], resources: ['pods'], verbs: [...read, 'create', 'delete'] },

@@ -28,7 +28,7 @@ const observing: readonly RoleRule[] = [
   { apiGroups: ['batch'], resources: ['jobs', 'cronjobs'], verbs: read },
   { apiGroups: ['networking.k8s.io'], resources: ['networkpolicies'], verbs: read },
   { apiGroups: ['events.k8s.io'], resources: ['events'], verbs: read },
-  { apiGroups: [group], resources: ['gridjobs', 'executions'], verbs: read },
+  { apiGroups: [group], resources: ['gridjobs', 'executions', 'reservations', 'claims'], verbs: read },
 ];
 
 /** Running things. Whose they are, and who may look into them, is for the admission policies; Secrets are for nobody. */
@@ -41,7 +41,7 @@ const working: readonly RoleRule[] = [
   { apiGroups: ['apps'], resources: ['deployments', 'statefulsets'], verbs: write },
   { apiGroups: ['apps'], resources: ['deployments/scale', 'statefulsets/scale'], verbs: ['get', 'update', 'patch'] },
   { apiGroups: ['batch'], resources: ['jobs', 'cronjobs'], verbs: write },
-  { apiGroups: [group], resources: ['gridjobs'], verbs: write },
+  { apiGroups: [group], resources: ['gridjobs', 'reservations'], verbs: write },
 ];
 
 /** Deciding who is a member. */

@@ -1,4 +1,5 @@
 /** What the chart installs for the selectors: one on every node, and one beside the operator that offers nothing. */
+import { podFacts } from '#crds/claim.ts';
 import { group } from '#crds/kind.ts';
 import { selectorServerName } from '#proto/selector/client.ts';
 import type { selectorOptions } from '#selector/options.ts';
@@ -138,7 +139,10 @@ function selectorContainer(
   };
 }
 
-/** A selector reads its node, the node's pods and the Site, and writes Claims; the policy holds it to those of its own node. */
+/**
+ * A selector reads its node, the node's pods and the Site, writes Claims, and ends pods that give way to reservations; policies hold it to those of
+ * its own node.
+ */
 function addAccount(add: Add): void {
   add('selector-serviceaccount', 'v1', 'ServiceAccount', {
     metadata: { name, namespace },
@@ -148,6 +152,7 @@ function addAccount(add: Add): void {
     metadata: { name },
     rules: [
       { apiGroups: [''], resources: ['nodes', 'pods'], verbs: ['list', 'watch'] },
+      { apiGroups: [''], resources: ['pods'], verbs: ['delete'] },
       { apiGroups: [group], resources: ['sites'], verbs: ['list', 'watch'] },
       { apiGroups: [group], resources: ['claims'], verbs: ['get', 'list', 'watch', 'create', 'delete'] },
       { apiGroups: [group], resources: ['claims/status'], verbs: ['patch'] },
@@ -158,26 +163,43 @@ function addAccount(add: Add): void {
     roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'ClusterRole', name },
     subjects: [account],
   });
-  addClaimPolicy(add);
+  addPolicies(add);
 }
 
-/** A node that was broken into can neither free nor fill another: its token says which node it is on. */
-function addClaimPolicy(add: Add): void {
-  const nodeName = "'authentication.kubernetes.io/node-name'";
-  add('selector-claimpolicy', 'admissionregistration.k8s.io/v1', 'ValidatingAdmissionPolicy', {
-    metadata: { name: named('selector-claims') },
+const nodeNameKey = "'authentication.kubernetes.io/node-name'";
+
+/** A node that was broken into can neither free nor fill another, nor end what others run: its token says which node it is on. */
+function addPolicies(add: Add): void {
+  addPolicy(add, 'claim', {
+    rule: { apiGroups: [group], apiVersions: ['v1alpha1'], resources: ['claims', 'claims/status'] },
+    operations: ['CREATE', 'UPDATE', 'DELETE'],
+    allowed: "variables.node != '' && variables.stored.spec.nodeName == variables.node",
+    message: "'a selector writes Claims of its own node only, not of ' + variables.stored.spec.nodeName",
+  });
+  addPolicy(add, 'pod', {
+    rule: { apiGroups: [''], apiVersions: ['v1'], resources: ['pods'] },
+    operations: ['DELETE'],
+    allowed:
+      "variables.node != '' && variables.stored.spec.?nodeName.orValue('') == variables.node && " +
+      `variables.stored.metadata.?annotations[?'${podFacts.givesWay}'].orValue('') == 'true'`,
+    message: "'a selector ends pods of its own node only, that give way to reservations, not ' + request.name",
+  });
+}
+
+interface NodePolicy {
+  readonly rule: { readonly apiGroups: string[]; readonly apiVersions: string[]; readonly resources: string[] };
+  readonly operations: readonly string[];
+  readonly allowed: string;
+  readonly message: string;
+}
+
+function addPolicy(add: Add, kind: string, { rule, operations, allowed, message }: NodePolicy): void {
+  const policyName = named(`selector-${kind}s`);
+  add(`selector-${kind}policy`, 'admissionregistration.k8s.io/v1', 'ValidatingAdmissionPolicy', {
+    metadata: { name: policyName },
     spec: {
       failurePolicy: 'Fail',
-      matchConstraints: {
-        resourceRules: [
-          {
-            apiGroups: [group],
-            apiVersions: ['v1alpha1'],
-            operations: ['CREATE', 'UPDATE', 'DELETE'],
-            resources: ['claims', 'claims/status'],
-          },
-        ],
-      },
+      matchConstraints: { resourceRules: [{ ...rule, operations }] },
       matchConditions: [
         {
           name: 'by-a-selector',
@@ -187,26 +209,20 @@ function addClaimPolicy(add: Add): void {
         },
       ],
       variables: [
-        { name: 'claim', expression: "request.operation == 'DELETE' ? oldObject : object" },
+        { name: 'stored', expression: "request.operation == 'DELETE' ? oldObject : object" },
         {
           name: 'node',
           expression:
-            `has(request.userInfo.extra) && ${nodeName} in request.userInfo.extra ? ` +
-            `request.userInfo.extra[${nodeName}][0] : ''`,
+            `has(request.userInfo.extra) && ${nodeNameKey} in request.userInfo.extra ? ` +
+            `request.userInfo.extra[${nodeNameKey}][0] : ''`,
         },
       ],
-      validations: [
-        {
-          expression: "variables.node != '' && variables.claim.spec.nodeName == variables.node",
-          messageExpression: "'a selector writes Claims of its own node only, not of ' + variables.claim.spec.nodeName",
-          reason: 'Forbidden',
-        },
-      ],
+      validations: [{ expression: allowed, messageExpression: message, reason: 'Forbidden' }],
     },
   });
-  add('selector-claimpolicybinding', 'admissionregistration.k8s.io/v1', 'ValidatingAdmissionPolicyBinding', {
-    metadata: { name: named('selector-claims') },
-    spec: { policyName: named('selector-claims'), validationActions: ['Deny', 'Audit'] },
+  add(`selector-${kind}policybinding`, 'admissionregistration.k8s.io/v1', 'ValidatingAdmissionPolicyBinding', {
+    metadata: { name: policyName },
+    spec: { policyName, validationActions: ['Deny', 'Audit'] },
   });
 }
 

@@ -8,6 +8,19 @@ import { choice, dictionary, dnsLabel, object, quantity, text, timestamp } from 
 /** Label of a pod that runs under a claim: its node counts the pod as part of what it promised, not on top of it. */
 export const claimLabel = 'xtreemos.io/claim';
 
+/**
+ * Annotations that the operator writes on the pods of jobs, and the selector of the node counts them by: they outlive the hold that the pod
+ * started under, and every restart.
+ */
+export const podFacts = {
+  /** Name of the Claim with mode Reservation that it draws from. */
+  reservation: 'xtreemos.io/draws-from',
+  /** When it is over at the latest, RFC 3339; `activeDeadlineSeconds` of the pod makes sure of that. */
+  until: 'xtreemos.io/until',
+  /** `true` when the selector may end it as a reservation begins that needs its place. */
+  givesWay: 'xtreemos.io/gives-way',
+} as const;
+
 /** Whether the work under a claim has to go. */
 export const claimPreempted = defineCondition(
   'Preempted',
@@ -17,6 +30,12 @@ export const claimPreempted = defineCondition(
       'Surfaces when a reserved window of the node begins while work that gives way still holds its place.',
   },
 );
+
+/** `atStart` of Reservations and of their Claims. */
+export const atStart = choice('What becomes of work that gives way (`preemptible`) when the window begins.', {
+  Preempt: 'it is ended so early that the place is clear when the window begins, and starts again elsewhere.',
+  Drain: 'besides, none is started in the place that would still run then.',
+});
 
 const spec = object(
   'What the node promised. It never changes: a different promise is another Claim.',
@@ -34,6 +53,7 @@ const spec = object(
       Preemptible: 'it gives way when a reservation begins that needs the place.',
       Reservation: 'the place is kept for other Claims that draw from this one.',
     }).default('Firm'),
+    atStart: atStart.optional(),
     resources: dictionary(
       'What is promised, by resource name.',
       quantity('How much of the resource, as a Kubernetes quantity.'),
@@ -54,6 +74,11 @@ const spec = object(
         rule: "!has(self.reservation) || self.mode == 'Firm' || self.mode == 'Preemptible'",
         message: 'a reservation can not draw from another',
         fieldPath: '.reservation',
+      },
+      {
+        rule: "!has(self.atStart) || self.mode == 'Reservation'",
+        message: 'only a Claim with mode Reservation says what becomes of others at its start',
+        fieldPath: '.atStart',
       },
       {
         rule: '!has(self.endTime) || timestamp(self.endTime) > timestamp(self.startTime)',

@@ -5,7 +5,7 @@ import { conditions, defineCondition } from './conditions.ts';
 import { gridJobDefinition, ownerName, taskSummary, tasksMax } from './grid-job.ts';
 import { describeKind, group, runtimeKind } from './kind.ts';
 import { taskTemplate, volumeFile, volumes } from './task-template.ts';
-import { dnsLabel, generation, integer, listMap, object, text, timestamp } from './vocabulary.ts';
+import { dnsLabel, flag, generation, integer, listMap, object, text, timestamp } from './vocabulary.ts';
 
 /** Nodes that one Execution may place tasks on at the same time; a job with more goes on when some are done. */
 export const placementsMax = 2_048;
@@ -47,6 +47,8 @@ const placement = object('Tasks on one node, under one hold of it.', {
   node: text('Name of the node.', { minLength: 1, maxLength: 253 }),
   tasks: indices,
   hold: dnsLabel('Id of the hold of the node that the tasks run under.').optional(),
+  reservation: dnsLabel('Name of the Claim with mode Reservation that the tasks draw from.').optional(),
+  until: timestamp('When the tasks are over at the latest; the node has promised the place no longer.').optional(),
 });
 
 const failures = object('Tasks that failed equally often.', {
@@ -73,6 +75,7 @@ const spec = object(
       .boolean()
       .meta({ description: 'Whether tasks have a terminal and an open standard input.' })
       .default(false),
+    preemptible: flag('Whether its tasks give way to reservations of their node.').default(false),
     placements: listMap(
       'Which tasks run on which node. A task that ended stays until it is placed again, or the job needs the room.',
       placement,

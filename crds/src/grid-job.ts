@@ -5,7 +5,18 @@ import { conditions, defineCondition } from './conditions.ts';
 import { describeKind, group, runtimeKind } from './kind.ts';
 import { placement, rank, requirements } from './requirements.ts';
 import { taskTemplate, volumeFile, volumes } from './task-template.ts';
-import { choice, dnsLabel, generation, integer, listAtomic, listMap, object, text, timestamp } from './vocabulary.ts';
+import {
+  choice,
+  dnsLabel,
+  flag,
+  generation,
+  integer,
+  listAtomic,
+  listMap,
+  object,
+  text,
+  timestamp,
+} from './vocabulary.ts';
 
 /** Tasks of one job. */
 export const tasksMax = 10_000;
@@ -13,6 +24,8 @@ export const tasksMax = 10_000;
 export const taskRowsMax = 128;
 /** Reasons why a job waits that a status lists. */
 export const waitingReasonsMax = 32;
+/** Tasks that give way end in this time; nodes reckon with it (noticeMs in selector/ledger/ledger.ts). */
+const preemptibleGraceSecondsMax = 120;
 /** Ranges of task indices as text: 10,000 single indices with commas take less. */
 const indexRangesMaxLength = 65_536;
 const userNameMaxLength = 32;
@@ -28,6 +41,7 @@ export const jobAccepted = defineCondition(
     JobLimitReached: 'Surfaces when as many jobs run or wait here as the site allows the virtual organization.',
     InvalidExpression:
       'Surfaces when an expression in `requirements.dynamic` or `rank` can not be evaluated; the message names it.',
+    ReservationNotShared: 'Surfaces when the reservation is not shared with the member who submitted the job.',
     DependencyCycle: 'Surfaces when jobs depend on each other in a circle.',
   },
 );
@@ -40,6 +54,7 @@ export const jobMatched = defineCondition('Matched', 'Nodes were found for every
   NothingMatches: 'Surfaces when no node matches the static requirements at all: change them, or wait for other nodes.',
   WaitingForDependencies: 'Surfaces while a job in `dependsOn` has not come as far as was asked.',
   DependencyFailed: 'Surfaces when a job in `dependsOn` can no longer come as far as was asked.',
+  WaitingForReservation: 'Surfaces while the reservation of the job does not exist, is not held, or has not begun.',
   WaitingForVolumes: 'Surfaces while a volume of the job is missing or not ready.',
   Suspended: 'Surfaces while `spec.suspend` is set.',
 });
@@ -66,6 +81,7 @@ export const jobSucceeded = defineCondition(
     TaskFailed: 'Surfaces when a task failed more often than `retries` allows, or a rule says that the job fails.',
     DeadlineExceeded: 'Surfaces when the job did not end within `deadlineSeconds`.',
     DependencyFailed: 'Surfaces when a job in `dependsOn` can no longer come as far as was asked.',
+    ReservationOver: 'Surfaces when the last window of its reservation ended before the job.',
     Killed:
       'Surfaces when the job was ended by `xos kill`, by the end of its parent, or with its virtual organization.',
   },
@@ -180,6 +196,12 @@ const spec = object(
       maxItems: 32,
       keys: ['job'],
     }).default([]),
+    reservation: dnsLabel(
+      'Name of a Reservation of the same virtual organization whose slots the tasks run in, while its window is open. Its requirements are those of the job.',
+    ).optional(),
+    preemptible: flag(
+      'Whether its tasks give way to reservations: they may run where something is reserved for later, and are ended and start again elsewhere when that begins.',
+    ).default(false),
     priority: integer(
       'Jobs of higher priority go first among those of the same virtual organization. Waiting adds to it, so that none waits for ever.',
       { min: -1_000, max: 1_000 },
@@ -223,7 +245,22 @@ const spec = object(
         'stdout',
         'stderr',
       ].map(unchangeable),
-      ...['dependsOn', 'retries', 'interactive'].map(unchangeable),
+      ...['dependsOn', 'retries', 'interactive', 'reservation', 'preemptible'].map(unchangeable),
+      {
+        rule: '!has(self.reservation) || (self.requirements.static.size() == 0 && self.requirements.dynamic.size() == 0 && !has(self.rank))',
+        message: 'the nodes are those of the reservation: leave requirements and rank out',
+        fieldPath: '.reservation',
+      },
+      {
+        rule: '!has(self.reservation) || !self.preemptible',
+        message: 'what runs in a reservation does not give way: leave preemptible out',
+        fieldPath: '.preemptible',
+      },
+      {
+        rule: `!self.preemptible || self.template.terminationGraceSeconds <= ${preemptibleGraceSecondsMax}`,
+        message: `what gives way has to end soon: template.terminationGraceSeconds must be at most ${preemptibleGraceSecondsMax}`,
+        fieldPath: '.template.terminationGraceSeconds',
+      },
       {
         rule: 'self.tasks.count == oldSelf.tasks.count && self.tasks.gangMinimum == oldSelf.tasks.gangMinimum',
         message: 'tasks.count and tasks.gangMinimum can not change: submit another job',
@@ -303,6 +340,10 @@ const refusal = object('Nodes that refused for one reason.', {
   remedy: text('What would help.', { maxLength: 512 }).optional(),
 });
 
+/** `status.waiting` of jobs and reservations. */
+export const waitingReasons = (about: string): z.ZodArray<typeof refusal> =>
+  listMap(about, refusal, { maxItems: waitingReasonsMax, keys: ['site', 'reason'] });
+
 const status = object('What the operator observes. Only the operator writes it.', {
   observedGeneration: generation('The `metadata.generation` that this status is about.').optional(),
   conditions: conditions.optional(),
@@ -315,10 +356,10 @@ const status = object('What the operator observes. Only the operator writes it.'
     Killed: 'it was ended from outside.',
   }).optional(),
   tasks: taskSummary.optional(),
-  waiting: listMap('Why tasks wait, from the nodes that refused.', refusal, {
-    maxItems: waitingReasonsMax,
-    keys: ['site', 'reason'],
-  }).optional(),
+  waiting: waitingReasons('Why tasks wait, from the nodes that refused.').optional(),
+  expectedStartTime: timestamp(
+    'When tasks that wait are expected to start, where the window of a reservation or the deadline of what runs tells.',
+  ).optional(),
   executions: listMap(
     'The parts of the job, one per site.',
     object('One part.', {

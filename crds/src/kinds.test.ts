@@ -5,6 +5,7 @@ import { fileSystems } from './file-system.ts';
 import { gridJobs } from './grid-job.ts';
 import { identitySlices } from './identity-slice.ts';
 import { kinds } from './kinds.ts';
+import { reservations } from './reservation.ts';
 import { sites } from './site.ts';
 import { virtualOrganizations } from './virtual-organization.ts';
 import { volumes } from './volume.ts';
@@ -19,6 +20,7 @@ test('every kind can be read and written with the runtime', () => {
     claims,
     gridJobs,
     executions,
+    reservations,
     fileSystems,
     volumes,
   ].map(({ plural }) => plural);

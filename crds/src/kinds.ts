@@ -4,6 +4,7 @@ import type { KindDefinition } from './kind.ts';
 import { executionDefinition } from './execution.ts';
 import { fileSystemDefinition } from './file-system.ts';
 import { gridJobDefinition } from './grid-job.ts';
+import { reservationDefinition } from './reservation.ts';
 import { siteDefinition } from './site.ts';
 import { virtualOrganizationDefinition } from './virtual-organization.ts';
 import { volumeDefinition } from './volume.ts';
@@ -18,6 +19,7 @@ export const kinds: readonly KindDefinition[] = [
   claimDefinition,
   gridJobDefinition,
   executionDefinition,
+  reservationDefinition,
   fileSystemDefinition,
   volumeDefinition,
 ];

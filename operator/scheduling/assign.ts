@@ -9,6 +9,8 @@ export interface Candidate {
   readonly offer: Offer;
   /** Free resources, less what was assigned since. */
   free: Record<string, number>;
+  /** The Claim of a reservation that is drawn from, and when its window ends. */
+  readonly drawn?: { readonly claim: string; readonly endMs: number };
 }
 
 /** So many tasks on one node. */
@@ -19,7 +21,15 @@ export interface Share {
 
 /** Offers in the order in which a shape wants them filled: best rank first, else as `spread` says. */
 export function orderOffers(offers: readonly Offer[], shape: Shape, predicates: Predicates): Candidate[] {
-  const candidates = offers.map((offer) => ({ offer, free: { ...offer.free } }));
+  return order(
+    offers.map((offer) => ({ offer, free: { ...offer.free } })),
+    shape,
+    predicates,
+  );
+}
+
+/** As {@link orderOffers}, for candidates. */
+export function order(candidates: Candidate[], shape: Shape, predicates: Predicates): Candidate[] {
   const { rank, demand, spread } = shape;
   const score = new Map(
     candidates.map((candidate) => {

@@ -66,6 +66,7 @@ class World {
       log: silentLogger,
       metrics: new DispatchMetrics(createRegistry()),
       holder: `home-${home}`,
+      reserved: () => [],
     });
     dispatcher.onAnswer((key) => this.take(home, key));
     this.dispatchers.push(dispatcher);

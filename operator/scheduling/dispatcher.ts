@@ -3,13 +3,14 @@ import { describeError } from '#common/errors.ts';
 import type { Logger } from '#common/logger.ts';
 import type { Random } from '#common/random.ts';
 import type { ClaimOwnerReference, Offer, Refusals, ResourceSelection } from '#proto/selector/contract.ts';
-import { queryLimits } from '#proto/selector/contract.ts';
+import { queryLimits, SelectorUnavailableError } from '#proto/selector/contract.ts';
 import type { Predicates } from '#proto/selector/predicate.ts';
 import type { Runnable } from '#runtime/contracts.ts';
-import { assign, type Candidate, giveBack, orderOffers, type Share } from './assign.ts';
+import { assign, type Candidate, giveBack, order, orderOffers, type Share } from './assign.ts';
 import type { IndexSet } from './index-set.ts';
 import type { DispatchMetrics } from './metrics.ts';
 import { effectivePriority } from './priority.ts';
+import type { ReservedNode } from './reserved.ts';
 import { fits, isSiteWanted, mayOverlap, type Shape } from './shape.ts';
 
 /** Tasks of one job that look for nodes. */
@@ -36,6 +37,10 @@ export interface Grant {
   readonly tasks: IndexSet;
   /** Id of the hold. */
   readonly hold: string;
+  /** The Claim of a reservation that the hold draws from. */
+  readonly reservation: string | undefined;
+  /** Until when the place is promised, wall-clock milliseconds; undefined without end. */
+  readonly until: number | undefined;
 }
 
 /** What came of a want: grants, or why there are none or too few. */
@@ -56,6 +61,8 @@ export interface DispatcherParts {
   readonly metrics: DispatchMetrics;
   /** Name under which nodes know who may release a hold. */
   readonly holder: string;
+  /** What the open window of a reservation has on nodes. */
+  readonly reserved: (virtualOrganization: string, reservation: string) => readonly ReservedNode[];
 }
 
 interface Waiting {
@@ -86,6 +93,9 @@ const backoffMaxMs = 10_000;
 const holdsMax = 64;
 /** Wants answered from one query. */
 const batchMax = 256;
+/** Selectors whose addresses are remembered, and the least time between two searches for one that has moved. */
+const addressesMax = 4_096;
+const seekPauseMs = 5_000;
 /** How often a share that was refused is laid over other offers of the same query. */
 const retriesPerQuery = 3;
 /** A job that waited so long while others found room keeps those back whose nodes it could use. */
@@ -117,6 +127,9 @@ export class Dispatcher implements Runnable {
   private timer: Timer | undefined;
   private holds = 0;
   private readonly holdQueue: (() => void)[] = [];
+  /** Where selectors were found last, by `site/node`. */
+  private readonly addresses = new Map<string, string>();
+  private soughtAt = -Infinity;
 
   constructor(parts: DispatcherParts) {
     this.parts = parts;
@@ -230,6 +243,8 @@ export class Dispatcher implements Runnable {
     const [wall, now] = [clock.now(), clock.monotonic()];
     for (const waiting of line) {
       const { want, failures, barrierFrom } = waiting;
+      // The slots of a reservation are nobody else's.
+      if (want.shape.reservation !== undefined) continue;
       if (failures === 0 || wall - want.submittedAt < barrierAfterMs) continue;
       if (barrierFrom > now) continue;
       waiting.roomGrewAt ??= now;
@@ -248,15 +263,15 @@ export class Dispatcher implements Runnable {
     this.busyShapes.add(busyKey);
     for (const waiting of batch) waiting.isBusy = true;
     try {
-      const found = await this.ask(batch);
-      const candidates = orderOffers(found.offers, first.shape, this.parts.predicates);
+      const found = await this.find(batch);
+      const { candidates } = found;
       await Promise.all(
         batch.map(async (waiting) => {
           this.noteRoom(waiting, candidates);
           const { grants, refusals } = await this.claim(waiting.want, candidates);
           const all = { ...found.refusals };
           for (const [reason, count] of Object.entries(refusals)) all[reason] = (all[reason] ?? 0) + count;
-          const nothingMatches = found.visited === 0 && found.offers.length === 0;
+          const nothingMatches = found.visited === 0 && candidates.length === 0;
           this.answer(waiting, { grants, refusals: all, nothingMatches });
         }),
       );
@@ -268,6 +283,46 @@ export class Dispatcher implements Runnable {
       this.busyShapes.delete(busyKey);
       for (const waiting of batch) waiting.isBusy = false;
     }
+  }
+
+  /** Nodes for a batch, best first: those of its reservation, or whoever offers itself. */
+  private async find(batch: Batch): Promise<{ candidates: Candidate[]; refusals: Refusals; visited: number }> {
+    const [{ want }] = batch;
+    const { shape } = want;
+    if (shape.reservation !== undefined) {
+      const nodes = this.parts.reserved(shape.virtualOrganization, shape.reservation);
+      const candidates = nodes.map((node) => this.candidateOf(node));
+      return { candidates: order(candidates, shape, this.parts.predicates), refusals: {}, visited: candidates.length };
+    }
+    const { offers, refusals, visited } = await this.ask(batch);
+    return { candidates: orderOffers(offers, shape, this.parts.predicates), refusals, visited };
+  }
+
+  private candidateOf({ site, node, claim, endMs, free, ...known }: ReservedNode): Candidate {
+    const id = `${site}/${node}`;
+    const address = this.addresses.get(id) ?? known.address ?? '';
+    const offer = { id, site, node, address, incarnation: 0, attributes: {}, free, live: {} };
+    return { offer, free: { ...free }, drawn: { claim, endMs } };
+  }
+
+  /** Looks for selectors that are not where they were: after a restart they may have another address. */
+  private async seek(virtualOrganization: string): Promise<void> {
+    const now = this.parts.clock.monotonic();
+    if (now - this.soughtAt < seekPauseMs) return;
+    this.soughtAt = now;
+    const query = { id: this.randomName(12), constraints: [], predicates: [], demand: {}, virtualOrganization };
+    const options = { wanted: queryLimits.wanted, timeoutMs: selectTimeoutMs };
+    for await (const message of this.parts.selection.select(query, options)) {
+      if ('offer' in message) this.learn(message.offer);
+    }
+  }
+
+  private learn({ id, address }: Offer): void {
+    this.addresses.delete(id);
+    this.addresses.set(id, address);
+    if (this.addresses.size <= addressesMax) return;
+    const [oldest] = this.addresses.keys();
+    if (oldest !== undefined) this.addresses.delete(oldest);
   }
 
   private noteRoom(waiting: Waiting, candidates: readonly Candidate[]): void {
@@ -287,6 +342,8 @@ export class Dispatcher implements Runnable {
       predicates: shape.predicates,
       demand: shape.demand,
       virtualOrganization: shape.virtualOrganization,
+      isPreemptible: shape.isPreemptible,
+      ...this.spanOf(shape.lastsMs),
     };
     const options = { wanted: Math.min(queryLimits.wanted, wanted), timeoutMs: selectTimeoutMs };
     const startedAt = this.parts.clock.monotonic();
@@ -294,6 +351,7 @@ export class Dispatcher implements Runnable {
     let [refusals, visited]: [Refusals, number] = [{}, 0];
     for await (const message of this.parts.selection.select(query, options)) {
       if ('offer' in message) {
+        this.learn(message.offer);
         if (isSiteWanted(shape, message.offer.site)) offers.push(message.offer);
       } else ({ refusals, visited } = message.summary);
     }
@@ -341,30 +399,40 @@ export class Dispatcher implements Runnable {
     return { grants: [], refusals };
   }
 
+  /** From now on, until the work is over at the latest; nothing when that is not known. */
+  private spanOf(lastsMs: number | undefined): { span?: { startMs: number; endMs: number } } {
+    if (lastsMs === undefined) return {};
+    return { span: { startMs: 0, endMs: this.parts.clock.now() + lastsMs } };
+  }
+
   /** @returns the grant, or why the node refused. */
   private async hold(want: Want, { candidate }: Share, tasks: IndexSet): Promise<Grant | string> {
     const { selection, metrics, holder, log } = this.parts;
-    const { address, site, node } = candidate.offer;
+    const { offer, drawn } = candidate;
+    const { address, site, node } = offer;
+    const { shape } = want;
     const run = this.randomName(6);
     const hold = `${want.uid.slice(0, 8)}-${run}`;
     const demand = Object.fromEntries(
-      Object.entries(want.shape.demand).map(([name, amount]) => [name, amount * tasks.size]),
+      Object.entries(shape.demand).map(([name, amount]) => [name, amount * tasks.size]),
     );
+    const { span } = drawn === undefined ? this.spanOf(shape.lastsMs) : { span: { startMs: 0, endMs: drawn.endMs } };
     await this.turn();
     try {
+      if (address === '') throw new SelectorUnavailableError('its address is not known');
       const answer = await selection.hold(address, {
-        id: hold,
-        owner: holder,
-        virtualOrganization: want.shape.virtualOrganization,
-        demand,
-        ttlMs: holdTtlMs,
-        ownerReference: want.owner,
+        ...{ id: hold, owner: holder, virtualOrganization: shape.virtualOrganization, demand, ttlMs: holdTtlMs },
+        ...{ ownerReference: want.owner, isPreemptible: shape.isPreemptible },
+        ...(span === undefined ? {} : { span }),
+        ...(drawn === undefined ? {} : { reservation: drawn.claim }),
       });
       metrics.holds.inc({ answer: answer.granted ? 'granted' : 'refused' });
-      return answer.granted ? { run, site, node, address, tasks, hold } : answer.reason;
+      if (!answer.granted) return answer.reason;
+      return { run, site, node, address, tasks, hold, reservation: drawn?.claim, until: span?.endMs };
     } catch (error) {
       metrics.holds.inc({ answer: 'failed' });
       log.debug('A node could not be asked', { node, problem: describeError(error) });
+      if (drawn !== undefined) await this.seek(shape.virtualOrganization);
       return 'the node could not be reached';
     } finally {
       this.holds--;
@@ -419,5 +487,5 @@ export class Dispatcher implements Runnable {
 
 /** Whether a want has to wait for the elder: both could use the same nodes. */
 function isKeptBack(want: Want, elder: Want): boolean {
-  return mayOverlap(want.shape.constraints, elder.shape.constraints);
+  return want.shape.reservation === undefined && mayOverlap(want.shape.constraints, elder.shape.constraints);
 }

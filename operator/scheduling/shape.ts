@@ -19,9 +19,15 @@ export interface Shape {
   readonly sites: { readonly in?: readonly string[] | undefined; readonly notIn?: readonly string[] | undefined };
   /** What one task takes: `cpu` in millicores, the rest in bytes or units. */
   readonly demand: Resources;
+  /** Whether tasks give way when a reservation begins. */
+  readonly isPreemptible: boolean;
+  /** How long a task can last, milliseconds; undefined without a limit. */
+  readonly lastsMs: number | undefined;
+  /** Name of the reservation whose slots the tasks run in. */
+  readonly reservation: string | undefined;
 }
 
-/** The parts of a GridJob that make its shape. */
+/** The parts of a GridJob or Reservation that make its shape. */
 export interface ShapeSource {
   readonly requirements: Requirements;
   readonly rank?: string | undefined;
@@ -30,6 +36,9 @@ export interface ShapeSource {
     readonly sites?: { readonly in?: string[] | undefined; readonly notIn?: string[] | undefined } | undefined;
   };
   readonly resources: Demand;
+  readonly preemptible?: boolean | undefined;
+  readonly lastsMs?: number | undefined;
+  readonly reservation?: string | undefined;
 }
 
 /**
@@ -63,6 +72,9 @@ export function shapeOf(virtualOrganization: string, source: ShapeSource, predic
     spread: placement.spread,
     sites: placement.sites ?? {},
     demand: demandOf(source.resources),
+    isPreemptible: source.preemptible ?? false,
+    lastsMs: source.lastsMs,
+    reservation: source.reservation,
   };
   return { key: JSON.stringify(parts), ...parts };
 }
@@ -81,6 +93,13 @@ export function demandOf({ cpu, memory, ephemeralStorage, devices }: Demand): Re
   for (const { resource, count } of devices) demand[resource] = count;
   checkResources(demand, 'resources');
   return demand;
+}
+
+/** Quantities of Kubernetes by resource name, in the units of ledgers. @throws {InvalidInputError} on what is too much to count. */
+export function demandOfQuantities(quantities: Readonly<Record<string, string | number>>): Resources {
+  return Object.fromEntries(
+    Object.entries(quantities).map(([name, text]) => [name, amountOf(text, name === 'cpu' ? 1000 : 1, name)]),
+  );
 }
 
 /** A quantity as a number of units, `perUnit` to one. Rounded up, so that no less is kept than was asked. */

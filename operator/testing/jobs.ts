@@ -1,6 +1,7 @@
-/** Builders of jobs, their Executions and pods, as the API server would return them: defaults filled in. */
+/** Builders of jobs, their Executions and pods, and reservations, as the API server would return them: defaults filled in. */
 import { type Execution, executionDefinition, type ExecutionStatus } from '#crds/execution.ts';
 import { type GridJob, gridJobDefinition, type GridJobStatus } from '#crds/grid-job.ts';
+import { type Reservation, reservationDefinition, type ReservationStatus } from '#crds/reservation.ts';
 import type { Pod } from '#runtime/builtin.ts';
 import type { Stored, StoredMeta } from '#runtime/types.ts';
 
@@ -38,6 +39,21 @@ export function anExecution(name: string, spec: object = {}, status?: ExecutionS
   return {
     apiVersion: 'xtreemos.io/v1alpha1',
     kind: 'Execution',
+    metadata: metadata(name),
+    spec: full,
+    ...(status === undefined ? {} : { status }),
+  };
+}
+
+/** A reservation of two slots for an hour from now on. @param spec - the fields that a test is about; the rest are defaults. */
+export function aReservation(name: string, spec: object = {}, status?: ReservationStatus): Stored<Reservation> {
+  const full = reservationDefinition.spec.parse({
+    ...{ owner, slots: 2, resources: { cpu: '500m' }, window: { durationSeconds: 3_600 } },
+    ...spec,
+  });
+  return {
+    apiVersion: 'xtreemos.io/v1alpha1',
+    kind: 'Reservation',
     metadata: metadata(name),
     spec: full,
     ...(status === undefined ? {} : { status }),

@@ -11,7 +11,6 @@ import {
   type ServerWritableStream,
   type ServiceDefinition,
 } from '@grpc/grpc-js';
-import type { Clock } from '#common/clock.ts';
 import { describeError, InvalidInputError, TerminalError } from '#common/errors.ts';
 import type { Logger } from '#common/logger.ts';
 import { decodeHold, decodeQuery, encodeOffer, encodeSummary } from '#proto/selector/codec.ts';
@@ -24,7 +23,6 @@ import type * as wire from '#proto/selector/wire.ts';
 
 /** What one selector does for those who ask it. */
 export interface SelectorService {
-  readonly clock: Clock;
   readonly ledger: Ledger;
   /** Why the node's site gives it to no work of this virtual organization now, as a sentence. */
   reasonAgainst(virtualOrganization: string): string | undefined;
@@ -266,7 +264,7 @@ function goneError(): RefusedError {
 }
 
 async function hold(service: SelectorService, request: wire.HoldRequest): Promise<wire.HoldResponse> {
-  const asked = decodeHold(request, service.clock.now());
+  const asked = decodeHold(request);
   const reason = service.reasonAgainst(asked.virtualOrganization);
   if (reason !== undefined) throw new RefusedError(status.FAILED_PRECONDITION, reason);
   const answer = service.ledger.hold(asked);

@@ -1,9 +1,9 @@
 /** What the pods of a node occupy. Pure. */
-import { claimLabel } from '#crds/claim.ts';
+import { claimLabel, podFacts } from '#crds/claim.ts';
 import { addTo, larger, type Resources } from '#proto/selector/resources.ts';
 import type { Pod } from '#runtime/builtin.ts';
 import type { Stored } from '#runtime/types.ts';
-import type { BoundPod } from '#selector/ledger/ledger.ts';
+import type { BoundPod } from '#selector/ledger/occupancy.ts';
 import { amountOf } from './node-facts.ts';
 
 /** `vo-` and the name of a virtual organization make its namespace. */
@@ -18,13 +18,23 @@ export function isOccupying(pod: Pod): boolean {
   return pod.spec?.nodeName !== undefined && phase !== 'Succeeded' && phase !== 'Failed';
 }
 
-/** A pod as the ledger counts it. */
+/** A pod as the ledger counts it. What the operator wrote on pods of jobs is believed: nobody else may write such labels and annotations. */
 export function boundPodOf(pod: Stored<Pod>): BoundPod {
-  const { uid, namespace = '', labels } = pod.metadata;
+  const { uid, namespace = '', labels, annotations, deletionTimestamp } = pod.metadata;
+  const bound = { uid, demand: demandOf(pod), ...(deletionTimestamp === undefined ? {} : { isLeaving: true }) };
+  if (!namespace.startsWith(namespacePrefix)) return bound;
   const claim = labels?.[claimLabel];
-  const bound = { uid, demand: demandOf(pod) };
-  if (claim === undefined || !namespace.startsWith(namespacePrefix)) return bound;
-  return { ...bound, claim, virtualOrganization: namespace.slice(namespacePrefix.length) };
+  const reservation = annotations?.[podFacts.reservation];
+  const endMs = Date.parse(annotations?.[podFacts.until] ?? '');
+  return {
+    ...bound,
+    virtualOrganization: namespace.slice(namespacePrefix.length),
+    graceMs: 1_000 * (pod.spec?.terminationGracePeriodSeconds ?? 30),
+    ...(claim === undefined ? {} : { claim }),
+    ...(reservation === undefined ? {} : { reservation }),
+    ...(Number.isNaN(endMs) ? {} : { endMs }),
+    ...(annotations?.[podFacts.givesWay] === 'true' ? { givesWay: true } : {}),
+  };
 }
 
 /**

@@ -140,7 +140,7 @@ function isSame(found: ClaimObject, written: ClaimObject): boolean {
 
 /** The object of a claim. */
 export function objectOf(claim: Claim, nodeName: string): ClaimObject {
-  const { id, owner, demand, span, reservation, ownerReference, isReservation, isPreemptible } = claim;
+  const { id, owner, demand, span, reservation, ownerReference, isReservation, isPreemptible, isDraining } = claim;
   const resources = Object.fromEntries(
     Object.entries(demand).map(([name, amount]) => [name, name === 'cpu' ? `${amount}m` : String(amount)]),
   );
@@ -149,6 +149,7 @@ export function objectOf(claim: Claim, nodeName: string): ClaimObject {
     startTime: new Date(span.startMs).toISOString(),
     ...(span.endMs === Infinity ? {} : { endTime: new Date(span.endMs).toISOString() }),
     ...(reservation === undefined ? {} : { reservation }),
+    ...(isReservation ? { atStart: isDraining ? 'Drain' : 'Preempt' } : {}),
   };
   const ownerReferences = ownerReference === undefined ? {} : { ownerReferences: [{ ...ownerReference }] };
   return { metadata: { namespace: namespaceOf(claim), name: id, ...ownerReferences }, spec };
@@ -168,6 +169,7 @@ export function claimOf({ metadata, spec }: ClaimObject): Claim {
     },
     isPreemptible: spec.mode === 'Preemptible',
     isReservation: spec.mode === 'Reservation',
+    isDraining: spec.atStart === 'Drain',
     ...(spec.reservation === undefined ? {} : { reservation: spec.reservation }),
   };
 }

@@ -8,6 +8,7 @@ import { sites, type Site } from '#crds/site.ts';
 import { nodes, pods, type Node, type Pod } from '#runtime/builtin.ts';
 import { createClient } from '#runtime/client.ts';
 import type { Client, InformerEvent, InformerOptions } from '#runtime/contracts.ts';
+import { ConflictError, ignoreNotFound } from '#runtime/errors.ts';
 import { createInformer, type SharedInformer } from '#runtime/informer.ts';
 import type { Kind } from '#runtime/kind.ts';
 import type { RuntimeMetrics } from '#runtime/metrics.ts';
@@ -174,6 +175,19 @@ export class ClusterNode {
       virtualOrganizations: acceptedBy(site),
       refusal: reasonAgainstNode(node),
     };
+  }
+
+  /** Asks a pod of the node to end, as everybody's pods are: with its own time to do so. */
+  async endPod(uid: string): Promise<void> {
+    const pod = this.cluster.read(this.name).pods.find(({ metadata }) => metadata.uid === uid);
+    if (pod === undefined) return;
+    const { namespace, name } = pod.metadata;
+    try {
+      await ignoreNotFound(this.cluster.client.of(pods).delete({ namespace, name }, { preconditions: { uid } }));
+    } catch (error) {
+      // Another pod of that name: ours is gone.
+      if (!(error instanceof ConflictError)) throw error;
+    }
   }
 
   /** Live values that the cluster knows, beside the machine's own. */

@@ -81,7 +81,10 @@ export class ClusterMembers {
     const near = here.length === 0 ? [] : Array.from({ length: introducers }, () => pick(random, here));
     const { agent, port } = await process.add(
       {
-        components: { random, signer, verifier, store: node.store, liveSource: live },
+        components: {
+          ...{ random, signer, verifier, store: node.store, liveSource: live },
+          endPod: async (uid) => node.endPod(uid),
+        },
         settings: { site, node: name, isOffering: true, overlay },
         ...{ view: node.view(), listen, advertise },
       },

@@ -50,7 +50,8 @@ const step = fc.oneof(
     cpu: fc.integer({ min: 1, max: 6 }),
     start: fc.integer({ min: 0, max: 4 }),
     length: fc.option(fc.integer({ min: 1, max: 4 }), { nil: undefined }),
-    isReservation: fc.boolean(),
+    as: fc.constantFrom('Firm', 'Preemptible', 'Reservation', 'Draining', 'Drawn'),
+    from: fc.integer({ min: 0, max: 9 }),
   }),
   fc.record({ kind: fc.constant('confirm' as const), id: fc.integer({ min: 0, max: 9 }) }),
   fc.record({ kind: fc.constant('release' as const), id: fc.integer({ min: 0, max: 9 }) }),
@@ -82,7 +83,13 @@ test('whatever clients, crashes, clock steps and a failing store do, the node ne
         const check = async (): Promise<void> => {
           const promised = ledger.claims().map(({ claim }) => claim);
           const stored = await store.inner.list();
-          for (const claims of [promised, stored]) expect(peakOf(claims)).toBeLessThanOrEqual(capacity);
+          for (const claims of [promised, stored]) {
+            expect(peakOf(claims)).toBeLessThanOrEqual(capacity);
+            for (const reservation of claims.filter(({ isReservation }) => isReservation)) {
+              const drawn = claims.filter((claim) => claim.reservation === reservation.id);
+              expect(peakUse(drawn, always).cpu ?? 0).toBeLessThanOrEqual(reservation.demand.cpu ?? 0);
+            }
+          }
           for (const id of acknowledged.keys()) expect(stored.map((claim) => claim.id)).toContain(id);
         };
         for (const one of steps) {
@@ -97,12 +104,24 @@ test('whatever clients, crashes, clock steps and a failing store do, the node ne
           } else if (one.kind === 'hold') {
             const startMs = clock.now() + 10_000 * one.start;
             const endMs = one.length === undefined ? Infinity : startMs + 10_000 * one.length;
-            const { isReservation } = one;
-            const owner = 'o';
-            ledger.hold({
-              ...{ id: `c${one.id}`, owner, virtualOrganization: 'v', demand: { cpu: one.cpu }, ttlMs: 15_000 },
-              ...{ span: { startMs, endMs }, isReservation },
+            const { id } = one;
+            const isNew = !ledger.claims().some(({ claim }) => claim.id === `c${id}`);
+            const answer = ledger.hold({
+              ...{ id: `c${id}`, owner: 'o', virtualOrganization: 'v', demand: { cpu: one.cpu }, ttlMs: 15_000 },
+              ...{ span: { startMs, endMs }, isPreemptible: one.as === 'Preemptible' },
+              ...{
+                isReservation: one.as === 'Reservation' || one.as === 'Draining',
+                isDraining: one.as === 'Draining',
+              },
+              ...(one.as === 'Drawn' ? { reservation: `c${one.from}` } : {}),
             });
+            // Work is never put on top of what is there at the moment, whether that gives way or not.
+            const isWork = one.as === 'Firm' || one.as === 'Preemptible';
+            if (answer.granted && isNew && isWork && one.start === 0) {
+              const now = { startMs: clock.now(), endMs: clock.now() + 1 };
+              const all = ledger.claims().map(({ claim }) => claim);
+              expect(peakUse(all.filter(notDrawn(all)), now).cpu).toBeLessThanOrEqual(capacity);
+            }
           } else {
             const id = `c${one.id}`;
             const target = ledger;
@@ -151,6 +170,19 @@ test('the peak of a calendar is what is found by looking at every moment', () =>
   );
 });
 
+const always = { startMs: -Infinity, endMs: Infinity };
+
+/** What does not give way never exceeds what there is, at any moment; what is drawn lies within its reservation. */
 function peakOf(claims: readonly Claim[]): number {
-  return peakUse(claims, { startMs: -Infinity, endMs: Infinity }).cpu ?? 0;
+  return (
+    peakUse(
+      claims.filter(notDrawn(claims)).filter((claim) => !claim.isPreemptible),
+      always,
+    ).cpu ?? 0
+  );
+}
+
+function notDrawn(claims: readonly Claim[]): (claim: Claim) => boolean {
+  const reservations = new Set(claims.filter(({ isReservation }) => isReservation).map(({ id }) => id));
+  return ({ reservation }) => reservation === undefined || !reservations.has(reservation);
 }

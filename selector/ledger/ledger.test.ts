@@ -25,7 +25,7 @@ describe('holds', () => {
     expect(ledger.hold(aHold('a', 3_000)).granted).toBe(true);
     expect(ledger.hold(aHold('b', 2_000))).toEqual({
       granted: false,
-      reason: 'Not enough free: cpu: 2000 wanted, 1000 free',
+      reason: 'Not enough free cpu: 2000 wanted, 1000 free',
     });
   });
 
@@ -212,9 +212,86 @@ describe('reservations', () => {
       expect(ledger.hold(aHold(id, 1_000, { isPreemptible: true })).granted).toBe(true);
       await ledger.confirm(id, 'job');
     }
-    expect(ledger.preempted()).toEqual([]);
+    expect(ledger.leaving().claims).toEqual([]);
     clock.advance(hour);
-    expect(ledger.preempted().map(({ id }) => id)).toEqual(['new']);
+    expect(ledger.leaving().claims.map(({ id }) => id)).toEqual(['new']);
+  });
+
+  test('have their place in time: pods that give way are ended so early that they can end by themselves', async () => {
+    const { ledger, clock } = await aNode();
+    const start = clock.now() + hour;
+    ledger.hold(aHold('r', 3_000, { span: { startMs: start, endMs: start + hour }, isReservation: true }));
+    await ledger.confirm('r', 'job');
+    const pod = { demand: { cpu: 1_000 }, virtualOrganization: 'physics', givesWay: true, graceMs: 30_000 };
+    ledger.setPods(['a', 'b'].map((uid) => ({ ...pod, uid })));
+    clock.advance(hour - 60_000);
+    expect(ledger.leaving()).toEqual({ pods: [], claims: [], nextAt: start - 33_000 });
+    clock.advance(27_000);
+    expect(ledger.leaving().pods.map(({ uid }) => uid)).toEqual(['b']);
+    ledger.setPods([
+      { ...pod, uid: 'a' },
+      { ...pod, uid: 'b', isLeaving: true },
+    ]);
+    clock.advance(33_500);
+    // Slow to leave as it is, it costs nobody else their place; and nothing is started on top of it.
+    expect(ledger.leaving().pods).toEqual([]);
+    const draw = aHold('task', 3_000, { span: { startMs: 0, endMs: start + hour }, reservation: 'r' });
+    expect(ledger.hold(draw)).toEqual({
+      granted: false,
+      reason: 'Work that gives way to reservation r has not left yet',
+    });
+    ledger.setPods([{ ...pod, uid: 'a' }]);
+    expect(ledger.hold(draw)).toMatchObject({ granted: true });
+  });
+
+  test('let work that gives way in until shortly before, unless they drain', async () => {
+    const { ledger, clock } = await aNode();
+    const span = { startMs: clock.now() + hour, endMs: clock.now() + 2 * hour };
+    ledger.hold(aHold('r', 2_000, { span, isReservation: true }));
+    ledger.hold(aHold('d', 1_000, { span, isReservation: true, isDraining: true }));
+    for (const id of ['r', 'd']) await ledger.confirm(id, 'job');
+    expect(ledger.free({ isPreemptible: true })).toEqual({ cpu: 3_000 });
+    expect(ledger.free()).toEqual({ cpu: 1_000 });
+    expect(ledger.reasonAgainstDemand({ cpu: 2_000 })).toBe('Reserved later: cpu: 2000 wanted, 1000 free');
+    const ending = { startMs: 0, endMs: span.startMs };
+    expect(ledger.free({ span: ending })).toEqual({ cpu: 4_000 });
+    clock.advance(hour - 60_000);
+    expect(ledger.free({ isPreemptible: true })).toEqual({ cpu: 1_000 });
+  });
+
+  test('may follow work whose end is known', async () => {
+    const { ledger, clock } = await aNode();
+    const endMs = clock.now() + hour;
+    ledger.setPods([{ uid: 'p', demand: { cpu: 3_000 }, virtualOrganization: 'physics', endMs }]);
+    const after = { startMs: endMs, endMs: endMs + hour };
+    expect(ledger.hold(aHold('r', 4_000, { span: after, isReservation: true }))).toMatchObject({ granted: true });
+    await ledger.confirm('r', 'job');
+    clock.advance(hour + 1_000);
+    // It is still there beyond its time: that is counted as it is.
+    expect(ledger.free()).toEqual({ cpu: 0 });
+  });
+
+  test('are not drawn from twice after a restart: pods say what they draw', async () => {
+    const { ledger, clock, store } = await aNode();
+    const span = { startMs: clock.now(), endMs: clock.now() + hour };
+    ledger.hold(aHold('r', 3_000, { span, isReservation: true }));
+    await ledger.confirm('r', 'job');
+    const again = new Ledger(clock, store);
+    again.setAllocatable({ cpu: 4_000 });
+    await again.open();
+    const pod = {
+      uid: 'p',
+      demand: { cpu: 2_000 },
+      claim: 'forgotten',
+      reservation: 'r',
+      virtualOrganization: 'physics',
+    };
+    again.setPods([pod, { ...pod, uid: 'thief', virtualOrganization: 'chemistry', demand: { cpu: 500 } }]);
+    expect(again.free()).toEqual({ cpu: 500 });
+    expect(again.hold(aHold('b', 2_000, { reservation: 'r' }))).toMatchObject({
+      reason: 'Not enough left of reservation r: cpu: 2000 wanted, 1000 free',
+    });
+    expect(again.hold(aHold('c', 1_000, { reservation: 'r' }))).toMatchObject({ granted: true });
   });
 
   test('that are over leave by themselves', async () => {

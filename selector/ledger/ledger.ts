@@ -1,19 +1,16 @@
 import type { Clock } from '#common/clock.ts';
-import { UnknownClaimError, type HoldAnswer, type HoldRequest, type Span } from '#proto/selector/contract.ts';
+import {
+  UnknownClaimError,
+  type HoldAnswer,
+  type HoldRequest,
+  type Occasion,
+  type Span,
+} from '#proto/selector/contract.ts';
 import { checkHoldRequest } from '#proto/selector/holds.ts';
-import { addTo, checkResources, larger, minus, shortage, type Resources } from '#proto/selector/resources.ts';
-import { overlaps, peakUse, type Booking } from './calendar.ts';
+import { checkResources, minus, shortage, smaller, type Resources } from '#proto/selector/resources.ts';
+import { overlaps } from './calendar.ts';
+import { leavingOf, Occupancy, type BoundPod, type Leaving, type Promised } from './occupancy.ts';
 import type { Claim, ClaimStore } from './store.ts';
-
-/** A pod bound to this node, whoever made it. */
-export interface BoundPod {
-  readonly uid: string;
-  readonly demand: Resources;
-  /** The claim that it names; its promise covers the pod when both are of one virtual organization. */
-  readonly claim?: string;
-  /** The virtual organization whose namespace it is in. */
-  readonly virtualOrganization?: string;
-}
 
 /** Thrown before {@link Ledger.open} has finished. Trying again soon helps. */
 export class LedgerNotReadyError extends Error {
@@ -22,6 +19,8 @@ export class LedgerNotReadyError extends Error {
 
 /** Most holds and claims of one node; Kubernetes runs at most a few hundred pods on one. */
 const claimsMax = 1_024;
+/** Work that gives way is not started when its place is needed sooner than this: it would have no time to end. */
+const noticeMs = 180_000;
 
 /**
  * - Held: in memory, until `expiresAt` (monotonic).
@@ -88,7 +87,8 @@ export class Ledger {
   setPods(pods: readonly BoundPod[]): void {
     for (const pod of pods) checkResources(pod.demand, `pod ${pod.uid}`);
     this.pods = pods;
-    const inUse = new Set(pods.filter((pod) => this.coveringOf(pod) !== undefined).map(({ claim }) => claim));
+    const occupancy = this.occupancy();
+    const inUse = new Set(pods.filter((pod) => occupancy.coveringOf(pod) !== undefined).map(({ claim }) => claim));
     for (const [id, entry] of this.entries) {
       if (inUse.has(id)) entry.isUsed = true;
       else if (entry.stage === 'Held' && entry.isUsed === true) this.entries.delete(id);
@@ -182,7 +182,7 @@ export class Ledger {
       if (entry.stage === 'Confirmed' && entry.claim.span.endMs <= this.clock.now()) entry.stage = 'Removing';
       if (entry.stage === 'Removing') await this.forget(entry).catch(() => undefined);
     }
-    for (const claim of this.preempted()) {
+    for (const claim of this.leaving().claims) {
       const entry = this.entries.get(claim.id);
       if (entry?.stage !== 'Confirmed' || entry.isToldToGo === true) continue;
       await this.store.markPreempted(claim);
@@ -190,38 +190,24 @@ export class Ledger {
     }
   }
 
-  /** What could be held now by work without a known end that doesn't give way. Never below 0. */
-  free(): Resources {
+  /** What could be held on this occasion; by itself: now, by work without a known end that doesn't give way. Never below 0. */
+  free(occasion: Occasion = {}): Resources {
     this.expire();
-    const now = this.clock.now();
-    const left = minus(this.allocatable, this.useIn({ startMs: now, endMs: Infinity }, false));
+    const { inSpan, atOnce } = this.left(occasion);
+    const left = atOnce === undefined ? inSpan : smaller(inSpan, atOnce);
     return Object.fromEntries(Object.entries(left).map(([name, amount]) => [name, Math.max(0, amount)]));
   }
 
-  /** Why `demand` could not be held now, or undefined. For offers; only a hold is a promise. */
-  reasonAgainstDemand(demand: Resources): string | undefined {
+  /** Why `demand` could not be held, or undefined. For offers; only a hold is a promise. */
+  reasonAgainstDemand(demand: Resources, occasion: Occasion = {}): string | undefined {
     if (!this.isOpen) return 'The node has just started and is still reading its claims';
     this.expire();
-    const lacking = shortage(demand, this.free());
-    return lacking === undefined ? undefined : `Not enough free ${lacking}`;
+    return this.reasonOnOccasion(demand, occasion);
   }
 
-  /** Claims that have to leave now since a reservation has begun that needs their place; the newest go first. */
-  preempted(): readonly Claim[] {
-    const now = this.clock.now();
-    const moment = { startMs: now, endMs: now + 1 };
-    const leaving: Claim[] = [];
-    const left = minus(this.allocatable, this.useIn(moment, true));
-    const isShort = (): boolean => Object.values(left).some((amount) => amount < 0);
-    for (const { claim } of [...this.entries.values()].reverse()) {
-      if (!isShort()) break;
-      if (!claim.isPreemptible || claim.reservation !== undefined || !overlaps(claim.span, moment)) continue;
-      const helps = Object.keys(claim.demand).some((name) => (claim.demand[name] ?? 0) > 0 && (left[name] ?? 0) < 0);
-      if (!helps) continue;
-      leaving.push(claim);
-      addTo(left, claim.demand);
-    }
-    return leaving;
+  /** Which work has to leave since a reservation needs its place; the newest goes first. */
+  leaving(): Leaving {
+    return leavingOf(this.occupancy(), this.allocatable, this.clock.now());
   }
 
   /** Everything promised at present, for the status page. */
@@ -233,15 +219,46 @@ export class Ledger {
   /** Sentence on why a claim can't be granted, or undefined. */
   private reasonAgainst(claim: Claim): string | undefined {
     if (claim.reservation !== undefined) return this.reasonWithinReservation(claim, claim.reservation);
-    const now = this.clock.now();
-    // Work that gives way needs its place only now; later windows push it out. Work that doesn't needs it throughout.
-    const span = claim.isPreemptible ? { startMs: now, endMs: now + 1 } : claim.span;
-    const isNow = overlaps(span, { startMs: now, endMs: now + 1 });
-    const firm = shortage(claim.demand, minus(this.allocatable, this.useIn(span, false)));
-    if (firm !== undefined) return `Not enough ${isNow ? 'free' : 'free in that window'}: ${firm}`;
-    if (!isNow || claim.isReservation) return undefined;
-    const all = shortage(claim.demand, minus(this.allocatable, this.useIn({ startMs: now, endMs: now + 1 }, true)));
-    return all === undefined ? undefined : `Not enough free: ${all}`;
+    return this.reasonOnOccasion(claim.demand, claim);
+  }
+
+  private reasonOnOccasion(demand: Resources, occasion: Occasion): string | undefined {
+    const { inSpan, atOnce } = this.left(occasion);
+    const now = atOnce === undefined ? undefined : shortage(demand, atOnce);
+    if (now !== undefined) return `Not enough free ${now}`;
+    const later = shortage(demand, inSpan);
+    if (later === undefined) return undefined;
+    const isNow = overlaps(occasion.span ?? this.fromNow(), this.moment());
+    return isNow && occasion.isReservation !== true
+      ? `Reserved later: ${later}`
+      : `Not enough free in that window: ${later}`;
+  }
+
+  /** What is left: throughout the span, and, for work that begins now, at this very moment, when places that are to be given up are still taken. */
+  private left(occasion: Occasion): { inSpan: Record<string, number>; atOnce: Record<string, number> | undefined } {
+    const { span = this.fromNow(), isPreemptible = false, isReservation = false } = occasion;
+    const occupancy = this.occupancy();
+    const moment = this.moment();
+    const isNow = overlaps(span, moment) && !isReservation;
+    const atOnce = isNow
+      ? minus(
+          this.allocatable,
+          occupancy.peak(moment, () => true),
+        )
+      : undefined;
+    const firm = occupancy.peak(span, (one) => !one.isPreemptible);
+    if (!isPreemptible) return { inSpan: minus(this.allocatable, firm), atOnce };
+    // Work that gives way may be where something begins later, unless that is so soon that it would have no time to end, or drains.
+    const soon = {
+      startMs: moment.startMs,
+      endMs: Math.max(moment.endMs, Math.min(span.endMs, moment.startMs + noticeMs)),
+    };
+    const next = minus(
+      this.allocatable,
+      occupancy.peak(soon, (one) => !one.isPreemptible),
+    );
+    const drained = occupancy.peak(span, (one) => !one.isPreemptible && (one.isDraining || overlaps(one.span, moment)));
+    return { inSpan: smaller(next, minus(this.allocatable, drained)), atOnce };
   }
 
   private reasonWithinReservation(claim: Claim, id: string): string | undefined {
@@ -258,40 +275,30 @@ export class Ledger {
       return `Reservation ${id} does not cover the time asked for`;
     }
     if (span.endMs <= now) return `Reservation ${id} is over`;
-    const drawn = [...this.entries.values()].map((entry) => entry.claim).filter((other) => other.reservation === id);
-    const lacking = shortage(claim.demand, minus(demand, peakUse(drawn, claim.span)));
-    return lacking === undefined ? undefined : `Not enough left of reservation ${id}: ${lacking}`;
+    const occupancy = this.occupancy();
+    const lacking = shortage(claim.demand, minus(demand, occupancy.peakDrawn(id, claim.span)));
+    if (lacking !== undefined) return `Not enough left of reservation ${id}: ${lacking}`;
+    const left = minus(
+      this.allocatable,
+      occupancy.peak(this.moment(), () => true),
+    );
+    const isOccupied = Object.entries(claim.demand).some(([name, amount]) => amount > 0 && (left[name] ?? 0) < 0);
+    return isOccupied ? `Work that gives way to reservation ${id} has not left yet` : undefined;
   }
 
-  /** Peak use in a span: pods outside claims, and claims outside reservations. */
-  private useIn(span: Span, withPreemptible: boolean): Resources {
-    const always: Span = { startMs: -Infinity, endMs: Infinity };
-    const bookings: Booking[] = [];
-    const byClaim = new Map<string, Record<string, number>>();
-    for (const pod of this.pods) {
-      const covering = this.coveringOf(pod);
-      if (covering !== undefined) {
-        const sum = byClaim.get(covering.id) ?? {};
-        addTo(sum, pod.demand);
-        byClaim.set(covering.id, sum);
-      } else bookings.push({ span: always, demand: pod.demand });
-    }
+  private occupancy(): Occupancy {
+    const promises = new Map<string, Promised>();
+    for (const [id, { claim, stage }] of this.entries) promises.set(id, { claim, isHeld: stage === 'Held' });
+    return new Occupancy(promises, this.pods, this.clock.now());
+  }
+
+  private fromNow(): Span {
+    return { startMs: this.clock.now(), endMs: Infinity };
+  }
+
+  private moment(): Span {
     const now = this.clock.now();
-    for (const { claim, stage } of this.entries.values()) {
-      if (claim.reservation !== undefined) continue;
-      if (claim.isPreemptible && !withPreemptible) continue;
-      // A claim that is over counts as long as its pods or its record are there.
-      const isOver = claim.span.endMs <= now && stage !== 'Held';
-      const bookedSpan = isOver ? { startMs: claim.span.startMs, endMs: Infinity } : claim.span;
-      bookings.push({ span: bookedSpan, demand: larger(claim.demand, byClaim.get(claim.id) ?? {}) });
-    }
-    return peakUse(bookings, span);
-  }
-
-  /** The claim whose promise covers a pod: the one that it names, when that is of its own virtual organization. */
-  private coveringOf({ claim, virtualOrganization }: BoundPod): Claim | undefined {
-    const named = claim === undefined ? undefined : this.entries.get(claim)?.claim;
-    return named?.virtualOrganization === virtualOrganization ? named : undefined;
+    return { startMs: now, endMs: now + 1 };
   }
 
   private holdAgain(known: Entry, claim: Claim, ttlMs: number): HoldAnswer {
@@ -308,12 +315,18 @@ export class Ledger {
     const { id, owner, virtualOrganization, demand, reservation, ownerReference } = request;
     return {
       ...{ id, owner, virtualOrganization, demand },
-      span: request.span ?? { startMs: this.clock.now(), endMs: Infinity },
+      span: this.spanOf(request.span),
       isPreemptible: request.isPreemptible ?? false,
       isReservation: request.isReservation ?? false,
+      isDraining: request.isDraining ?? false,
       ...(reservation === undefined ? {} : { reservation }),
       ...(ownerReference === undefined ? {} : { ownerReference }),
     };
+  }
+
+  /** A span from 0 on begins now, by this node's own clock. */
+  private spanOf({ startMs, endMs }: Span = { startMs: 0, endMs: Infinity }): Span {
+    return { startMs: startMs === 0 ? this.clock.now() : startMs, endMs };
   }
 
   private expire(): void {

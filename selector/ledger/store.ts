@@ -1,11 +1,13 @@
 import type { HoldRequest, Span } from '#proto/selector/contract.ts';
 
 /** A promise of resources that outlives the process; on Kubernetes a `Claim` object. */
-export interface Claim extends Omit<HoldRequest, 'ttlMs' | 'span' | 'isPreemptible' | 'isReservation'> {
+export interface Claim extends Omit<HoldRequest, 'ttlMs' | 'span' | 'isPreemptible' | 'isReservation' | 'isDraining'> {
   readonly span: Span;
   /** Gives way to reservations: counted only against other work of the moment. */
   readonly isPreemptible: boolean;
   readonly isReservation: boolean;
+  /** Work that gives way is not even started when it would still run when this begins. */
+  readonly isDraining: boolean;
 }
 
 /** Where claims are kept. Each call has taken effect durably when its promise resolves. */

@@ -1,16 +1,16 @@
-/** Whose jobs are whose: their owner is who submitted them, from the request's own identity. */
+/** Whose jobs and reservations are whose: their owner is who submitted them, from the request's own identity. */
 import type { MutatingPolicy, PolicySettings, ResourceRule, ValidatingPolicy } from './policy.ts';
 import { isCaretakerRequest, isMemberRequest, mayActAsAccount, mayManage, requesterVariables } from './requester.ts';
 
 const ownedRules = (operations: readonly string[]): ResourceRule[] => [
-  { apiGroups: ['xtreemos.io'], apiVersions: ['*'], resources: ['gridjobs'], operations },
+  { apiGroups: ['xtreemos.io'], apiVersions: ['*'], resources: ['gridjobs', 'reservations'], operations },
 ];
 
 /** Fills in the owner of what a member submits. */
 export function submitterDefaults(): MutatingPolicy {
   return {
     name: 'xtreemos-submitters',
-    about: 'Writes into jobs which member submits them.',
+    about: 'Writes into jobs and reservations which member makes them.',
     resourceRules: ownedRules(['CREATE']),
     conditions: [{ name: 'is-a-member', expression: isMemberRequest }],
     variables: requesterVariables,
@@ -20,12 +20,12 @@ export function submitterDefaults(): MutatingPolicy {
   };
 }
 
-/** The policy on who may submit, change and delete jobs. */
+/** The policy on who may make, change and delete jobs and reservations. */
 export function submittersPolicy({ operatorUser }: PolicySettings): ValidatingPolicy {
   return {
     name: 'xtreemos-submitters',
     about:
-      'Members submit jobs as themselves only; only they, and administrators of the virtual organization, may change or delete them.',
+      'Members submit jobs and reserve as themselves only; only they, and administrators of the virtual organization, may change or delete them.',
     resourceRules: ownedRules(['CREATE', 'UPDATE', 'DELETE']),
     variables: [
       ...requesterVariables,

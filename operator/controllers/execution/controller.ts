@@ -77,7 +77,9 @@ export class ExecutionReconciler implements Reconciler {
     await inParallel(batch, async (task) => {
       if (refusal !== undefined || signal.aborted) return;
       try {
-        await this.parts.client.of(podKind).create(taskPod(execution, task, around.surroundings), { signal });
+        await this.parts.client
+          .of(podKind)
+          .create(taskPod(execution, task, around.surroundings, this.parts.clock.now()), { signal });
       } catch (error) {
         if (error instanceof AlreadyExistsError) return;
         if (!(error instanceof ForbiddenError || error instanceof InvalidError)) throw error;

@@ -72,6 +72,12 @@ export class MemberSurroundings implements Surroundings {
     return { reason: 'VirtualOrganizationNotOperational', message };
   }
 
+  /** Whether a member, who may act now, is in one of these groups. */
+  isInGroup(namespace: string, userName: string | undefined, groups: readonly string[]): boolean {
+    const mine = this.factsOf(namespace, userName)?.standing.groups ?? [];
+    return mine.some((group) => groups.includes(group));
+  }
+
   async of(execution: Stored<Execution>, signal: AbortSignal): Promise<SurroundingsAnswer> {
     const { namespace = '' } = execution.metadata;
     const { owner } = execution.spec;

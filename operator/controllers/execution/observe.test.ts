@@ -1,6 +1,6 @@
 import { describe, expect, test } from '@jest/globals';
 import type { Pod } from '#runtime/builtin.ts';
-import type { Stored } from '#runtime/types.ts';
+import type { Stored, StoredMeta } from '#runtime/types.ts';
 import { anExecution, ended, running, withStatus } from '#operator/testing/jobs.ts';
 import { isLost, observe, rowsOf, type Observation } from './observe.ts';
 import { taskPod, type PodSurroundings } from './pod.ts';
@@ -12,7 +12,7 @@ const placements = [{ run: 'r1', node: 'n1', tasks: '0-2', hold: 'h1' }];
 const execution = anExecution('job', { taskCount: 3, placements });
 
 const podOf = (index: number, status: NonNullable<Pod['status']>, more = {}): Stored<Pod> =>
-  withStatus(taskPod(execution, { run: 'r1', index, node: 'n1', hold: 'h1' }, around), status, more);
+  withStatus(taskPod(execution, { run: 'r1', index, node: 'n1', hold: 'h1' }, around, 0), status, more);
 const look = (pods: Stored<Pod>[], of = execution, nodes = ['n1']): Observation =>
   observe(of, pods, (name) => nodes.includes(name), 'home');
 
@@ -22,6 +22,25 @@ describe('observe', () => {
     expect(missing.map(({ index }) => index)).toEqual([0, 2]);
     expect(findings.get(1)).toMatchObject({ state: 'Running', startTime: '2026-01-01T00:00:05Z', node: 'n1' });
     expect(findings.get(0)).toMatchObject({ state: 'Starting' });
+  });
+
+  test('takes a run that was asked to end before it ended for lost, and one that had failed before for failed', () => {
+    // It ended at 00:01:00, see `ended`.
+    const asked = (deletionTimestamp: string): Partial<StoredMeta> => ({
+      ...{ deletionTimestamp, deletionGracePeriodSeconds: 30 },
+    });
+    const { findings } = look([
+      podOf(0, ended(143), asked('2026-01-01T00:01:20Z')),
+      podOf(1, ended(143), { ...asked('2026-01-01T00:01:20Z'), annotations: { 'xtreemos.io/gives-way': 'true' } }),
+      podOf(2, ended(3), asked('2026-01-01T00:05:00Z')),
+    ]);
+    expect([0, 1, 2].map((index) => findings.get(index)?.reason)).toEqual(['PodDeleted', 'Preempted', 'ExitCode']);
+    expect([0, 1, 2].map((index) => isLost(findings.get(index)!))).toEqual([true, true, false]);
+  });
+
+  test('takes a run whose promised time was over for lost', () => {
+    const { findings } = look([podOf(0, { phase: 'Failed', reason: 'DeadlineExceeded' })]);
+    expect(findings.get(0)).toMatchObject({ state: 'Failed', reason: 'TimeOver' });
   });
 
   test('counts those that succeeded, and goes on counting them when their pods are gone', () => {

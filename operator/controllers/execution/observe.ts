@@ -1,4 +1,5 @@
 /** What the pods of an Execution tell of its tasks. Pure. */
+import { podFacts } from '#crds/claim.ts';
 import { type Execution, placementsMax } from '#crds/execution.ts';
 import { type TaskRow, taskRowsMax } from '#crds/grid-job.ts';
 import { IndexSet } from '#operator/scheduling/index-set.ts';
@@ -12,6 +13,8 @@ export const lostReasons = {
   Evicted: 'its node had to take the room',
   NodeRefused: 'its node had no more room when it arrived',
   PodDeleted: 'its pod was deleted by someone else',
+  Preempted: 'it gave way to a reservation of its node',
+  TimeOver: 'its node had promised the place no longer',
 } as const;
 /** A run that ended for one of these is lost, not failed. */
 export type LostReason = keyof typeof lostReasons;
@@ -58,7 +61,7 @@ export function observe(
     const known = before.get(index);
     const place = { index, run, node, site: siteName };
     if (pod !== undefined) {
-      const finding = { ...place, ...findingOf(pod) };
+      const finding = { ...place, ...findingOf(pod, spec.isClosed) };
       if (finding.state === 'Succeeded') succeeded = succeeded.union(IndexSet.of([index]));
       else findings.set(index, finding);
       if (!spec.isClosed || isEnded(finding)) wanted.add(pod);
@@ -97,8 +100,8 @@ export function rowsOf(findings: Iterable<RunFinding>): RunFinding[] {
 /** Every placed run, task by task. Later placements of the same task replace earlier ones. */
 export function runsOf({ spec }: Pick<Execution, 'spec'>): Iterable<TaskRun> {
   const runs = new Map<number, TaskRun>();
-  for (const { run, node, tasks, hold } of spec.placements.slice(0, placementsMax)) {
-    for (const index of IndexSet.parse(tasks)) runs.set(index, { run, index, node, hold });
+  for (const { tasks, ...place } of spec.placements.slice(0, placementsMax)) {
+    for (const index of IndexSet.parse(tasks)) runs.set(index, { hold: undefined, ...place, index });
   }
   return runs.values();
 }
@@ -107,7 +110,7 @@ const keyOf = (run: string, index: number): string => `${run}/${index}`;
 const labelOf = (pod: Pod, label: string): string => pod.metadata.labels?.[label] ?? '';
 
 function lost(place: Omit<RunFinding, 'state'>, reason: LostReason): RunFinding {
-  return { ...place, state: 'Failed', reason, message: `The run is lost: ${lostReasons[reason]}.` };
+  return { ...place, ...lostFinding(reason) };
 }
 
 type PodFinding = Omit<TaskRow, 'index' | 'run'>;
@@ -117,7 +120,7 @@ const refusedByNode =
   /^(OutOf|UnexpectedAdmissionError|NodeAffinity|Admission|TopologyAffinityError|PodOSNotSupported)/;
 const evictedByNode = /^(Evicted|NodeShutdown|Terminated|Preempting|Shutdown)/;
 
-function findingOf(pod: Stored<Pod>): PodFinding {
+function findingOf(pod: Stored<Pod>, isClosed: boolean): PodFinding {
   const { status, metadata } = pod;
   const container = status?.containerStatuses?.find(({ name }) => name === 'task');
   const ended = container?.state?.terminated;
@@ -129,7 +132,11 @@ function findingOf(pod: Stored<Pod>): PodFinding {
     ...(ended === undefined ? {} : { exitCode: Math.min(255, Math.max(0, ended.exitCode)) }),
   };
   if (status?.phase === 'Succeeded') return { ...times, state: 'Succeeded' };
-  if (status?.phase === 'Failed') return { ...times, ...failureOf(pod, ended) };
+  if (status?.phase === 'Failed') {
+    const reason = isClosed ? undefined : endedByOthers(pod, ended);
+    const lostFor = reason === undefined ? failureOf(pod, ended) : lostFinding(reason);
+    return { ...times, ...lostFor };
+  }
   if (isDeleting(pod)) {
     const message = 'The pod was asked to end and has not ended yet.';
     return { ...times, state: 'Running', reason: 'Ending', message };
@@ -146,8 +153,23 @@ function findingOf(pod: Stored<Pod>): PodFinding {
   };
 }
 
+/** Who ended a pod that was to go on, when it was not the task itself: it was asked to before it ended, or its time was over. */
+function endedByOthers({ metadata, status }: Stored<Pod>, ended: Ended | undefined): LostReason | undefined {
+  if (status?.reason === 'DeadlineExceeded') return 'TimeOver';
+  if (metadata.deletionTimestamp === undefined) return undefined;
+  const askedAt = Date.parse(metadata.deletionTimestamp) - 1000 * (metadata.deletionGracePeriodSeconds ?? 0);
+  // Times of containers and of deletions are whole seconds.
+  if (ended?.finishedAt !== undefined && Date.parse(ended.finishedAt) < askedAt) return undefined;
+  return metadata.annotations?.[podFacts.givesWay] === 'true' ? 'Preempted' : 'PodDeleted';
+}
+
+function lostFinding(reason: LostReason): Pick<TaskRow, 'state' | 'reason' | 'message'> {
+  return { state: 'Failed', reason, message: `The run is lost: ${lostReasons[reason]}.` };
+}
+
 interface Ended {
   readonly exitCode: number;
+  readonly finishedAt?: string | undefined;
   readonly reason?: string | undefined;
   readonly message?: string | undefined;
   readonly signal?: number | undefined;

@@ -10,7 +10,7 @@ const task = { run: 'r1abcd', index: 7, node: 'n1', hold: 'h1' };
 
 describe('the pod of a task', () => {
   test('is bound to the node that promised, as the member, without a token, and bears the hold', () => {
-    const pod = taskPod(anExecution('job'), task, around);
+    const pod = taskPod(anExecution('job'), task, around, 0);
     expect(pod.spec).toMatchObject({
       ...{ nodeName: 'n1', serviceAccountName: owner, automountServiceAccountToken: false, restartPolicy: 'Never' },
       securityContext: {
@@ -22,7 +22,7 @@ describe('the pod of a task', () => {
   });
 
   test('sees the lower 16 bits in a user namespace where the virtual organization wants that', () => {
-    const pod = taskPod(anExecution('job'), task, { ...around, uidMode: 'Local' });
+    const pod = taskPod(anExecution('job'), task, { ...around, uidMode: 'Local' }, 0);
     expect(pod.spec).toMatchObject({
       hostUsers: false,
       securityContext: { runAsUser: 34203, runAsGroup: 0, supplementalGroups: [10] },
@@ -34,16 +34,29 @@ describe('the pod of a task', () => {
       { name: 'XTREEMOS_TASK_INDEX', value: '99' },
       { name: 'MINE', value: 'x' },
     ];
-    const pod = taskPod(anExecution('job', { taskCount: 9, template: { image: 'i', env } }), task, around);
+    const pod = taskPod(anExecution('job', { taskCount: 9, template: { image: 'i', env } }), task, around, 0);
     const seen = Object.fromEntries(pod.spec!.containers[0]!.env!.map(({ name, value }) => [name, value]));
     expect(seen).toMatchObject({ XTREEMOS_TASK_INDEX: '7', XTREEMOS_TASK_COUNT: '9', XTREEMOS_NODE: 'n1', MINE: 'x' });
     expect(pod.spec!.containers[0]!.env).toHaveLength(9);
   });
 
+  test('says what its node has promised: until when, out of which reservation, and whether it gives way', () => {
+    const now = Date.parse('2026-01-01T00:00:00Z');
+    const until = '2026-01-01T01:00:00.000Z';
+    const template = { image: 'i', terminationGraceSeconds: 28 };
+    const pod = taskPod(anExecution('job', { template }), { ...task, reservation: 'c1', until }, around, now);
+    expect(pod.metadata.annotations).toEqual({ 'xtreemos.io/draws-from': 'c1', 'xtreemos.io/until': until });
+    expect(pod.spec?.activeDeadlineSeconds).toBe(3_570);
+    const late = taskPod(anExecution('job', { template }), { ...task, until }, around, now + 3_599_000);
+    expect(late.spec?.activeDeadlineSeconds).toBe(1);
+    const guest = taskPod(anExecution('job', { preemptible: true }), task, around, now);
+    expect(guest.metadata.annotations).toEqual({ 'xtreemos.io/gives-way': 'true' });
+  });
+
   test('opens files in volumes, whatever their names hold', () => {
     const volumes = [{ volume: 'data', mountPath: '/d' }];
     const stdout = { volume: 'data', path: "it's %j/%t; rm" };
-    const pod = taskPod(anExecution('job', { volumes, stdout }), task, around);
+    const pod = taskPod(anExecution('job', { volumes, stdout }), task, around, 0);
     const [shell, flag, script, ...rest] = pod.spec!.containers[0]!.command!;
     expect([shell, flag, ...rest]).toEqual(['/bin/sh', '-c', 'true']);
     expect(script).toBe(String.raw`exec "$0" "$@" >'/d/it'\''s job/7; rm'`);

@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import { parseUserName, organizationLocalId, globalId, sliceIdOf, sliceSize } from '#common/identity/ids.ts';
 import { AssertionError } from '#common/errors.ts';
 import { executionDefinition, type Execution, type ExecutionSpec } from '#crds/execution.ts';
+import { podFacts } from '#crds/claim.ts';
 import { apiVersionOf } from '#crds/kind.ts';
 import { accountFiles, accountVolume } from '#crds/policies/pods.ts';
 import type { Pod } from '#runtime/builtin.ts';
@@ -25,6 +26,10 @@ export interface TaskRun {
   readonly index: number;
   readonly node: string;
   readonly hold: string | undefined;
+  /** The Claim of a reservation that it draws from. */
+  readonly reservation?: string | undefined;
+  /** When it is over at the latest, RFC 3339. */
+  readonly until?: string | undefined;
 }
 
 /** What a pod takes from the site it runs at, besides its Execution. */
@@ -43,6 +48,8 @@ export interface PodSurroundings {
 /** Host names have at most 63 characters. */
 const nameMax = 63;
 const hashLength = 6;
+/** Between the end of a pod and the end of its promise: what the kubelet needs to notice and tell. */
+export const endMarginSeconds = 2;
 /** How long a pod may sit on a node that is not ready before it is asked to go. */
 const nodeLostSeconds = 30;
 
@@ -60,9 +67,10 @@ export function podName({ metadata, spec }: Stored<Execution>, { run, index }: P
 
 /**
  * The pod of one run of a task. It names its node: the node has promised the place, and nobody else is asked.
+ * @param now - wall clock, milliseconds.
  * @throws {AssertionError} when the owner is no user name.
  */
-export function taskPod(execution: Stored<Execution>, task: TaskRun, surroundings: PodSurroundings): Pod {
+export function taskPod(execution: Stored<Execution>, task: TaskRun, surroundings: PodSurroundings, now: number): Pod {
   const { metadata, spec } = execution;
   const { owner, gridJob, template } = spec;
   const ids = idsOf(owner, surroundings);
@@ -80,6 +88,11 @@ export function taskPod(execution: Stored<Execution>, task: TaskRun, surrounding
         [podLabels.index]: String(task.index),
         [podLabels.run]: task.run,
         ...(task.hold === undefined ? {} : { [podLabels.claim]: task.hold }),
+      },
+      annotations: {
+        ...(task.reservation === undefined ? {} : { [podFacts.reservation]: task.reservation }),
+        ...(task.until === undefined ? {} : { [podFacts.until]: task.until }),
+        ...(spec.preemptible ? { [podFacts.givesWay]: 'true' } : {}),
       },
       ownerReferences: [
         {
@@ -101,6 +114,7 @@ export function taskPod(execution: Stored<Execution>, task: TaskRun, surrounding
       hostUsers: surroundings.uidMode === 'Global',
       ...(surroundings.runtimeClassName === undefined ? {} : { runtimeClassName: surroundings.runtimeClassName }),
       terminationGracePeriodSeconds: template.terminationGraceSeconds,
+      ...activeDeadline(task, template.terminationGraceSeconds, now),
       securityContext: {
         runAsNonRoot: true,
         runAsUser: ids.uid,
@@ -125,6 +139,13 @@ export function taskPod(execution: Stored<Execution>, task: TaskRun, surrounding
       ...(dedicatedTo === undefined ? {} : { nodeSelector: { [dedicatedKey]: dedicatedTo } }),
     },
   };
+}
+
+/** The node has promised the place until then only: the kubelet ends the pod so early that it is gone, whoever is away. */
+function activeDeadline({ until }: TaskRun, graceSeconds: number, now: number): { activeDeadlineSeconds?: number } {
+  if (until === undefined) return {};
+  const leftSeconds = Math.floor((Date.parse(until) - now) / 1000) - graceSeconds - endMarginSeconds;
+  return { activeDeadlineSeconds: Math.max(1, leftSeconds) };
 }
 
 interface Ids {

@@ -1,7 +1,7 @@
 import type { Clock } from '#common/clock.ts';
 import type { Logger } from '#common/logger.ts';
 import { type Execution, executions } from '#crds/execution.ts';
-import { pods as podKind } from '#runtime/builtin.ts';
+import type { Pod } from '#runtime/builtin.ts';
 import type { Informer, Manager } from '#runtime/contracts.ts';
 import { owned } from '#runtime/sources.ts';
 import { byExecution, ExecutionReconciler } from './controller.ts';
@@ -15,14 +15,15 @@ export interface ExecutionSetup {
   readonly siteName: string;
   readonly surroundings: Surroundings;
   readonly executions: Informer<Execution>;
+  /** Pods of tasks. */
+  readonly pods: Informer<Pod>;
   readonly concurrency: number;
   readonly freed: (count: number) => void;
 }
 
-/** Adds the controller of Executions to a manager. Only pods of tasks are cached. */
+/** Adds the controller of Executions to a manager. */
 export function addExecutionController(manager: Manager, setup: ExecutionSetup): void {
-  const { concurrency, executions: primary, log, ...parts } = setup;
-  const pods = manager.informer(podKind, { labelSelector: podLabels.execution });
+  const { concurrency, executions: primary, pods, log, ...parts } = setup;
   pods.addIndex(byExecution, ({ metadata }) => [
     `${metadata.namespace ?? ''}/${metadata.labels?.[podLabels.execution] ?? ''}`,
   ]);

@@ -4,6 +4,8 @@ import type { Logger } from '#common/logger.ts';
 import { type Execution, executions, placementsMax } from '#crds/execution.ts';
 import { type GridJob, gridJobs, type GridJobStatus, jobMatched, jobRunning } from '#crds/grid-job.ts';
 import { organizationOfNamespace } from '#crds/organization.ts';
+import type { Reservation } from '#crds/reservation.ts';
+import { endMarginSeconds } from '#operator/controllers/execution/pod.ts';
 import type { Predicates } from '#proto/selector/predicate.ts';
 import type { Refusals } from '#proto/selector/contract.ts';
 import type { Answer, Dispatcher, Grant } from '#operator/scheduling/dispatcher.ts';
@@ -24,7 +26,7 @@ import { isDeleting, type ObjectKey, type Stored } from '#runtime/types.ts';
 import { isSame } from '../status-change.ts';
 import { jobEnded, jobPlaced, jobRefused } from './events.ts';
 import { ExecutionMemory } from './execution-memory.ts';
-import { dependencyCycle, dependencyGate, type Gate, inherited, stageOf } from './gates.ts';
+import { dependencyCycle, dependencyGate, type Gate, inherited, reservationGate, stageOf } from './gates.ts';
 import { nextTasks, placed, sortTasks, type TaskSets } from './plan.ts';
 import { computeStatus, type Ending, type JobScope } from './status.ts';
 
@@ -42,6 +44,9 @@ export interface GridJobParts {
   readonly dispatcher: Dispatcher;
   readonly predicates: Predicates;
   readonly admission: (job: Stored<GridJob>) => Admission;
+  readonly reservations: Lister<Reservation>;
+  /** Whether a member may use a reservation. */
+  readonly isSharedWith: (reservation: Stored<Reservation>, userName: string | undefined) => boolean;
   /** Names of volumes that are not there or not ready yet, with why. */
   readonly missingVolumes: (job: Stored<GridJob>, signal: AbortSignal) => Promise<readonly string[]>;
   readonly siteName: string;
@@ -49,8 +54,14 @@ export interface GridJobParts {
 
 /** Before a job that has just come is told that it waits: most have their nodes by then. */
 const patienceMs = 750;
+/** A timer is set for this long at most, and then set again. */
+const timerMaxMs = 3_600_000;
+/** Between the promise of a node and the start of the task: pulling its image, say. Nodes reckon with it where a job has a deadline. */
+const startSecondsMax = 120;
 /** While something outside is missing that can't be watched. */
 const pollMs = 5_000;
+
+type JobGate = Gate | { readonly is: 'refused'; readonly refusal: NonNullable<Admission> };
 
 /** What a look at a job leads to. */
 interface Decision {
@@ -59,6 +70,7 @@ interface Decision {
   readonly waiting?: JobScope['waiting'] | undefined;
   readonly refusals?: Refusals | undefined;
   readonly requeueAfterMs?: number | undefined;
+  readonly expectedStart?: number | undefined;
 }
 
 /**
@@ -90,7 +102,7 @@ export class GridJobReconciler implements Reconciler {
     const scope: JobScope = {
       ...{ job, execution, sets, site: this.parts.siteName, now: clock.now() },
       ...{ refusal: decision.refusal, waiting: decision.waiting, refusals: decision.refusals ?? {} },
-      ending: decision.ending,
+      ...{ ending: decision.ending, expectedStart: decision.expectedStart },
     };
     await this.write(job, computeStatus(scope), signal);
     return decision.requeueAfterMs === undefined ? done : requeueAfter(Math.max(1, decision.requeueAfterMs));
@@ -120,18 +132,27 @@ export class GridJobReconciler implements Reconciler {
       return { ending };
     }
     const gate = await this.gateOf(job, signal);
-    if (gate.is === 'hopeless') return { ending: { reason: 'DependencyFailed', message: gate.message } };
+    if (gate.is === 'hopeless') {
+      // The kubelets end what still runs when the window of a reservation ends.
+      if (gate.reason === 'ReservationOver' && sets.active.size > 0) return { requeueAfterMs: pollMs };
+      this.parts.dispatcher.forget(nameOf(job.metadata));
+      return { ending: { reason: gate.reason, message: gate.message } };
+    }
     if (gate.is === 'refused') {
       this.parts.dispatcher.forget(nameOf(job.metadata));
       return { refusal: gate.refusal, requeueAfterMs: pollMs };
     }
     if (gate.is === 'shut') {
       this.parts.dispatcher.forget(nameOf(job.metadata));
-      const { reason, message } = gate;
+      const { reason, message, until } = gate;
       if (reason === 'Suspended' && execution !== undefined && execution.spec.placements.length > 0) {
         await this.update(execution, { ...execution.spec, placements: [] }, signal);
       }
-      return { waiting: { reason, message }, requeueAfterMs: reason === 'WaitingForVolumes' ? pollMs : undefined };
+      const inMs = until === undefined ? undefined : Math.min(timerMaxMs, until - this.parts.clock.now());
+      const requeueAfterMs = reason === 'WaitingForVolumes' ? pollMs : earliest(inMs, this.deadlineInMs(job));
+      // What runs in a reservation runs on; only what has no place yet waits.
+      if (sets.ready.size === 0) return { requeueAfterMs };
+      return { waiting: { reason, message }, requeueAfterMs, expectedStart: until };
     }
     if (execution !== undefined && needsSignal(job, execution)) {
       await this.update(execution, { ...execution.spec, ...signalOf(job) }, signal);
@@ -162,10 +183,7 @@ export class GridJobReconciler implements Reconciler {
     return { reason: 'TaskFailed', message: `${which} failed. ${culprit?.message ?? ''}`.trim() };
   }
 
-  private async gateOf(
-    job: Stored<GridJob>,
-    signal: AbortSignal,
-  ): Promise<Gate | { readonly is: 'refused'; readonly refusal: NonNullable<Admission> }> {
+  private async gateOf(job: Stored<GridJob>, signal: AbortSignal): Promise<JobGate> {
     const refusal = this.parts.admission(job);
     if (refusal !== undefined) return { is: 'refused', refusal };
     const find = this.finder(job);
@@ -182,12 +200,27 @@ export class GridJobReconciler implements Reconciler {
     }
     const gate = dependencyGate(job, find);
     if (gate.is !== 'open') return gate;
+    const reserved = this.reservedGate(job);
+    if (reserved.is !== 'open') return reserved;
     const missing = job.spec.volumes.length === 0 ? [] : await this.parts.missingVolumes(job, signal);
     if (missing.length > 0) {
       const message = `Waits for volumes: ${missing.slice(0, 5).join('; ')}.`;
       return { is: 'shut', reason: jobMatched.reasons.WaitingForVolumes, message };
     }
     return gate;
+  }
+
+  /** Whether the reservation of the job, if it names one, is open to it. */
+  private reservedGate(job: Stored<GridJob>): JobGate {
+    const { reservation: name, owner } = job.spec;
+    if (name === undefined) return { is: 'open' };
+    const { namespace } = job.metadata;
+    const reservation = this.parts.reservations.get({ namespace, name });
+    if (reservation !== undefined && !this.parts.isSharedWith(reservation, owner)) {
+      const message = `Reservation ${name} is not shared with ${owner ?? 'nobody'}: its owner adds a group or member to spec.sharedWith.`;
+      return { is: 'refused', refusal: { reason: 'ReservationNotShared', message } };
+    }
+    return reservationGate(name, reservation, this.parts.clock.now());
   }
 
   /** Has tasks that are ready placed: takes what the dispatcher has found, or asks it. */
@@ -212,8 +245,11 @@ export class GridJobReconciler implements Reconciler {
       return this.use(job, execution, sets, tasks, answer.grants, signal);
     }
     try {
-      const { requirements, rank, placement, template } = job.spec;
-      const source = { requirements, rank, placement, resources: template.resources };
+      const { requirements, rank, placement, template, preemptible, reservation } = job.spec;
+      const source = {
+        ...{ requirements, rank, placement, resources: template.resources, preemptible, reservation },
+        lastsMs: lastsMs(job),
+      };
       const shape = shapeOf(organizationOfNamespace(namespace) ?? '', source, predicates);
       dispatcher.want({
         ...{ key, uid: job.metadata.uid, shape, tasks: tasks.take(placementsMax), gangMinimum },
@@ -344,6 +380,12 @@ function earliest(...times: (number | undefined)[]): number | undefined {
   return known.length === 0 ? undefined : Math.min(...known);
 }
 
+/** How long a task can last at most: until the deadline of its job, with the time that it takes to start and to end. */
+function lastsMs({ spec: { deadlineSeconds, template } }: GridJob): number | undefined {
+  if (deadlineSeconds === undefined) return undefined;
+  return 1000 * (deadlineSeconds + startSecondsMax + template.terminationGraceSeconds + endMarginSeconds);
+}
+
 function signalOf({ spec }: GridJob): Pick<Execution['spec'], 'signal'> {
   return spec.signal === undefined ? {} : { signal: spec.signal };
 }
@@ -358,7 +400,7 @@ function newExecution(
   parts: Pick<Execution['spec'], 'placements' | 'failures'>,
 ): Execution {
   const { metadata, spec } = job;
-  const { template, volumes, stdin, stdout, stderr, interactive, tasks, owner = '' } = spec;
+  const { template, volumes, stdin, stdout, stderr, interactive, tasks, preemptible, owner = '' } = spec;
   return {
     apiVersion: 'xtreemos.io/v1alpha1',
     kind: 'Execution',
@@ -369,7 +411,7 @@ function newExecution(
     },
     spec: {
       gridJob: { name: metadata.name, uid: metadata.uid, site },
-      ...{ owner, taskCount: tasks.count, template, volumes, interactive, isClosed: false },
+      ...{ owner, taskCount: tasks.count, template, volumes, interactive, preemptible, isClosed: false },
       ...(stdin === undefined ? {} : { stdin }),
       ...(stdout === undefined ? {} : { stdout }),
       ...(stderr === undefined ? {} : { stderr }),

@@ -1,5 +1,6 @@
 /** What a job waits for before it looks for nodes. Pure. */
 import { type GridJob, jobMatched } from '#crds/grid-job.ts';
+import type { Reservation } from '#crds/reservation.ts';
 import { IndexSet } from '#operator/scheduling/index-set.ts';
 import { findCondition } from '#runtime/conditions.ts';
 import type { Stored } from '#runtime/types.ts';
@@ -10,9 +11,15 @@ const depthMax = 64;
 /** Whether the job may go on. */
 export type Gate =
   | { readonly is: 'open'; readonly allowed?: IndexSet }
-  | { readonly is: 'shut'; readonly reason: keyof typeof jobMatched.reasons; readonly message: string }
+  | {
+      readonly is: 'shut';
+      readonly reason: keyof typeof jobMatched.reasons;
+      readonly message: string;
+      /** When it is expected to go on, milliseconds since the epoch. */
+      readonly until?: number;
+    }
   /** It can never go on. */
-  | { readonly is: 'hopeless'; readonly message: string };
+  | { readonly is: 'hopeless'; readonly reason: 'DependencyFailed' | 'ReservationOver'; readonly message: string };
 
 /** Looks a job of the same namespace up. */
 export type FindJob = (name: string) => Stored<GridJob> | undefined;
@@ -39,7 +46,12 @@ export function dependencyGate(job: Stored<GridJob>, find: FindJob): Gate {
     }
     const isReached = { Succeeded: is.succeeded, Failed: is.failed, Started: is.started, Ended: is.ended }[when];
     if (isReached) continue;
-    if (is.ended) return { is: 'hopeless', message: `Job ${name} has ended, but not as ${when.toLowerCase()}.` };
+    if (is.ended)
+      return {
+        is: 'hopeless',
+        reason: 'DependencyFailed',
+        message: `Job ${name} has ended, but not as ${when.toLowerCase()}.`,
+      };
     waiting.push(`${name} until it has ${when === 'Failed' ? 'failed' : when.toLowerCase()}`);
   }
   if (waiting.length === 0) return allowed === undefined ? { is: 'open' } : { is: 'open', allowed };
@@ -65,6 +77,30 @@ export function dependencyCycle(job: Stored<GridJob>, find: FindJob): string | u
     return undefined;
   };
   return visit(job);
+}
+
+/** Whether the window of the job's reservation is open. @param now - milliseconds since the epoch. */
+export function reservationGate(name: string, reservation: Reservation | undefined, now: number): Gate {
+  const reason = jobMatched.reasons.WaitingForReservation;
+  if (reservation === undefined) {
+    return { is: 'shut', reason, message: `Waits for reservation ${name}, which does not exist (yet).` };
+  }
+  const { state, windows = [] } = reservation.status ?? {};
+  if (state === 'Expired') {
+    return { is: 'hopeless', reason: 'ReservationOver', message: `The last window of reservation ${name} has ended.` };
+  }
+  const [window] = windows;
+  const isHeld = (window?.held ?? 0) >= reservation.spec.slots;
+  if (window === undefined || !isHeld) {
+    const message = `Waits for reservation ${name}, of which not every slot is held: see its status.`;
+    return { is: 'shut', reason, message };
+  }
+  const [startMs, endMs] = [Date.parse(window.start), Date.parse(window.end)];
+  if (startMs <= now && now < endMs) return { is: 'open' };
+  // Its controller tells of the next window in a moment.
+  if (now >= endMs) return { is: 'shut', reason, message: `Waits for the next window of reservation ${name}.` };
+  const message = `Waits for reservation ${name}, which begins at ${window.start}.`;
+  return { is: 'shut', reason, message, until: startMs };
 }
 
 /** How a job's parents bear on it: their suspension and their end are its own. */

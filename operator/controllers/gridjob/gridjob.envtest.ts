@@ -65,6 +65,8 @@ class RunningOperator {
             },
           }),
       },
+      reservationAdmission: () => refusal,
+      isInGroup: () => false,
       admission: () => (refusal === undefined ? undefined : { reason: 'MemberNotActive', message: refusal }),
     });
     this.end = this.manager.run(this.abort.signal);

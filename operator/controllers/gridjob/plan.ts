@@ -2,6 +2,7 @@
 import type { Execution } from '#crds/execution.ts';
 import type { GridJob, TaskRow } from '#crds/grid-job.ts';
 import { isEnded, isLost, type RunFinding, runsOf } from '#operator/controllers/execution/observe.ts';
+import type { Grant } from '#operator/scheduling/dispatcher.ts';
 import { IndexSet } from '#operator/scheduling/index-set.ts';
 
 /** Longest wait before a task is tried again. */
@@ -113,14 +114,20 @@ export function nextTasks(
 export function placed(
   execution: Pick<Execution['spec'], 'placements' | 'failures'>,
   sets: TaskSets,
-  grants: readonly { run: string; node: string; tasks: IndexSet; hold: string }[],
+  grants: readonly Pick<Grant, 'run' | 'node' | 'tasks' | 'hold' | 'reservation' | 'until'>[],
 ): Pick<Execution['spec'], 'placements' | 'failures'> {
   const placements = execution.placements.flatMap((placement) => {
     const tasks = IndexSet.parse(placement.tasks);
     const going = tasks.minus(tasks.minus(sets.active));
     return going.size === 0 ? [] : [{ ...placement, tasks: going.toString() }];
   });
-  for (const { run, node, tasks, hold } of grants) placements.push({ run, node, tasks: tasks.toString(), hold });
+  for (const { run, node, tasks, hold, reservation, until } of grants) {
+    placements.push({
+      ...{ run, node, tasks: tasks.toString(), hold },
+      ...(reservation === undefined ? {} : { reservation }),
+      ...(until === undefined ? {} : { until: new Date(until).toISOString() }),
+    });
+  }
   return { placements, failures: withFailures(execution.failures, sets.failures) };
 }
 

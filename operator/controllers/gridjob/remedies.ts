@@ -1,14 +1,15 @@
 /** What would help when nodes refuse for a reason, by the words that selectors use. */
 const remedies: readonly (readonly [pattern: RegExp, remedy: string])[] = [
+  [/^Not enough free (in that window: )?cpu/, 'Ask for less in template.resources.cpu, or wait until other work ends.'],
   [
-    /^Not enough free:? (in that window:? )?cpu/,
-    'Ask for less in template.resources.cpu, or wait until other work ends.',
-  ],
-  [
-    /^Not enough free:? (in that window:? )?memory/,
+    /^Not enough free (in that window: )?memory/,
     'Ask for less in template.resources.memory, or wait until other work ends.',
   ],
   [/^Not enough free/, 'Ask for less in template.resources, or wait until other work ends.'],
+  [
+    /^Reserved later/,
+    'Set deadlineSeconds, so that it ends before the reservation begins, or preemptible, so that it gives way then.',
+  ],
   [/^Not so now: /, 'Loosen this expression in requirements.dynamic, or wait until it holds.'],
   [/^Can not tell: /, 'Correct this expression in requirements.dynamic: these nodes do not have what it names.'],
   [/holds \d+ claims/, 'Wait until other work ends on these nodes.'],

@@ -4,13 +4,17 @@ import type { Registry } from '#common/metrics.ts';
 import type { Random } from '#common/random.ts';
 import { executions } from '#crds/execution.ts';
 import { type GridJob, gridJobs } from '#crds/grid-job.ts';
+import type { Reservation } from '#crds/reservation.ts';
+import { podLabels } from '#operator/controllers/execution/pod.ts';
+import type { ReservationAdmission } from '#operator/controllers/reservation/controller.ts';
+import { addReservationController } from '#operator/controllers/reservation/setup.ts';
 import { addExecutionController } from '#operator/controllers/execution/setup.ts';
 import type { Surroundings } from '#operator/controllers/execution/surroundings.ts';
 import { Dispatcher } from '#operator/scheduling/dispatcher.ts';
 import { DispatchMetrics } from '#operator/scheduling/metrics.ts';
 import type { ResourceSelection } from '#proto/selector/contract.ts';
 import { Predicates } from '#proto/selector/predicate.ts';
-import { persistentVolumeClaims } from '#runtime/builtin.ts';
+import { persistentVolumeClaims, pods as podKind } from '#runtime/builtin.ts';
 import type { Client, Informer, Manager, Source } from '#runtime/contracts.ts';
 import { mapped, owned } from '#runtime/sources.ts';
 import { type ObjectKey, parseKey, type Stored } from '#runtime/types.ts';
@@ -28,6 +32,10 @@ export interface JobSetup {
   readonly selection: ResourceSelection;
   readonly surroundings: Surroundings;
   readonly admission: (job: Stored<GridJob>) => Admission;
+  /** Why a member may not reserve now; undefined when they may. */
+  readonly reservationAdmission: ReservationAdmission;
+  /** Whether a member is in one of these groups of the virtual organization of the namespace. */
+  readonly isInGroup: (namespace: string, userName: string | undefined, groups: readonly string[]) => boolean;
   /** Further reasons to look at jobs again, for example changes of members. */
   readonly sources?: readonly Source[];
 }
@@ -40,12 +48,15 @@ export function addJobControllers(manager: Manager, setup: JobSetup): void {
   const { clock, random, log, registry, siteName, selection, surroundings, admission } = setup;
   const jobs = manager.informer(gridJobs);
   const parts = manager.informer(executions);
+  const pods = manager.informer(podKind, { labelSelector: podLabels.execution });
   const predicates = new Predicates(clock);
+  const reserved = addReservationController(manager, { ...setup, predicates, pods });
   const dispatcher = new Dispatcher({
     ...{ selection, predicates, clock, random },
     log: log.with({ controller: 'dispatcher' }),
     metrics: new DispatchMetrics(registry),
     holder: siteName,
+    reserved: (virtualOrganization, name) => reserved.nodesOf(virtualOrganization, name),
   });
   manager.addRunnable(dispatcher);
   manager.addController({
@@ -53,11 +64,22 @@ export function addJobControllers(manager: Manager, setup: JobSetup): void {
     primary: jobs,
     reconciler: new GridJobReconciler({
       ...{ jobs, executions: parts, client: manager.client, events: manager.events, clock, dispatcher, predicates },
-      ...{ admission, siteName },
+      ...{ admission, siteName, reservations: reserved.reservations },
+      isSharedWith: ({ metadata, spec }, userName) =>
+        userName !== undefined &&
+        (spec.owner === userName ||
+          spec.sharedWith.members.includes(userName) ||
+          setup.isInGroup(metadata.namespace ?? '', userName, spec.sharedWith.groups)),
       log: log.with({ controller: 'gridjob' }),
       missingVolumes: async (job, signal) => missingVolumes(manager.client, job, signal),
     }),
-    sources: [owned(gridJobs, parts), answersOf(dispatcher), relativesOf(jobs), ...(setup.sources ?? [])],
+    sources: [
+      owned(gridJobs, parts),
+      answersOf(dispatcher),
+      relativesOf(jobs),
+      usersOf(jobs, reserved.reservations),
+      ...(setup.sources ?? []),
+    ],
     concurrency,
     changed: (after, before) =>
       after.metadata.generation !== before.metadata.generation ||
@@ -65,7 +87,7 @@ export function addJobControllers(manager: Manager, setup: JobSetup): void {
       after.status?.completionTime !== before.status?.completionTime,
   });
   addExecutionController(manager, {
-    ...{ clock, log, siteName, surroundings, executions: parts, concurrency },
+    ...{ clock, log, siteName, surroundings, executions: parts, pods, concurrency },
     freed: (count) => dispatcher.nudge(count),
   });
 }
@@ -76,6 +98,21 @@ function answersOf(dispatcher: Dispatcher): Source {
     synced: async () => Promise.resolve(),
     attach: (enqueue) => dispatcher.onAnswer((key) => enqueue(parseKey(key), false)),
   };
+}
+
+const byReservationName = 'reservation';
+
+/** A change of a reservation wakes the jobs that use it. */
+function usersOf(jobs: Informer<GridJob>, reservations: Informer<Reservation>): Source {
+  const keyIn = (namespace: string | undefined, name: string): string => `${namespace ?? ''}/${name}`;
+  jobs.addIndex(byReservationName, ({ metadata, spec }) =>
+    spec.reservation === undefined ? [] : [keyIn(metadata.namespace, spec.reservation)],
+  );
+  return mapped(reservations, ({ metadata }): ObjectKey[] =>
+    jobs
+      .byIndex(byReservationName, keyIn(metadata.namespace, metadata.name))
+      .map(({ metadata: { namespace, name } }) => ({ namespace, name })),
+  );
 }
 
 const byDependency = 'dependency';

@@ -24,7 +24,10 @@ type MatchedReason = keyof typeof jobMatched.reasons;
 /** Why a job has ended, or undefined while it goes on. */
 export type Ending =
   | { readonly reason: 'AllTasksSucceeded' }
-  | { readonly reason: 'TaskFailed' | 'DeadlineExceeded' | 'DependencyFailed' | 'Killed'; readonly message: string };
+  | {
+      readonly reason: 'TaskFailed' | 'DeadlineExceeded' | 'DependencyFailed' | 'ReservationOver' | 'Killed';
+      readonly message: string;
+    };
 
 /** What the status of a job is computed from. */
 export interface JobScope {
@@ -38,6 +41,8 @@ export interface JobScope {
   readonly waiting: { readonly reason: MatchedReason; readonly message: string } | undefined;
   /** What nodes said that refused. */
   readonly refusals: Refusals;
+  /** When tasks that wait are expected to start, milliseconds since the Unix epoch. */
+  readonly expectedStart: number | undefined;
   readonly ending: Ending | undefined;
   /** Milliseconds since the Unix epoch. */
   readonly now: number;
@@ -53,7 +58,7 @@ export function computeStatus(scope: JobScope): GridJobStatus {
   const succeededIndexes = succeeded.toString();
   const failedIndexes = failed.toString();
   const exitCode = isOver ? exitCodeOf(scope) : undefined;
-  const waiting = waitingReasons(scope);
+  const waiting = scope.waiting === undefined ? [] : waitingRows(scope.refusals, site);
   return {
     ...(job.metadata.generation === undefined ? {} : { observedGeneration: job.metadata.generation }),
     conditions: conditionsOf(scope, running),
@@ -69,6 +74,9 @@ export function computeStatus(scope: JobScope): GridJobStatus {
       rows: rowsOf(rows),
     },
     ...(waiting.length === 0 ? {} : { waiting }),
+    ...(scope.waiting === undefined || scope.expectedStart === undefined
+      ? {}
+      : { expectedStartTime: formatTime(scope.expectedStart) }),
     ...(execution === undefined ? {} : { executions: [{ site, name: execution.metadata.name, tasks: active.size }] }),
     ...(exitCode === undefined ? {} : { exitCode }),
     ...(startTime === undefined ? {} : { startTime }),
@@ -91,8 +99,8 @@ function exitCodeOf({ sets, ending }: JobScope): number | undefined {
   return failed[0]?.exitCode;
 }
 
-function waitingReasons({ refusals, site, waiting }: JobScope): NonNullable<GridJobStatus['waiting']> {
-  if (waiting === undefined) return [];
+/** What nodes said that refused, the most common first, with what would help. */
+export function waitingRows(refusals: Refusals, site: string): NonNullable<GridJobStatus['waiting']> {
   return Object.entries(refusals)
     .sort(([, a], [, b]) => b - a)
     .slice(0, waitingReasonsMax)

@@ -1,7 +1,7 @@
 /** Translates what job managers say and hear to and from the wire, refusing whatever exceeds the limits. */
 import { InvalidInputError } from '#common/errors.ts';
 import { checkAttributes, checkConstraints, type Attributes, type AttributeValue } from './attributes.ts';
-import { queryLimits, type HoldRequest, type Offer, type Query, type Summary } from './contract.ts';
+import { queryLimits, type HoldRequest, type Occasion, type Offer, type Query, type Summary } from './contract.ts';
 import type * as wire from './wire.ts';
 
 /** Largest message that selectors send or take, bytes. */
@@ -24,7 +24,21 @@ export function encodeQuery(query: Query): wire.Query {
     notIn: [...(notIn ?? [])],
   }));
   const { id, predicates, demand, virtualOrganization } = query;
-  return { id, constraints, predicates: [...predicates], demand: { ...demand }, virtualOrganization };
+  return {
+    ...{ id, constraints, predicates: [...predicates], demand: { ...demand }, virtualOrganization },
+    ...encodeOccasion(query),
+  };
+}
+
+/** Times as 0 where they are left out: 0 is now, and without end. */
+function encodeOccasion({ span, isPreemptible = false, isReservation = false }: Occasion): wire.Occasion {
+  const { startMs = 0, endMs = Infinity } = span ?? {};
+  return { startMs, endMs: endMs === Infinity ? 0 : endMs, isPreemptible, isReservation };
+}
+
+function decodeOccasion({ startMs, endMs, isPreemptible, isReservation }: wire.Occasion): Occasion {
+  const span = { startMs, endMs: endMs === 0 ? Infinity : endMs };
+  return { ...(startMs === 0 && endMs === 0 ? {} : { span }), isPreemptible, isReservation };
 }
 
 /** @throws {InvalidInputError} on a query beyond the limits. Predicates are compiled where they are evaluated. */
@@ -56,6 +70,7 @@ export function decodeQuery(query: wire.Query | null): Query {
     predicates,
     demand,
     virtualOrganization: short(query.virtualOrganization, 'virtualOrganization'),
+    ...decodeOccasion(query),
   };
 }
 
@@ -83,25 +98,22 @@ export function decodeOffer(offer: wire.Offer): Offer {
 
 /** @returns the wire form of a hold. */
 export function encodeHold(request: HoldRequest): wire.HoldRequest {
-  const { id, owner, virtualOrganization, demand, ttlMs, span, ownerReference } = request;
+  const { id, owner, virtualOrganization, demand, ttlMs, ownerReference } = request;
   return {
     ...{ id, owner, virtualOrganization, demand: { ...demand }, ttlMs },
-    startMs: span?.startMs ?? 0,
-    endMs: span === undefined || span.endMs === Infinity ? 0 : span.endMs,
-    isPreemptible: request.isPreemptible ?? false,
+    ...encodeOccasion(request),
     reservation: request.reservation ?? '',
-    isReservation: request.isReservation ?? false,
+    isDraining: request.isDraining ?? false,
     ownerReference: ownerReference === undefined ? null : { ...ownerReference },
   };
 }
 
-/** Reads a hold; whether it can be granted as it is written, `checkHoldRequest` says. @param nowMs - wall clock. */
-export function decodeHold(request: wire.HoldRequest, nowMs: number): HoldRequest {
-  const { id, owner, virtualOrganization, demand, ttlMs, startMs, endMs, isPreemptible, isReservation } = request;
-  const span = { startMs: startMs === 0 ? nowMs : startMs, endMs: endMs === 0 ? Infinity : endMs };
+/** Reads a hold; whether it can be granted as it is written, `checkHoldRequest` says. */
+export function decodeHold(request: wire.HoldRequest): HoldRequest {
+  const { id, owner, virtualOrganization, demand, ttlMs, isDraining } = request;
   return {
-    ...{ id, owner, virtualOrganization, demand, ttlMs, isPreemptible, isReservation },
-    ...(startMs === 0 && endMs === 0 ? {} : { span }),
+    ...{ id, owner, virtualOrganization, demand, ttlMs, isDraining },
+    ...decodeOccasion(request),
     ...(request.reservation === '' ? {} : { reservation: request.reservation }),
     ...(request.ownerReference === null ? {} : { ownerReference: request.ownerReference }),
   };

@@ -7,15 +7,31 @@ import { TerminalError } from '#common/errors.ts';
 import type { Attributes, Constraint } from './attributes.ts';
 import type { Resources } from './resources.ts';
 
+/** Wall-clock time from `startMs` up to, but without, `endMs`, which may be Infinity. */
+export interface Span {
+  /** 0 stands for now, by the clock of the node. */
+  readonly startMs: number;
+  readonly endMs: number;
+}
+
+/** When and how firmly resources are asked for. By default from now on, without end, and not giving way. */
+export interface Occasion {
+  readonly span?: Span;
+  /** Gives way when a reservation begins that needs its place. */
+  readonly isPreemptible?: boolean;
+  /** Whether it is itself a reservation: others may draw from it, and work that gives way leaves when it begins. */
+  readonly isReservation?: boolean;
+}
+
 /** A request for nodes. The same for every node that it reaches. */
-export interface Query {
+export interface Query extends Occasion {
   /** Random; ties the log lines of one query together. */
   readonly id: string;
   /** Ranges and sets over static attributes; they steer the query. */
   readonly constraints: readonly Constraint[];
   /** CEL over live values, evaluated at each candidate; all must be true (docs/selector.md, "Ask"). */
   readonly predicates: readonly string[];
-  /** What the candidate's ledger must have free now, for one unit of work. */
+  /** What the candidate's ledger must have free on the occasion, for one unit of work. */
   readonly demand: Resources;
   /** The virtual organization that asks; the candidate's site rules on it. */
   readonly virtualOrganization: string;
@@ -42,7 +58,7 @@ export interface Offer {
   /** When the node's selector started, wall-clock milliseconds. */
   readonly incarnation: number;
   readonly attributes: Attributes;
-  /** What its ledger has free now for work without a known end: how often the demand fits, and for ranking. */
+  /** What its ledger has free on the occasion: how often the demand fits, and for ranking. */
   readonly free: Resources;
   /** Measured values of the moment, for ranking. */
   readonly live: Readonly<Record<string, number>>;
@@ -76,12 +92,6 @@ export interface SelectOptions {
   readonly timeoutMs: number;
 }
 
-/** Wall-clock time from `startMs` up to, but without, `endMs`, which may be Infinity. */
-export interface Span {
-  readonly startMs: number;
-  readonly endMs: number;
-}
-
 /** The object that a claim belongs to: when it is deleted, Kubernetes deletes the Claim, and the node is free again. */
 export interface ClaimOwnerReference {
   readonly apiVersion: string;
@@ -91,7 +101,7 @@ export interface ClaimOwnerReference {
 }
 
 /** What a caller asks to be held on one node. */
-export interface HoldRequest {
+export interface HoldRequest extends Occasion {
   /**
    * Chosen by the caller, a DNS label: name of the Claim object, and value of the label `xtreemos.io/claim` on the pods
    * that run under it. Use each id for one node only. Asking again with the same id is the same hold.
@@ -104,14 +114,10 @@ export interface HoldRequest {
   readonly demand: Resources;
   /** How long the hold lasts unless confirmed, 1 to 300,000 milliseconds. */
   readonly ttlMs: number;
-  /** When the resources are occupied; default: from now on, without end. */
-  readonly span?: Span;
-  /** Gives way when a reservation begins that needs its place. */
-  readonly isPreemptible?: boolean;
   /** Id of a confirmed reservation on the same node that it draws from, instead of from what is free. */
   readonly reservation?: string;
-  /** Whether it is itself a reservation: others may draw from it. */
-  readonly isReservation?: boolean;
+  /** For a reservation: work that gives way is not even started when it would still run when this begins. */
+  readonly isDraining?: boolean;
   readonly ownerReference?: ClaimOwnerReference;
 }
 

@@ -30,6 +30,9 @@ export function checkHoldRequest(request: HoldRequest): void {
   if (request.isReservation === true && (request.isPreemptible === true || request.reservation !== undefined)) {
     throw new InvalidInputError('isReservation', 'a reservation can neither give way nor draw from another');
   }
+  if (request.isDraining === true && request.isReservation !== true) {
+    throw new InvalidInputError('isDraining', 'only a reservation drains its place');
+  }
   for (const [field, text] of Object.entries(ownerReference ?? {})) checkText(`ownerReference.${field}`, String(text));
 }
 

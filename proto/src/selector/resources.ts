@@ -36,6 +36,13 @@ export function larger(a: Resources, b: Resources): Resources {
   return result;
 }
 
+/** The smaller of two amounts, resource by resource; what only one of them names is not limited by the other. */
+export function smaller(a: Resources, b: Resources): Record<string, number> {
+  const result: Record<string, number> = { ...a };
+  for (const [name, value] of Object.entries(b)) result[name] = Math.min(result[name] ?? value, value);
+  return result;
+}
+
 /** What is left of `capacity` after `used`; below 0 where more is used than there is. */
 export function minus(capacity: Resources, used: Resources): Record<string, number> {
   const result: Record<string, number> = { ...capacity };

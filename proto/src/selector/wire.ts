@@ -13,7 +13,15 @@ export interface Constraint {
   notIn: string[];
 }
 
-export interface Query {
+/** When and how firmly, in a query and in a hold alike. */
+export interface Occasion {
+  startMs: number;
+  endMs: number;
+  isPreemptible: boolean;
+  isReservation: boolean;
+}
+
+export interface Query extends Occasion {
   id: string;
   constraints: Constraint[];
   predicates: string[];
@@ -56,17 +64,14 @@ export interface Summary {
   hops: number;
 }
 
-export interface HoldRequest {
+export interface HoldRequest extends Occasion {
   id: string;
   owner: string;
   virtualOrganization: string;
   demand: Record<string, number>;
   ttlMs: number;
-  startMs: number;
-  endMs: number;
-  isPreemptible: boolean;
   reservation: string;
-  isReservation: boolean;
+  isDraining: boolean;
   ownerReference: { apiVersion: string; kind: string; name: string; uid: string } | null;
 }
 

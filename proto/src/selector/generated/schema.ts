@@ -117,6 +117,26 @@ export const schema = {
            "type": "string",
            "id": 5,
            "protoName": "virtual_organization"
+          },
+          "startMs": {
+           "type": "int64",
+           "id": 6,
+           "protoName": "start_ms"
+          },
+          "endMs": {
+           "type": "int64",
+           "id": 7,
+           "protoName": "end_ms"
+          },
+          "isPreemptible": {
+           "type": "bool",
+           "id": 8,
+           "protoName": "is_preemptible"
+          },
+          "isReservation": {
+           "type": "bool",
+           "id": 9,
+           "protoName": "is_reservation"
           }
          }
         },
@@ -296,6 +316,11 @@ export const schema = {
            "type": "OwnerReference",
            "id": 11,
            "protoName": "owner_reference"
+          },
+          "isDraining": {
+           "type": "bool",
+           "id": 12,
+           "protoName": "is_draining"
           }
          }
         },

@@ -107,7 +107,7 @@ export function testCompliance(world: () => ComplianceWorld): void {
     expect((await find('small')).free.cpu).toBe(1_000);
     expect(await selection.hold(address, aHold('h2', 2_000))).toEqual({
       granted: false,
-      reason: 'Not enough free: cpu: 2000 wanted, 1000 free',
+      reason: 'Not enough free cpu: 2000 wanted, 1000 free',
     });
     await selection.release(address, { id: 'h1', owner });
     await selection.release(address, { id: 'h1', owner });

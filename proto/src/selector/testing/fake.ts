@@ -3,7 +3,8 @@ import type { Clock } from '#common/clock.ts';
 import { InvalidInputError } from '#common/errors.ts';
 import { LiveFeed, type LiveValues } from '#selector/ads/live.ts';
 import { Predicates } from '#proto/selector/predicate.ts';
-import { Ledger, LedgerNotReadyError, type BoundPod } from '#selector/ledger/ledger.ts';
+import { Ledger, LedgerNotReadyError } from '#selector/ledger/ledger.ts';
+import type { BoundPod } from '#selector/ledger/occupancy.ts';
 import { MemoryClaimStore } from '#selector/ledger/store.ts';
 import { checkConstraints, matchesAll, type Attributes } from '../attributes.ts';
 import {
@@ -127,7 +128,8 @@ export class FakeResourceSelection implements ResourceSelection {
       const { site } = this;
       const id = `${site}/${node.name}`;
       const { attributes } = node;
-      yield { offer: { id, site, node: node.name, address, incarnation, attributes, free: ledger.free(), live } };
+      const free = ledger.free(query);
+      yield { offer: { id, site, node: node.name, address, incarnation, attributes, free, live } };
     }
     const isExhausted = offers < wanted;
     yield { summary: { refusals, isExhausted, unreached: 0, visited, falseVisits: 0, hops: 1 } };
@@ -185,9 +187,10 @@ export class FakeResourceSelection implements ResourceSelection {
   }
 
   private reasonAgainst(query: Query, { node, ledger, live }: Entry): string | undefined {
-    const lacking = ledger.reasonAgainstDemand(query.demand);
+    const lacking = ledger.reasonAgainstDemand(query.demand, query);
     if (lacking !== undefined) return lacking;
-    const verdict = this.predicates.evaluate(query.predicates, { free: ledger.free(), live, node: node.attributes });
+    const state = { free: ledger.free(query), live, node: node.attributes };
+    const verdict = this.predicates.evaluate(query.predicates, state);
     return verdict.holds ? undefined : verdict.reason;
   }
 
