@@ -46,6 +46,11 @@ export class TestKubelet {
       return;
     }
     await this.report(pod, running);
+    const { activeDeadlineSeconds } = pod.spec;
+    if (activeDeadlineSeconds !== undefined) {
+      const over = { phase: 'Failed' as const, reason: 'DeadlineExceeded', message: 'Pod was active too long' };
+      setTimeout(() => void this.report(pod, over).catch(() => undefined), 1000 * activeDeadlineSeconds).unref();
+    }
     if (image === 'stay') return;
     const code = image.startsWith('exit-') ? Number(image.slice(5)) : image === 'flaky' && run === 1 ? 1 : 0;
     await this.report(pod, ended(code));
