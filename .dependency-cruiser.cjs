@@ -1,6 +1,6 @@
 /**
  * The layers of the house (CONTRIBUTING.md, "Layout"). Lower rooms may import higher ones, never the reverse;
- * operator, selector, xtreemfs and nodeagent meet only through crds, proto and common.
+ * operator, selector, xtreemfs and nodeagent meet only through crds, proto and common, and through the client library of xtreemfs.
  */
 const rooms = [
   'common',
@@ -56,7 +56,14 @@ module.exports = {
     only('crds', ['common']),
     only('xtreemfs', ['common', 'proto']),
     only('selector', ['common', 'proto', 'crds']),
-    only('operator', ['common', 'proto', 'crds']),
+    only('operator', ['common', 'proto', 'crds', 'xtreemfs']),
+    {
+      name: 'operator-is-a-client-of-xtreemfs',
+      severity: 'error',
+      comment: 'operator/ may import only the client library of xtreemfs/',
+      from: { path: '^operator/', pathNot: tests },
+      to: { path: '^xtreemfs/(?!client/|rpc/)' },
+    },
     only('nodeagent', ['common', 'proto', 'crds', 'xtreemfs']),
     only('cli', ['common', 'proto', 'crds', 'xtreemfs']),
   ],

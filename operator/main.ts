@@ -26,16 +26,19 @@ import {
   terminationSignal,
   type Transport,
 } from '#runtime/index.ts';
+import { addFileSystemController } from './controllers/filesystem/setup.ts';
 import { addIdentityController } from './controllers/identity/setup.ts';
 import { MemberSurroundings } from './controllers/execution/member-surroundings.ts';
 import { addJobControllers } from './controllers/gridjob/setup.ts';
 import { addSiteController } from './controllers/site/setup.ts';
 import { addVirtualOrganizationController } from './controllers/virtualorganization/setup.ts';
+import { addVolumeController } from './controllers/volume/setup.ts';
 import { addVoAuthorityController } from './controllers/voauthority/setup.ts';
 import { addMembershipControllers } from './controllers/vomembership/setup.ts';
 import { addGateway } from './gateway/setup.ts';
 import { memberAccounts, requestAccount } from './identity/accounts.ts';
 import { createIdentities, type Identities } from './identity/setup.ts';
+import { SiteInstallations } from './storage/installations.ts';
 import { type OperatorOptions, operatorOptions } from './options.ts';
 import { createServingCertificate } from './serving-certificate.ts';
 import { productVersion } from './version.ts';
@@ -137,6 +140,7 @@ function addEverything(manager: Manager, { options, log, registry, transport, cr
     localSite,
     reservedRanges: options.reservedRanges,
   });
+  if (options.image !== '') addStorage(manager, { options, log });
   if (options.selector !== '') addJobs(manager, { options, log, registry, identities });
   // Any replica may ask for an account; the leader makes it.
   const client = createClient(transport, { fieldManager: 'xtreemos-gateway' });
@@ -157,6 +161,16 @@ function addEverything(manager: Manager, { options, log, registry, transport, cr
     apiServer: options.apiServerAddress,
     version: productVersion,
   });
+}
+
+/** FileSystems and Volumes. */
+function addStorage(manager: Manager, { options, log }: Pick<Surroundings, 'options' | 'log'>): void {
+  const { namespace, image, certificateIssuer: issuer, storageTls } = options;
+  const clock = systemClock;
+  const installations = new SiteInstallations(storageTls, { clock, logger: log.with({ part: 'storage' }) });
+  const fileSystemLog = log.with({ controller: 'filesystem' });
+  addFileSystemController(manager, { clock, log: fileSystemLog, installations, namespace, image, issuer });
+  addVolumeController(manager, { clock, log: log.with({ controller: 'volume' }), installations });
 }
 
 /** Jobs: their nodes are found through the selector beside this process. */

@@ -194,6 +194,25 @@ export const operatorOptions = {
     default: '/etc/xtreemos/selector',
     value: 'DIR',
   }),
+  image: option({
+    schema: z.string().max(512, 'use at most 512 characters'),
+    about: 'Image of the product, for the servers of FileSystems; empty: no FileSystem and no Volume is served',
+    default: '',
+    value: 'IMAGE',
+  }),
+  certificateIssuer: option({
+    schema: label(63),
+    about:
+      'Issuer of cert-manager, in the namespace of the operator, that makes the certificates of servers of FileSystems',
+    default: 'xtreemos-ca',
+    value: 'NAME',
+  }),
+  storageTls: option({
+    schema: z.string().max(4096, 'use at most 4096 characters'),
+    about: 'Folder with tls.crt, tls.key and ca.crt for talking to the servers of FileSystems',
+    default: '/etc/xtreemos/storage',
+    value: 'DIR',
+  }),
   kubeconfig: option({
     schema: z.string().max(4096, 'use at most 4096 characters'),
     about: 'Path of a kubeconfig file; empty uses the account of the pod, or else KUBECONFIG',

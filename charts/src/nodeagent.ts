@@ -2,6 +2,7 @@
 import type { agentOptions, controllerOptions, holderOptions } from '#nodeagent/options.ts';
 import { group } from '#crds/kind.ts';
 import { csiDriverName } from '#crds/volume.ts';
+import { nodeServiceName } from '#operator/storage/names.ts';
 import { addCertificate } from './certificates.ts';
 import { block, text } from './helm.ts';
 import {
@@ -31,8 +32,6 @@ const labels = {
 };
 const tlsSecret = named('node-tls');
 const tlsFolder = '/etc/xtreemos/node';
-/** Name in the certificate of mounts; a metadata server takes names of users from its holders. */
-export const nodeServiceName = 'node-agent.xtreemos.io';
 const healthPort = 8081;
 const provisionerPort = 8082;
 /** Of DIR, MRC and OSD. */

@@ -12,6 +12,14 @@ import {
 } from './identity.ts';
 import { addOrganizationRoles, operatorOrganizationRules } from './organizations.ts';
 import { operatorJobRules } from './jobs.ts';
+import {
+  addStorage,
+  operatorServerRules,
+  operatorStorageRules,
+  serverEgress,
+  storageTlsFolder,
+  storageVolume,
+} from './storage.ts';
 import { overlayPeers, selectorPort, selectorSidecar, selectorTlsFolder, selectorVolumes } from './selector.ts';
 import {
   argument as flag,
@@ -41,6 +49,7 @@ export function operatorTemplates(): Template[] {
     addIdentity(add, account, selector);
     addWorkload(add);
     addNetwork(add);
+    addStorage(add);
     addPriorities(add);
   });
 }
@@ -60,6 +69,7 @@ function addAccount(add: Add): void {
       ...memberRules,
       ...operatorIdentityRules,
       ...operatorJobRules,
+      ...operatorStorageRules,
       { apiGroups: ['events.k8s.io'], resources: ['events'], verbs: ['create', 'patch', 'update'] },
       // Who reads the metrics, and whether they may: questions only, they change nothing.
       { apiGroups: ['authentication.k8s.io'], resources: ['tokenreviews'], verbs: ['create'] },
@@ -81,6 +91,7 @@ function addAccount(add: Add): void {
         verbs: ['get', 'update', 'patch'],
       },
       ...operatorNamespaceRules,
+      ...operatorServerRules,
     ],
   });
   add('operator-rolebinding', 'rbac.authorization.k8s.io/v1', 'RoleBinding', {
@@ -112,6 +123,9 @@ function operatorContainer(): object {
       argument('apiServerAddress', '.Values.gateway.apiServer'),
       `--selector=127.0.0.1:${selectorPort.port}`,
       `--selector-tls=${selectorTlsFolder}`,
+      argument('image', 'include "xtreemos.image" .'),
+      argument('certificateIssuer', 'printf "%s-ca" (include "xtreemos.fullname" .)'),
+      `--storage-tls=${storageTlsFolder}`,
       argument('logLevel', '.Values.operator.logLevel'),
       text('ternary "--metrics-auth" "--no-metrics-auth" .Values.metrics.auth'),
     ],
@@ -137,6 +151,7 @@ function operatorContainer(): object {
     volumeMounts: [
       { name: 'token', mountPath: tokenPath, readOnly: true },
       { name: 'selector-tls', mountPath: selectorTlsFolder, readOnly: true },
+      { name: 'storage-tls', mountPath: storageTlsFolder, readOnly: true },
     ],
   };
 }
@@ -165,7 +180,7 @@ function addWorkload(add: Add): void {
             },
           },
           containers: [operatorContainer(), selectorSidecar()],
-          volumes: [{ name: 'token', projected: { sources: tokenSources } }, ...selectorVolumes],
+          volumes: [{ name: 'token', projected: { sources: tokenSources } }, storageVolume, ...selectorVolumes],
         },
       },
     },
@@ -221,6 +236,7 @@ function addNetwork(add: Add): void {
           { ports: block('include "xtreemos.apiServerPorts" . | fromYamlArray') },
           { ports: block('include "xtreemos.identityProviderPorts" . | fromYamlArray') },
           { to: overlayPeers, ports: [selectorPort] },
+          serverEgress,
         ],
       },
     },

@@ -28,7 +28,7 @@ const observing: readonly RoleRule[] = [
   { apiGroups: ['batch'], resources: ['jobs', 'cronjobs'], verbs: read },
   { apiGroups: ['networking.k8s.io'], resources: ['networkpolicies'], verbs: read },
   { apiGroups: ['events.k8s.io'], resources: ['events'], verbs: read },
-  { apiGroups: [group], resources: ['gridjobs', 'executions', 'reservations', 'claims'], verbs: read },
+  { apiGroups: [group], resources: ['gridjobs', 'executions', 'reservations', 'claims', 'volumes'], verbs: read },
 ];
 
 /** Running things. Whose they are, and who may look into them, is for the admission policies; Secrets are for nobody. */

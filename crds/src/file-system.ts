@@ -33,6 +33,8 @@ export const fileSystemReady = defineCondition('Ready', 'Summary: Volumes on it 
   StorageMissing:
     'Surfaces while a PersistentVolumeClaim of a server has no volume; the message says which. Set `storageClassName`, or make a StorageClass the default one.',
   ServersDown: 'Surfaces when the DIR, the MRC or every OSD does not answer; the message says which.',
+  OtherNamespace:
+    'Surfaces when it does not lie in the namespace of the operator, where certificates and rights for servers are: make it there.',
   InUse: 'Surfaces when it is to be deleted and Volumes are still on it: delete them first.',
   Deleting: 'Surfaces while it is being deleted.',
 });
@@ -60,7 +62,7 @@ export const fileSystemScaled = defineCondition('Scaled', 'There are as many OSD
 /** Whether something of it is away that should be there. */
 export const fileSystemDegraded = defineCondition(
   'Degraded',
-  'Something is wrong that does not stop it from serving: an OSD is away, or space runs out.',
+  'Something is wrong that need not stop it from serving: an OSD is away, or space runs out.',
   {
     Whole: 'Surfaces as False when every server serves and there is space.',
     OsdsDown: 'Surfaces when some OSDs do not answer: files that lie on them alone wait until they are back.',

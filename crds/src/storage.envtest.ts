@@ -82,6 +82,11 @@ describe('is refused, and the refusal names the field,', () => {
       /spec\.replication\.replicas: .*at least 3 with Quorum/,
     ],
     [
+      'stripes of files that are written to every copy',
+      volume({ striping: { width: 2 }, replication: { policy: 'All', replicas: 2 } }),
+      /spec\.striping\.width: .*use width 1/,
+    ],
+    [
       'a grant twice',
       volume({ grants: [{ virtualOrganization: 'biology' }, { virtualOrganization: 'biology' }] }),
       /spec\.grants\[1\]: Duplicate value/,

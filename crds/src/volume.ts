@@ -10,6 +10,8 @@ import { choice, dnsLabel, generation, integer, listMap, object, quantity, text 
 
 /** Name of the CSI driver, in PersistentVolumes and StorageClasses. */
 export const csiDriverName = 'csi.xtreemos.io';
+/** StorageClass of the claims that Volumes get; it makes none by itself. */
+export const volumeClaimClass = 'xtreemos-volumes';
 /** On Volumes that were made for a claim: the value is `true`, and no other claim is made. */
 export const provisionedLabel = 'xtreemos.io/provisioned';
 /** Bounds of striping, as the MRC has them. */
@@ -29,9 +31,9 @@ export const volumeReady = defineCondition('Ready', 'Summary: pods can mount it.
   NotAllowed:
     'Surfaces when the FileSystem does not let this namespace have Volumes: its owner adds the virtual organization to `allowedVirtualOrganizations`.',
   OwnerUnknown: 'Surfaces when `owner` or `group` is nobody of this virtual organization.',
+  FileSystemUnreachable: 'Surfaces when its FileSystem says that it serves and does not answer the operator.',
+  Lost: 'Surfaces when the MRC no longer knows a volume that it had. It is not made anew: restore the database of the MRC from a backup.',
   Creating: 'Surfaces while it is being made at the MRC.',
-  Conflict:
-    'Surfaces when a PersistentVolumeClaim of its name exists that was not made for it: delete that, or name the Volume otherwise.',
   NotClaimed: 'Surfaces while its claims are not bound; `Claimed` says why.',
   Deleting: 'Surfaces while it is being deleted; the message says what is waited for.',
 });
@@ -135,7 +137,17 @@ const spec = object(
       Delete: 'they are erased.',
     }).default('Retain'),
   },
-  { rules: ['fileSystem', 'owner', 'group', 'mode'].map(fixed) },
+  {
+    rules: [
+      ...['fileSystem', 'owner', 'group', 'mode'].map(fixed),
+      {
+        rule: "!(self.replication.policy in ['Quorum', 'All']) || self.striping.width == 1",
+        message:
+          'files that are kept in several copies at every write have no stripes: use width 1 with Quorum and All',
+        fieldPath: '.striping.width',
+      },
+    ],
+  },
 );
 
 const claimed = object('A claim on it for another virtual organization.', {

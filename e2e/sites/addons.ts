@@ -32,6 +32,8 @@ const kinds: Readonly<Record<string, readonly [string, boolean]>> = {
   MutatingWebhookConfiguration: ['mutatingwebhookconfigurations', false],
   ValidatingWebhookConfiguration: ['validatingwebhookconfigurations', false],
   ClusterIssuer: ['clusterissuers', false],
+  StorageClass: ['storageclasses', false],
+  PersistentVolume: ['persistentvolumes', false],
   Certificate: ['certificates', true],
 };
 
@@ -70,6 +72,43 @@ export async function waitDeployment(
     },
     { limitMs, pauseMs: 200 },
   );
+}
+
+/** Volumes that each node has on its disk. */
+const volumesPerNode = 12;
+/** StorageClass of those. */
+const localClass = 'local';
+/** Where they are on a node. */
+export const localVolumeFolders: readonly string[] = Array.from(
+  { length: volumesPerNode },
+  (_, index) => `/var/lib/local-volumes/${index}`,
+);
+
+/** The default StorageClass: folders of the nodes, as PersistentVolumes that are there from the start. */
+export function localStorageObjects(site: SitePlan): KubeObject[] {
+  const annotations = { 'storageclass.kubernetes.io/is-default-class': 'true' };
+  const nodeAffinity = (node: string): object => {
+    const expression = { key: 'kubernetes.io/hostname', operator: 'In', values: [node] };
+    return { required: { nodeSelectorTerms: [{ matchExpressions: [expression] }] } };
+  };
+  const spec = { accessModes: ['ReadWriteOnce'], storageClassName: localClass, capacity: { storage: '20Gi' } };
+  return [
+    {
+      apiVersion: 'storage.k8s.io/v1',
+      kind: 'StorageClass',
+      metadata: { name: localClass, annotations },
+      provisioner: 'kubernetes.io/no-provisioner',
+      volumeBindingMode: 'WaitForFirstConsumer',
+    },
+    ...site.nodes.flatMap((node) =>
+      localVolumeFolders.map((path, index) => ({
+        apiVersion: 'v1',
+        kind: 'PersistentVolume',
+        metadata: { name: `local-${node.name}-${index}` },
+        spec: { ...spec, local: { path }, nodeAffinity: nodeAffinity(node.name) },
+      })),
+    ),
+  ] as KubeObject[];
 }
 
 /** CoreDNS with the names of the cluster, and `SITE.sites.xtreemos.test` for every site's gateway address. */

@@ -1,6 +1,7 @@
-import { existsSync, readdirSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 
+import { localVolumeFolders } from './addons.ts';
 import type { NodePlan, SitePlan } from './addresses.ts';
 import type { ControlPlane } from './control-plane.ts';
 import { writeFileAtomic } from './files.ts';
@@ -47,6 +48,7 @@ export class SiteNode {
   /** Writes what the node needs before it is switched on: root folder, certificates, configuration. Safe to repeat. */
   async prepare(): Promise<void> {
     const { root } = this.machine;
+    for (const folder of localVolumeFolders) mkdirSync(join(root, folder), { recursive: true });
     if (existsSync(join(root, 'etc/kubernetes/prepared'))) return;
     prepareNodeRoot(root, this.plan.name);
     const ca = await this.controlPlane.authority();

@@ -2,7 +2,14 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-import { applyObjects, dnsObjects, renderCertManager, waitCertManager, waitDeployment } from './addons.ts';
+import {
+  applyObjects,
+  dnsObjects,
+  localStorageObjects,
+  renderCertManager,
+  waitCertManager,
+  waitDeployment,
+} from './addons.ts';
 import type { SitePlan } from './addresses.ts';
 import { ControlPlane, type NamedUser } from './control-plane.ts';
 import type { Instance } from './instance.ts';
@@ -106,6 +113,7 @@ export class Site {
       const certManager = renderCertManager(this.instance.tools);
       await Promise.all([
         applyObjects(client, dnsObjects(this.instance.plan, this.plan)),
+        applyObjects(client, localStorageObjects(this.plan)),
         ...this.nodes.map(async (node) => node.startAgents()),
       ]);
       await Promise.all([...this.nodes.map(async (node) => node.importImages(images.certManager))]);

@@ -12,7 +12,6 @@ import { advertisedHost, hostOptions, serverOptionSpecs } from '../service/optio
 import type { StatusSection } from '../service/status-page.ts';
 import { Directory, serveDirectory } from './directory.ts';
 import { answerDiscovery } from './discovery.ts';
-import { EtcdDirStore } from './etcd-store.ts';
 import { LmdbDirStore } from './lmdb-store.ts';
 import type { DirStore } from './store.ts';
 
@@ -64,7 +63,7 @@ export async function startDir(
   deps: { readonly clock: Clock; readonly logger: Logger },
 ): Promise<RunningDir> {
   const { clock, logger } = deps;
-  const store = openStore(values);
+  const store = await openStore(values);
   const directory = new Directory(store, clock);
   const host = new ServiceHost({
     ...hostOptions(values, deps),
@@ -112,7 +111,7 @@ async function startDiscovery(values: DirOptionValues, port: number, logger: Log
   }
 }
 
-function openStore(values: DirOptionValues): DirStore {
+async function openStore(values: DirOptionValues): Promise<DirStore> {
   if (values.etcd.length === 0) return new LmdbDirStore(values.dataDir);
   const { etcdTrusted, etcdCertificate, etcdPrivateKey } = values;
   const paths = [etcdTrusted, etcdCertificate, etcdPrivateKey];
@@ -122,6 +121,8 @@ function openStore(values: DirOptionValues): DirStore {
       'name all of --etcd-trusted, --etcd-certificate and --etcd-private-key',
     );
   }
+  // Its client reads files when it is loaded, which not every DIR needs.
+  const { EtcdDirStore } = await import('./etcd-store.ts');
   return new EtcdDirStore({
     endpoints: values.etcd,
     prefix: values.etcdPrefix,

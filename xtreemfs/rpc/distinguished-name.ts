@@ -10,8 +10,9 @@ export interface DistinguishedName {
  * Reads `X509Certificate.subject`: one `ATTRIBUTE=value` a line, most general first; a value with special characters
  * is in quotes or has backslashes, as openssl writes it.
  */
-export function distinguishedName(subject: string): DistinguishedName {
-  const pairs = subject
+export function distinguishedName(subject: string | undefined): DistinguishedName {
+  // Node gives no text for an empty subject, as certificates have that bear alternative names only (RFC 5280, 4.1.2.6).
+  const pairs = (subject ?? '')
     .split('\n')
     .filter((line) => line.includes('='))
     .map((line) => [line.slice(0, line.indexOf('=')), line.slice(line.indexOf('=') + 1)] as const);

@@ -1,0 +1,66 @@
+/** What the operator needs for FileSystems and Volumes: rights, a certificate, ways to the servers. */
+import { group } from '#crds/kind.ts';
+import { volumeClaimClass } from '#crds/volume.ts';
+import { administratorUnit, fileSystemLabel, serverPorts } from '#operator/storage/names.ts';
+import { addCertificate } from './certificates.ts';
+import { named, type Add } from './shared.ts';
+
+const read = ['get', 'list', 'watch'];
+const secretName = named('storage-admin');
+/** Read by the group of the pod only. */
+const secretMode = 0o440;
+
+/** Where the certificate is that the operator shows to MRCs. */
+export const storageTlsFolder = '/etc/xtreemos/storage';
+
+/** The volume of the operator's pod with it. */
+export const storageVolume = { name: 'storage-tls', secret: { secretName, defaultMode: secretMode } };
+
+/** Rights on the kinds, and on what pods name a Volume by. */
+export const operatorStorageRules = [
+  { apiGroups: [group], resources: ['filesystems', 'volumes'], verbs: [...read, 'patch'] },
+  { apiGroups: [group], resources: ['volumes'], verbs: ['create', 'delete'] },
+  {
+    apiGroups: [group],
+    resources: ['filesystems/status', 'volumes/status'],
+    verbs: ['get', 'update', 'patch'],
+  },
+  { apiGroups: [group], resources: ['filesystems/finalizers', 'volumes/finalizers'], verbs: ['update'] },
+  { apiGroups: [''], resources: ['persistentvolumes'], verbs: [...read, 'create', 'patch', 'delete'] },
+  { apiGroups: [''], resources: ['persistentvolumeclaims'], verbs: [...read, 'create', 'patch', 'delete'] },
+  { apiGroups: [''], resources: ['persistentvolumeclaims/status'], verbs: ['patch'] },
+] as const;
+
+/** Rights in the operator's own namespace, where servers run. */
+export const operatorServerRules = [
+  { apiGroups: ['apps'], resources: ['statefulsets'], verbs: [...read, 'create', 'patch'] },
+  { apiGroups: [''], resources: ['services'], verbs: ['get', 'create', 'patch'] },
+  { apiGroups: [''], resources: ['pods'], verbs: read },
+  { apiGroups: ['networking.k8s.io'], resources: ['networkpolicies'], verbs: ['get', 'create', 'patch'] },
+  { apiGroups: ['policy'], resources: ['poddisruptionbudgets'], verbs: ['get', 'create', 'patch'] },
+] as const;
+
+/** Where the operator goes to talk to servers. */
+export const serverEgress = {
+  to: [{ podSelector: { matchExpressions: [{ key: fileSystemLabel, operator: 'Exists' }] } }],
+  ports: Object.values(serverPorts).map(({ rpc }) => ({ port: rpc, protocol: 'TCP' })),
+};
+
+/** The operator's certificate, and the class of the claims of Volumes. */
+export function addStorage(add: Add): void {
+  addCertificate(add, 'operator-storage-certificate', secretName, {
+    commonName: 'operator.xtreemos.io',
+    dnsNames: ['operator.xtreemos.io'],
+    subject: { organizations: ['xtreemos'], organizationalUnits: [administratorUnit] },
+    privateKey: { algorithm: 'ECDSA', size: 256, rotationPolicy: 'Always' },
+    usages: ['digital signature', 'client auth'],
+  });
+  add('operator-storageclass', 'storage.k8s.io/v1', 'StorageClass', {
+    metadata: { name: volumeClaimClass },
+    // The operator binds the claims of Volumes itself, and lets them grow.
+    provisioner: 'kubernetes.io/no-provisioner',
+    reclaimPolicy: 'Retain',
+    allowVolumeExpansion: true,
+    volumeBindingMode: 'Immediate',
+  });
+}

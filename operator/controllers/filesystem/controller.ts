@@ -1,0 +1,269 @@
+import type { Clock } from '#common/clock.ts';
+import { describeError } from '#common/errors.ts';
+import type { Logger } from '#common/logger.ts';
+import { type FileSystem, fileSystemDegraded, fileSystems, type FileSystemStatus } from '#crds/file-system.ts';
+import type { Volume } from '#crds/volume.ts';
+import { isSame } from '#operator/controllers/status-change.ts';
+import type { ChildWriter } from '#operator/storage/child-writer.ts';
+import type { OsdReport } from '#operator/storage/installation.ts';
+import type { Installations } from '#operator/storage/installations.ts';
+import { fileSystemLabel, type ServerKind, serverKinds, serverName } from '#operator/storage/names.ts';
+import {
+  networkPolicies,
+  persistentVolumeClaims,
+  type Pod,
+  podDisruptionBudgets,
+  type Secret,
+  services,
+  type StatefulSet,
+  statefulSets,
+} from '#runtime/builtin.ts';
+import {
+  type Client,
+  done,
+  type EventRecorder,
+  type Lister,
+  type Reconciler,
+  requeueAfter,
+  type Result,
+} from '#runtime/contracts.ts';
+import { ignoreNotFound, NotFoundError } from '#runtime/errors.ts';
+import type { Finalizers } from '#runtime/finalizers.ts';
+import { isDeleting, type ObjectKey, type Stored } from '#runtime/types.ts';
+import { conditionChanged } from './events.ts';
+import { ensureKeys } from './keys.ts';
+import {
+  certificateOf,
+  disruptionBudgetOf,
+  networkPolicyOf,
+  type ObjectTerms,
+  serverCertificates,
+  serviceOf,
+  statefulSetOf,
+} from './objects.ts';
+import { computeStatus, type FileSystemScope, type ServerSight } from './status.ts';
+
+/** Index of Volumes by the FileSystem that they name, `namespace/name`. */
+export const byFileSystem = 'fileSystem';
+/** How often the servers are asked for free space, milliseconds. */
+const observeMs = 30_000;
+/** How often while something is missing, milliseconds. */
+const settleMs = 3_000;
+
+/** What the reconciler works with. */
+export interface FileSystemParts {
+  readonly fileSystems: Lister<FileSystem>;
+  readonly volumes: Lister<Volume>;
+  readonly statefulSets: Lister<StatefulSet>;
+  readonly pods: Lister<Pod>;
+  /** Secrets that cert-manager labelled as a file system's. */
+  readonly secrets: Lister<Secret>;
+  readonly client: Client;
+  readonly writer: ChildWriter;
+  readonly finalizers: Finalizers<FileSystem>;
+  readonly installations: Installations;
+  readonly events: EventRecorder;
+  readonly clock: Clock;
+  readonly log: Logger;
+  /** Namespace of the operator. */
+  readonly namespace: string;
+  readonly image: string;
+  readonly issuer: string;
+}
+
+/**
+ * Runs the servers of a FileSystem. DIR, MRC and OSDs are written in this order, and one kind waits until the one before it runs as it is to
+ * be: so they start, and so they are replaced.
+ */
+export class FileSystemReconciler implements Reconciler {
+  private readonly parts: FileSystemParts;
+
+  constructor(parts: FileSystemParts) {
+    this.parts = parts;
+  }
+
+  async reconcile(key: ObjectKey, signal: AbortSignal): Promise<Result> {
+    const { finalizers, installations, namespace } = this.parts;
+    const fileSystem = this.parts.fileSystems.get(key);
+    if (fileSystem === undefined) return done;
+    if (isDeleting(fileSystem) && this.volumesOn(fileSystem) === 0) {
+      installations.forget(fileSystem.metadata.uid);
+      await finalizers.remove(fileSystem, signal);
+      return done;
+    }
+    if (fileSystem.metadata.namespace !== namespace) {
+      await this.report(this.emptyScope(fileSystem), signal);
+      return done;
+    }
+    if (await finalizers.ensure(fileSystem, signal)) return done;
+    const certificates = await this.makeObjects(fileSystem, signal);
+    const scope = await this.gather(fileSystem, certificates, signal);
+    await this.report(scope, signal);
+    const isSettled = serverKinds.every((kind) => {
+      const { ready, wanted, isUpdating } = scope.servers[kind];
+      return !isUpdating && ready.length === wanted;
+    });
+    return requeueAfter(isSettled && scope.osds !== undefined ? observeMs : settleMs);
+  }
+
+  private async makeObjects(
+    fileSystem: Stored<FileSystem>,
+    signal: AbortSignal,
+  ): Promise<FileSystemScope['certificates']> {
+    const { client, writer } = this.parts;
+    const options = { signal };
+    await ensureKeys(client, fileSystem, signal);
+    await writer.apply(networkPolicies, networkPolicyOf(fileSystem), options);
+    for (const kind of serverKinds) {
+      await writer.apply(services, serviceOf(fileSystem, kind), options);
+      await writer.apply(podDisruptionBudgets, disruptionBudgetOf(fileSystem, kind), options);
+    }
+    const certificates = await this.makeCertificates(fileSystem, signal);
+    if (certificates.missing.length === 0) await this.makeServers(fileSystem, signal);
+    return certificates;
+  }
+
+  private async makeCertificates(
+    fileSystem: Stored<FileSystem>,
+    signal: AbortSignal,
+  ): Promise<FileSystemScope['certificates']> {
+    const { writer, secrets, namespace } = this.parts;
+    if (fileSystem.spec.tls === 'Disabled') return { isNeeded: false, missing: [], hasManager: true };
+    const names = serverKinds.map((kind) => serverName(fileSystem.metadata.name, kind));
+    const missing = names.filter((name) => secrets.get({ namespace, name }) === undefined);
+    try {
+      for (const kind of serverKinds) {
+        await writer.apply(serverCertificates, certificateOf(fileSystem, kind, this.terms(fileSystem)), { signal });
+      }
+    } catch (error) {
+      if (!(error instanceof NotFoundError) || !error.message.includes('cert-manager.io')) throw error;
+      return { isNeeded: true, missing, hasManager: false };
+    }
+    return { isNeeded: true, missing, hasManager: true };
+  }
+
+  private async makeServers(fileSystem: Stored<FileSystem>, signal: AbortSignal): Promise<void> {
+    for (const kind of serverKinds) {
+      const before = this.statefulSet(fileSystem, kind);
+      const wanted = statefulSetOf(fileSystem, kind, this.terms(fileSystem));
+      await this.parts.writer.apply(statefulSets, wanted, { signal, isMissing: before === undefined });
+      const now = this.statefulSet(fileSystem, kind);
+      // OSDs that start, or are away, hold up nobody: there is nothing after them.
+      if (kind !== 'osd' && !isSettled(now ?? before)) return;
+    }
+  }
+
+  private terms(fileSystem: Stored<FileSystem>): ObjectTerms {
+    const { image, issuer } = this.parts;
+    const running = this.statefulSet(fileSystem, 'osd')?.spec?.replicas ?? 0;
+    return { image, issuer, osdCount: Math.max(fileSystem.spec.osds.count, running) };
+  }
+
+  private statefulSet({ metadata }: Stored<FileSystem>, kind: ServerKind): Stored<StatefulSet> | undefined {
+    const { name, namespace } = metadata;
+    const found = this.parts.statefulSets.get({ name: serverName(name, kind), ...(namespace && { namespace }) });
+    return found?.metadata.ownerReferences?.some(({ uid }) => uid === metadata.uid) === true ? found : undefined;
+  }
+
+  private async gather(
+    fileSystem: Stored<FileSystem>,
+    certificates: FileSystemScope['certificates'],
+    signal: AbortSignal,
+  ): Promise<FileSystemScope> {
+    const sight = (kind: ServerKind): ServerSight => this.sightOf(fileSystem, kind);
+    const servers = { dir: sight('dir'), mrc: sight('mrc'), osd: sight('osd') };
+    const isDown = serverKinds.some((kind) => servers[kind].ready.length < servers[kind].wanted);
+    return {
+      ...this.emptyScope(fileSystem),
+      servers,
+      certificates,
+      unboundClaims: isDown ? await this.unboundClaims(fileSystem, signal) : [],
+      osds: servers.dir.ready.length === 0 ? undefined : await this.askDirectory(fileSystem, signal),
+    };
+  }
+
+  private emptyScope(fileSystem: Stored<FileSystem>): FileSystemScope {
+    const nothing = { ready: [], wanted: 0, isUpdating: false };
+    return {
+      fileSystem,
+      servers: { dir: nothing, mrc: nothing, osd: nothing },
+      certificates: { isNeeded: fileSystem.spec.tls !== 'Disabled', missing: [], hasManager: true },
+      unboundClaims: [],
+      osds: undefined,
+      volumes: this.volumesOn(fileSystem),
+      namespace: this.parts.namespace,
+      now: this.parts.clock.now(),
+    };
+  }
+
+  private sightOf(fileSystem: Stored<FileSystem>, kind: ServerKind): ServerSight {
+    const set = this.statefulSet(fileSystem, kind);
+    if (set === undefined)
+      return { ready: [], wanted: kind === 'osd' ? fileSystem.spec.osds.count : 1, isUpdating: false };
+    const prefix = `${set.metadata.name}-`;
+    const ready = this.parts.pods
+      .list(fileSystem.metadata.namespace)
+      .filter(({ metadata, status }) => {
+        const isOwn = metadata.ownerReferences?.some(({ uid }) => uid === set.metadata.uid) === true;
+        return isOwn && status?.conditions?.some(({ type, status: is }) => type === 'Ready' && is === 'True') === true;
+      })
+      .map(({ metadata }) => Number(metadata.name.slice(prefix.length)));
+    const { currentRevision, updateRevision } = set.status ?? {};
+    const isUpdating =
+      currentRevision !== undefined && updateRevision !== undefined && currentRevision !== updateRevision;
+    return { ready, wanted: set.spec?.replicas ?? 1, isUpdating };
+  }
+
+  private async unboundClaims({ metadata }: Stored<FileSystem>, signal: AbortSignal): Promise<string[]> {
+    const labelSelector = `${fileSystemLabel}=${metadata.name}`;
+    const options = { signal, labelSelector, namespace: metadata.namespace };
+    const { items } = await this.parts.client.of(persistentVolumeClaims).list(options);
+    return items.filter(({ status }) => status?.phase !== 'Bound').map((claim) => claim.metadata.name);
+  }
+
+  private async askDirectory(
+    fileSystem: Stored<FileSystem>,
+    signal: AbortSignal,
+  ): Promise<readonly OsdReport[] | undefined> {
+    try {
+      return await this.parts.installations.of(fileSystem).osds(signal);
+    } catch (error) {
+      const { name } = fileSystem.metadata;
+      this.parts.log.warn('The directory does not answer', { FileSystem: name, problem: describeError(error) });
+      return undefined;
+    }
+  }
+
+  private volumesOn({ metadata }: Stored<FileSystem>): number {
+    return this.parts.volumes.byIndex(byFileSystem, `${metadata.namespace ?? ''}/${metadata.name}`).length;
+  }
+
+  private async report(scope: FileSystemScope, signal: AbortSignal): Promise<void> {
+    const { fileSystem } = scope;
+    const status = computeStatus(scope);
+    if (isSame(fileSystem.status, status)) return;
+    const { name, namespace, uid } = fileSystem.metadata;
+    const written = this.parts.client
+      .of(fileSystems)
+      .status.apply({ metadata: { name, namespace, uid }, status }, { signal });
+    if ((await ignoreNotFound(written)) !== undefined) this.tell(fileSystem, status);
+  }
+
+  private tell(fileSystem: Stored<FileSystem>, status: FileSystemStatus): void {
+    for (const condition of status.conditions ?? []) {
+      const before = fileSystem.status?.conditions?.find(({ type }) => type === condition.type);
+      if (before?.reason === condition.reason && before.status === condition.status) continue;
+      const good = condition.type === fileSystemDegraded.type ? 'False' : 'True';
+      const isGood =
+        condition.status === good || ['Starting', 'Growing', 'Awaiting', 'Updating'].includes(condition.reason);
+      this.parts.events.publish(conditionChanged(fileSystem, condition, isGood));
+    }
+  }
+}
+
+/** Whether every pod runs, and is as the StatefulSet says. */
+function isSettled(set: Stored<StatefulSet> | undefined): boolean {
+  const { observedGeneration = 0, readyReplicas = 0, updatedReplicas = 0 } = set?.status ?? {};
+  const wanted = set?.spec?.replicas ?? 1;
+  return observedGeneration >= (set?.metadata.generation ?? 0) && readyReplicas >= wanted && updatedReplicas >= wanted;
+}

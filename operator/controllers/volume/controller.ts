@@ -1,0 +1,242 @@
+import type { Clock } from '#common/clock.ts';
+import { describeError, TerminalError } from '#common/errors.ts';
+import type { Logger } from '#common/logger.ts';
+import type { FileSystem } from '#crds/file-system.ts';
+import { organizationOfNamespace } from '#crds/organization.ts';
+import { parseQuantity } from '#crds/quantity.ts';
+import type { VirtualOrganization } from '#crds/virtual-organization.ts';
+import type { VOMembership } from '#crds/vo-membership.ts';
+import { type Volume, volumeReady, volumes, type VolumeStatus } from '#crds/volume.ts';
+import { isSame } from '#operator/controllers/status-change.ts';
+import type { Installation, VolumeReport } from '#operator/storage/installation.ts';
+import type { Installations } from '#operator/storage/installations.ts';
+import { volumeNameOf } from '#operator/storage/names.ts';
+import {
+  type Client,
+  done,
+  type EventRecorder,
+  type Lister,
+  type Reconciler,
+  requeueAfter,
+  type Result,
+} from '#runtime/contracts.ts';
+import { ignoreNotFound } from '#runtime/errors.ts';
+import type { Finalizers } from '#runtime/finalizers.ts';
+import { isDeleting, keyOf, type ObjectKey, type Stored } from '#runtime/types.ts';
+import type { ClaimWriter } from './claim-writer.ts';
+import { conditionChanged, erased, retained } from './events.ts';
+import { chooseFileSystem, ownershipOf, type Refusal, refusalOf } from './resolve.ts';
+import { computeStatus, isProvisioned, type VolumeScope } from './status.ts';
+
+/** How often the MRC is asked what is used, milliseconds. */
+const observeMs = 60_000;
+/** How often while something is missing, milliseconds. */
+const settleMs = 5_000;
+/** Files erased before others get their turn. */
+const eraseMax = 500;
+const nanoPerByte = 1_000_000_000n;
+
+/** What the reconciler works with. */
+export interface VolumeParts {
+  readonly volumes: Lister<Volume>;
+  readonly fileSystems: Lister<FileSystem>;
+  readonly organizations: Lister<VirtualOrganization>;
+  readonly members: Lister<VOMembership>;
+  readonly installations: Installations;
+  readonly claims: ClaimWriter;
+  readonly client: Client;
+  readonly finalizers: Finalizers<Volume>;
+  readonly events: EventRecorder;
+  readonly clock: Clock;
+  readonly log: Logger;
+}
+
+/**
+ * Keeps Volumes at the MRC and their claims in namespaces. Every step may be cut off and is found again: names are made of uids, and what
+ * was made is looked for before it is made.
+ */
+export class VolumeReconciler implements Reconciler {
+  private readonly parts: VolumeParts;
+
+  constructor(parts: VolumeParts) {
+    this.parts = parts;
+  }
+
+  async reconcile(key: ObjectKey, signal: AbortSignal): Promise<Result> {
+    const volume = this.parts.volumes.get(key);
+    if (volume === undefined) return done;
+    if (isDeleting(volume)) return this.finalize(volume, signal);
+    if (await this.parts.finalizers.ensure(volume, signal)) return done;
+    if (volume.spec.fileSystem === undefined) return this.choose(volume, signal);
+    const scope = await this.serve(volume, signal);
+    await this.report(scope, signal);
+    const isSettled = scope.refusal === undefined && scope.report !== undefined && scope.claims?.problem === undefined;
+    return requeueAfter(isSettled ? observeMs : settleMs);
+  }
+
+  /** Writes the choice into the spec, so that it stays when others come. */
+  private async choose(volume: Stored<Volume>, signal: AbortSignal): Promise<Result> {
+    const { client, fileSystems } = this.parts;
+    const chosen = chooseFileSystem(volume.metadata.namespace, fileSystems.list());
+    if ('reason' in chosen) {
+      await this.report({ ...this.emptyScope(volume), refusal: chosen }, signal);
+      return requeueAfter(settleMs);
+    }
+    const { name, namespace } = chosen.metadata;
+    const { resourceVersion } = volume.metadata;
+    const body = { metadata: { resourceVersion }, spec: { fileSystem: { name, namespace } } };
+    await client.of(volumes).patch(keyOf(volume), { type: 'merge', body }, { signal });
+    return done;
+  }
+
+  private async serve(volume: Stored<Volume>, signal: AbortSignal): Promise<VolumeScope> {
+    const fileSystem = this.fileSystemOf(volume);
+    const scope = { ...this.emptyScope(volume), fileSystem };
+    const refusal = refusalOf(volume, fileSystem) ?? this.replacementOf(volume, fileSystem);
+    if (refusal !== undefined || fileSystem === undefined) return { ...scope, refusal };
+    const { installations, claims, log } = this.parts;
+    try {
+      const installation = installations.of(fileSystem);
+      const found = await this.make(volume, installation, scope.sizeBytes, signal);
+      if ('reason' in found) return { ...scope, refusal: found };
+      const claimState = isProvisioned(volume) ? undefined : await claims.ensure(volume, fileSystem, signal);
+      // Growth is asked of the namespace first: only it knows its quota.
+      const mayGrow = claimState?.problem === undefined || claimState.problem.reason === 'Binding';
+      const report = await this.resize(volume, installation, found, { sizeBytes: scope.sizeBytes, mayGrow }, signal);
+      return { ...scope, report, claims: claimState };
+    } catch (error) {
+      if (!(error instanceof Error) || error.name !== 'RpcError') throw error;
+      log.warn('The installation does not answer', { Volume: volume.metadata.name, problem: describeError(error) });
+      const message = `Its FileSystem does not answer: ${describeError(error).slice(0, 512)}`;
+      return { ...scope, refusal: { reason: volumeReady.reasons.FileSystemUnreachable, message } };
+    }
+  }
+
+  private async make(
+    volume: Stored<Volume>,
+    installation: Installation,
+    quotaBytes: number,
+    signal: AbortSignal,
+  ): Promise<VolumeReport | Refusal> {
+    const { metadata, spec, status } = volume;
+    const name = volumeNameOf(metadata.uid);
+    const { width, stripeSizeKiB: stripeKib } = spec.striping;
+    const layout = { width, stripeKib, ...spec.replication };
+    const found = await installation.volume(name, signal);
+    if (found !== undefined) {
+      if (status?.observedGeneration !== metadata.generation) await installation.setLayout(name, layout, signal);
+      return found;
+    }
+    if (status?.sizeBytes !== undefined) {
+      const message = `The MRC no longer knows ${name}, which it had: restore its database from a backup.`;
+      return { reason: volumeReady.reasons.Lost, message };
+    }
+    const ownership = this.ownershipOf(volume);
+    if ('reason' in ownership) return ownership;
+    this.parts.log.info('Making volume', { Volume: metadata.name, namespace: metadata.namespace, name });
+    const mode = Number.parseInt(spec.mode, 8);
+    await installation.make({ name, ...ownership, mode, quotaBytes, layout }, signal);
+    return (
+      (await installation.volume(name, signal)) ?? {
+        reason: volumeReady.reasons.Creating,
+        message: 'It is being made at the MRC.',
+      }
+    );
+  }
+
+  private async resize(
+    volume: Stored<Volume>,
+    installation: Installation,
+    found: VolumeReport,
+    wanted: { readonly sizeBytes: number; readonly mayGrow: boolean },
+    signal: AbortSignal,
+  ): Promise<VolumeReport> {
+    const { sizeBytes, mayGrow } = wanted;
+    const isRefused = sizeBytes > found.quotaBytes ? !mayGrow : sizeBytes < found.usedBytes;
+    if (sizeBytes === found.quotaBytes || isRefused) return found;
+    await installation.setQuota(volumeNameOf(volume.metadata.uid), sizeBytes, signal);
+    return { ...found, quotaBytes: sizeBytes };
+  }
+
+  private async finalize(volume: Stored<Volume>, signal: AbortSignal): Promise<Result> {
+    const { claims, finalizers, events, installations } = this.parts;
+    if (!finalizers.has(volume)) return done;
+    const used = await claims.remove(volume, [], signal);
+    const deleting = async (message: string): Promise<Result> => {
+      const refusal = { reason: volumeReady.reasons.Deleting, message };
+      await this.report({ ...this.emptyScope(volume), refusal }, signal);
+      return requeueAfter(settleMs);
+    };
+    if (used.length > 0) return deleting(`Pods still use ${used.join(', ')}.`);
+    const fileSystem = this.fileSystemOf(volume);
+    const name = volumeNameOf(volume.metadata.uid);
+    // Without its FileSystem, or on one that was made anew, there is nothing that could be erased.
+    const isThere = fileSystem !== undefined && this.replacementOf(volume, fileSystem) === undefined;
+    if (volume.spec.reclaimPolicy === 'Delete' && isThere) {
+      try {
+        const isGone = await installations.of(fileSystem).erase(name, eraseMax, signal);
+        if (!isGone) return requeueAfter(1);
+        events.publish(erased(volume));
+      } catch (error) {
+        if (!(error instanceof Error) || error.name !== 'RpcError') throw error;
+        return deleting(`Its files can not be erased now: ${describeError(error).slice(0, 512)}`);
+      }
+    } else if (volume.status?.sizeBytes !== undefined) events.publish(retained(volume, name));
+    await finalizers.remove(volume, signal);
+    return done;
+  }
+
+  private fileSystemOf({ spec }: Stored<Volume>): Stored<FileSystem> | undefined {
+    return spec.fileSystem === undefined ? undefined : this.parts.fileSystems.get(spec.fileSystem);
+  }
+
+  /** Another FileSystem of the same name is not the one that it lies on. */
+  private replacementOf({ status }: Stored<Volume>, fileSystem: Stored<FileSystem> | undefined): Refusal | undefined {
+    const uid = status?.fileSystemUID;
+    if (uid === undefined || fileSystem === undefined || uid === fileSystem.metadata.uid) return undefined;
+    const message = `FileSystem ${fileSystem.metadata.name} was made anew, and this Volume lay on the former one.`;
+    return { reason: volumeReady.reasons.FileSystemMissing, message };
+  }
+
+  private ownershipOf(volume: Stored<Volume>): ReturnType<typeof ownershipOf> {
+    const { namespace } = volume.metadata;
+    const name = organizationOfNamespace(namespace);
+    const organization = name === undefined ? undefined : this.parts.organizations.get({ name });
+    return ownershipOf(volume, organization, this.parts.members.list(namespace));
+  }
+
+  private emptyScope(volume: Stored<Volume>): VolumeScope {
+    return {
+      volume,
+      ...{ fileSystem: undefined, refusal: undefined, report: undefined, claims: undefined },
+      sizeBytes: bytesOf(volume.spec.size),
+      now: this.parts.clock.now(),
+    };
+  }
+
+  private async report(scope: VolumeScope, signal: AbortSignal): Promise<void> {
+    const { volume } = scope;
+    const status = computeStatus(scope);
+    if (isSame(volume.status, status)) return;
+    const { name, namespace, uid } = volume.metadata;
+    const client = this.parts.client.of(volumes);
+    const written = client.status.apply({ metadata: { name, namespace, uid }, status }, { signal });
+    if ((await ignoreNotFound(written)) !== undefined) this.tell(volume, status);
+  }
+
+  private tell(volume: Stored<Volume>, status: VolumeStatus): void {
+    for (const condition of status.conditions ?? []) {
+      const before = volume.status?.conditions?.find(({ type }) => type === condition.type);
+      if (before?.reason === condition.reason && before.status === condition.status) continue;
+      const isPassing = ['Creating', 'Binding', 'Waiting', 'NotClaimed', 'Deleting'].includes(condition.reason);
+      this.parts.events.publish(conditionChanged(volume, condition, condition.status === 'True' || isPassing));
+    }
+  }
+}
+
+/** @throws {TerminalError} when it is beyond what can be counted exactly. */
+function bytesOf(size: string | number): number {
+  const bytes = Number((parseQuantity(size).nano + nanoPerByte - 1n) / nanoPerByte);
+  if (!Number.isSafeInteger(bytes)) throw new TerminalError(`size: ${size} is too much: use at most 8Pi`);
+  return bytes;
+}

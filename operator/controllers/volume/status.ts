@@ -1,0 +1,112 @@
+/** The status of a Volume, computed in one pure place. */
+import type { FileSystem } from '#crds/file-system.ts';
+import {
+  provisionedLabel,
+  type Volume,
+  volumeClaimed,
+  volumeReady,
+  volumeSized,
+  type VolumeStatus,
+} from '#crds/volume.ts';
+import type { VolumeReport } from '#operator/storage/installation.ts';
+import { volumeNameOf } from '#operator/storage/names.ts';
+import { type ConditionUpdate, setCondition } from '#runtime/conditions.ts';
+import type { Stored } from '#runtime/types.ts';
+import type { ClaimState } from './claim-writer.ts';
+import type { Refusal } from './resolve.ts';
+
+type Finding = Pick<ConditionUpdate, 'type' | 'status' | 'reason' | 'message'>;
+
+/** What a status is computed from. */
+export interface VolumeScope {
+  readonly volume: Stored<Volume>;
+  readonly fileSystem: Stored<FileSystem> | undefined;
+  /** Why it can not be served; it is being deleted when that is the reason. */
+  readonly refusal: Refusal | undefined;
+  /** Undefined while it was not asked, or is not there. */
+  readonly report: VolumeReport | undefined;
+  /** Quota that it is to have. */
+  readonly sizeBytes: number;
+  readonly claims: ClaimState | undefined;
+  /** Milliseconds since the Unix epoch. */
+  readonly now: number;
+}
+
+/** Whether the claims of a Volume are somebody else's work. */
+export function isProvisioned({ metadata }: Volume): boolean {
+  return metadata.labels?.[provisionedLabel] === 'true';
+}
+
+/** What the status should be. */
+export function computeStatus(scope: VolumeScope): VolumeStatus {
+  const { volume, fileSystem, report, claims, now } = scope;
+  const { generation, uid } = volume.metadata;
+  const [own, ...granted] = claims?.plans ?? [];
+  const before = volume.status;
+  const numbers = {
+    sizeBytes: report?.quotaBytes ?? before?.sizeBytes,
+    usedBytes: report?.usedBytes ?? before?.usedBytes,
+    files: report?.files ?? before?.files,
+  };
+  const grants = granted.map(({ grantedTo = '', claimName, persistentVolumeName }) => {
+    return { virtualOrganization: grantedTo, claimName, persistentVolumeName };
+  });
+  const own_ = own === undefined ? {} : { claimName: own.claimName, persistentVolumeName: own.persistentVolumeName };
+  const fileSystemUID = fileSystem?.metadata.uid ?? before?.fileSystemUID;
+  return {
+    ...(generation === undefined ? {} : { observedGeneration: generation }),
+    conditions: findings(scope).flatMap((finding) => {
+      const old = before?.conditions?.filter(({ type }) => type === finding.type) ?? [];
+      return setCondition(old, { ...finding, observedGeneration: generation }, now);
+    }),
+    volumeName: volumeNameOf(uid),
+    ...(fileSystemUID === undefined ? {} : { fileSystemUID }),
+    ...own_,
+    ...(grants.length === 0 ? {} : { grants }),
+    ...Object.fromEntries(Object.entries(numbers).filter(([, value]) => value !== undefined)),
+  };
+}
+
+function findings(scope: VolumeScope): Finding[] {
+  const claimed = isProvisioned(scope.volume) ? [] : [claimedFinding(scope)];
+  return [readyFinding(scope), sizedFinding(scope), ...claimed];
+}
+
+function readyFinding({ volume, refusal, report, claims }: VolumeScope): Finding {
+  const { type, reasons } = volumeReady;
+  if (refusal !== undefined) return { type, status: 'False', ...refusal };
+  if (report === undefined) {
+    return { type, status: 'False', reason: reasons.Creating, message: 'It is being made at the MRC.' };
+  }
+  // A grant that can not be had elsewhere is no reason not to serve the own members.
+  const isClaimed = isProvisioned(volume) || claims?.bound.some(({ grantedTo }) => grantedTo === undefined) === true;
+  if (!isClaimed) {
+    return { type, status: 'False', reason: reasons.NotClaimed, message: 'Its claim is not bound; see Claimed.' };
+  }
+  return { type, status: 'True', reason: reasons.Available, message: 'Pods can mount it.' };
+}
+
+function sizedFinding({ report, sizeBytes }: VolumeScope): Finding {
+  const { type, reasons } = volumeSized;
+  if (report === undefined) {
+    return { type, status: 'Unknown', reason: reasons.Waiting, message: 'The MRC was not asked yet.' };
+  }
+  if (report.quotaBytes === sizeBytes) {
+    return { type, status: 'True', reason: reasons.AsDeclared, message: 'The quota is as size says.' };
+  }
+  if (report.usedBytes > sizeBytes) {
+    const message = 'More is used than size allows; the quota stays as it was. Delete files, or raise size.';
+    return { type, status: 'False', reason: reasons.SmallerThanUsed, message };
+  }
+  const message = 'It does not grow: see Claimed.';
+  return { type, status: 'False', reason: reasons.QuotaOfNamespace, message };
+}
+
+function claimedFinding({ claims }: VolumeScope): Finding {
+  const { type, reasons } = volumeClaimed;
+  if (claims === undefined) {
+    return { type, status: 'False', reason: reasons.Binding, message: 'Claims are made once it exists.' };
+  }
+  if (claims.problem !== undefined) return { type, status: 'False', ...claims.problem };
+  return { type, status: 'True', reason: reasons.Bound, message: 'Every claim is bound.' };
+}

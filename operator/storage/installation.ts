@@ -1,0 +1,59 @@
+/** What the operator asks of a running XtreemFS: a narrow port, so that controllers can be tried without servers. */
+
+/** An OSD as the directory knows it. */
+export interface OsdReport {
+  readonly uuid: string;
+  /** Seconds since the Unix epoch, of the directory's clock, of its last sign of life; 0 when it said that it ends. */
+  readonly lastSeenS: number;
+  readonly freeBytes: number;
+  readonly totalBytes: number;
+}
+
+/** A volume as the catalogue keeps it. */
+export interface VolumeReport {
+  /** 0: none. */
+  readonly quotaBytes: number;
+  readonly usedBytes: number;
+  readonly files: number;
+}
+
+/** What a new volume is to be. */
+export interface VolumeTerms {
+  /** `vol-` and the uid of the Volume. */
+  readonly name: string;
+  readonly owner: string;
+  readonly group: string;
+  /** Permission bits of the root folder. */
+  readonly mode: number;
+  readonly quotaBytes: number;
+  readonly layout: VolumeLayout;
+}
+
+/** Where new files of a volume go. */
+export interface VolumeLayout {
+  readonly width: number;
+  readonly stripeKib: number;
+  readonly policy: 'None' | 'ReadOnly' | 'Quorum' | 'All';
+  readonly replicas: number;
+}
+
+/**
+ * One installation. Every method throws when a server can not be reached or refuses; each may be repeated at any time, also when an earlier
+ * call was carried out and its answer lost.
+ */
+export interface Installation {
+  /** The OSDs that the directory knows, also those that are away. */
+  osds(signal: AbortSignal): Promise<readonly OsdReport[]>;
+  /** The volume; undefined when there is none of this name. */
+  volume(name: string, signal: AbortSignal): Promise<VolumeReport | undefined>;
+  /** Makes the volume, unless it is there. */
+  make(terms: VolumeTerms, signal: AbortSignal): Promise<void>;
+  setQuota(name: string, quotaBytes: number, signal: AbortSignal): Promise<void>;
+  /** Sets where new files go, unless that is so. */
+  setLayout(name: string, layout: VolumeLayout, signal: AbortSignal): Promise<void>;
+  /**
+   * Deletes files, their contents at the OSDs, and at last the volume; as much as `limit` files at once.
+   * @returns whether all of it is gone.
+   */
+  erase(name: string, limit: number, signal: AbortSignal): Promise<boolean>;
+}

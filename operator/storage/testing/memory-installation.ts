@@ -1,0 +1,68 @@
+import type { Installation, OsdReport, VolumeLayout, VolumeReport, VolumeTerms } from '../installation.ts';
+
+interface MemoryVolume {
+  readonly terms: VolumeTerms;
+  layout: VolumeLayout;
+  quotaBytes: number;
+  files: Map<string, number>;
+}
+
+/** An installation in memory, which outlasts the operators that ask it. For tests. */
+export class MemoryInstallation implements Installation {
+  /** By name. */
+  readonly volumes = new Map<string, MemoryVolume>();
+  osdReports: OsdReport[] = [];
+  /** Set: no server can be reached. */
+  isDown = false;
+
+  async osds(): Promise<readonly OsdReport[]> {
+    this.assertUp();
+    return Promise.resolve(this.osdReports);
+  }
+
+  async volume(name: string): Promise<VolumeReport | undefined> {
+    this.assertUp();
+    const found = this.volumes.get(name);
+    if (found === undefined) return Promise.resolve(undefined);
+    const usedBytes = [...found.files.values()].reduce((sum, size) => sum + size, 0);
+    return Promise.resolve({ quotaBytes: found.quotaBytes, usedBytes, files: found.files.size });
+  }
+
+  async make(terms: VolumeTerms): Promise<void> {
+    this.assertUp();
+    if (this.volumes.has(terms.name)) return this.setLayout(terms.name, terms.layout);
+    const { layout, quotaBytes } = terms;
+    this.volumes.set(terms.name, { terms, layout, quotaBytes, files: new Map() });
+    return Promise.resolve();
+  }
+
+  async setQuota(name: string, quotaBytes: number): Promise<void> {
+    this.existing(name).quotaBytes = quotaBytes;
+    return Promise.resolve();
+  }
+
+  async setLayout(name: string, layout: VolumeLayout): Promise<void> {
+    this.existing(name).layout = layout;
+    return Promise.resolve();
+  }
+
+  async erase(name: string, limit: number): Promise<boolean> {
+    this.assertUp();
+    const files = this.volumes.get(name)?.files ?? new Map<string, number>();
+    for (const file of [...files.keys()].slice(0, limit)) files.delete(file);
+    if (files.size > 0) return Promise.resolve(false);
+    this.volumes.delete(name);
+    return Promise.resolve(true);
+  }
+
+  private existing(name: string): MemoryVolume {
+    this.assertUp();
+    const found = this.volumes.get(name);
+    if (found === undefined) throw new Error(`ENOENT: there is no volume ${name}`);
+    return found;
+  }
+
+  private assertUp(): void {
+    if (this.isDown) throw new Error('connect ECONNREFUSED: the servers are away');
+  }
+}
