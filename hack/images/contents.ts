@@ -100,14 +100,27 @@ export function packageEntries(root: string, names: readonly string[], path: str
     const folder = join(root, 'node_modules', name);
     if (seen.has(name) || !existsSync(folder)) continue;
     seen.add(name);
-    const file = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8')) as PackageFile;
-    queue.push(...Object.keys({ ...file.dependencies, ...file.optionalDependencies }));
+    queue.push(...dependenciesOf(folder));
   }
   const missing = names.filter((name) => !seen.has(name));
   if (missing.length > 0) throw new TerminalError(`not installed: ${missing.join(', ')}; run npm ci`);
   return [...seen]
     .sort()
     .flatMap((name) => folderEntries(join(root, 'node_modules', name), `${path}/node_modules/${name}`));
+}
+
+/** What a package needs, and what those inside its own `node_modules` need: that may lie beside it. */
+function dependenciesOf(folder: string): string[] {
+  const file = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8')) as PackageFile;
+  const inside = join(folder, 'node_modules');
+  const nested = existsSync(inside) ? readdirSync(inside).filter((name) => !name.startsWith('.')) : [];
+  const packages = nested.flatMap((name) =>
+    name.startsWith('@') ? readdirSync(join(inside, name)).map((each) => join(name, each)) : [name],
+  );
+  return [
+    ...Object.keys({ ...file.dependencies, ...file.optionalDependencies }),
+    ...packages.flatMap((name) => dependenciesOf(join(inside, name))),
+  ];
 }
 
 /** The program bundles of `make bundle`: `dist/NAME.mjs`. */
