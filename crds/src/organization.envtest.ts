@@ -127,6 +127,11 @@ describe('a VirtualOrganization', () => {
       /cidr: .*address range/,
     ],
     ['with an unknown isolation', vo({ isolation: { minimum: 'None' } }), /isolation\.minimum: Unsupported value/],
+    [
+      'with user namespaces, which do not hold the ids that it wants to be seen',
+      vo({ isolation: { minimum: 'UserNamespace' } }),
+      /isolation\.minimum: .*set identity\.uidMode to Local/,
+    ],
     ['with a name that makes no namespace', vo({}, 'a'.repeat(61)), /at most 60/],
     ['with a dot in its name', vo({}, 'a.b'), /lower-case letters, digits and hyphens/],
     [

@@ -243,6 +243,12 @@ const spec = object(
         fieldPath: '.identity.uidMode',
       },
       {
+        rule: "self.identity.uidMode != 'Global' || self.isolation.minimum != 'UserNamespace'",
+        message:
+          'user namespaces hold 65,536 ids, issued ones lie above: set identity.uidMode to Local, or demand Sandbox or DedicatedNode',
+        fieldPath: '.isolation.minimum',
+      },
+      {
         rule: "self.state != 'Dissolved' || !self.governance.secondAdministrator || (has(self.dissolution) && has(self.dissolution.approvedBy))",
         message: 'a second administrator must approve the dissolution first (dissolution.approvedBy)',
         fieldPath: '.dissolution',

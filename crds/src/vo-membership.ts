@@ -116,9 +116,6 @@ const status = object('What the operator observes. Only the operator writes it.'
     object('A group and its id.', { group: groupPath('Path of the group.'), gid: issuedId('Its group id.') }),
     { maxItems: 64, keys: ['group'] },
   ).optional(),
-  credentialsFrom: generation(
-    'Lowest epoch of the VirtualOrganization that a credential of the member may bear; older ones are refused.',
-  ).optional(),
   acceptance: text('The acceptance of the acceptable use, signed by the gateway (JWS).', {
     maxLength: 8192,
   }).optional(),

@@ -66,10 +66,11 @@ export class AccountWriter {
       const made = current ?? (await this.applyServiceAccount(account, annotations, options));
       const owner = { ...controllerReference(serviceAccounts, made), blockOwnerDeletion: false };
       const before = current?.metadata.annotations?.[rolesAnnotation]?.split(',') ?? [];
+      const hadGroups = (current?.metadata.annotations?.['xtreemos.io/gids'] ?? '') !== '';
       const roles = rolesOf(account.membership);
       await Promise.all([
         this.applyNames(account, owner, options),
-        this.applyGroups(account, owner, options),
+        this.applyGroups(account, owner, hadGroups, options),
         ...roles.map(async (role) => this.applyRole(account, role, owner, options)),
         ...before.filter((role) => !roles.includes(role)).map(async (role) => this.removeRole(account, role, options)),
       ]);
@@ -157,13 +158,22 @@ export class AccountWriter {
     );
   }
 
-  /** The groups of the member, as a right that admission policies ask for. Without groups there is none. */
-  private async applyGroups(account: Account, owner: OwnerReference, options: RequestOptions): Promise<void> {
+  /**
+   * The groups of the member, as a right that admission policies ask for. Without groups there is none.
+   * @param hadGroups - whether an account that is there already may have some, which then have to go.
+   */
+  private async applyGroups(
+    account: Account,
+    owner: OwnerReference,
+    hadGroups: boolean,
+    options: RequestOptions,
+  ): Promise<void> {
     const { membership, identity } = account;
     const { namespace } = membership.metadata;
     const name = `${identity.userName}-groups`;
     const key = { namespace, name };
     if (identity.gids.length === 0) {
+      if (!hadGroups) return;
       await ignoreNotFound(this.client.of(roleBindings).delete(key, options));
       await ignoreNotFound(this.client.of(roleKind).delete(key, options));
       return;

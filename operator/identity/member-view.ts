@@ -15,7 +15,7 @@ import { type Standing, standingOf } from './standing.ts';
 export interface MemberIdentity {
   readonly userName: string;
   readonly uid: number;
-  /** Group id of the virtual organization. */
+  /** Group id of the virtual organization in the slice of the uid: admission policies read it from the number alone. */
   readonly gid: number;
   /** Groups in force that have an id. */
   readonly gids: readonly { readonly group: string; readonly gid: number }[];
@@ -97,14 +97,13 @@ export class MemberView {
     owner: SliceOwner,
     groups: readonly string[],
   ): MemberIdentity | undefined {
-    const [first] = this.parts.book.slicesOf(owner);
-    if (spec.identity === undefined || first === undefined) return undefined;
+    if (spec.identity === undefined) return undefined;
     const uid = globalId(spec.identity);
     const ids = this.parts.issuer.groupIds(owner);
     return {
       userName: buildUserName(spec.handle ?? handleFrom(metadata.name), uid),
       uid,
-      gid: globalId({ slice: first.spec.number, localId: organizationLocalId }),
+      gid: globalId({ slice: spec.identity.slice, localId: organizationLocalId }),
       gids: groups.flatMap((group) => {
         const id = ids.get(group);
         return id === undefined ? [] : [{ group, gid: globalId(id) }];

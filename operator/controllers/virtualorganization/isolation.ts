@@ -59,7 +59,11 @@ export function isolationFactsOf(nodes: readonly Node[], voName: string, hasRunt
  */
 export function planIsolation(vo: VirtualOrganization, acceptance: Acceptance, facts: IsolationFacts): IsolationPlan {
   const { minimum } = vo.spec.isolation;
-  const level = ladder.slice(ladder.indexOf(minimum)).find((each) => acceptance.isolation.includes(each));
+  // Issued ids lie above the 65,536 of a user namespace.
+  const isFit = (each: IsolationLevel): boolean => each !== 'UserNamespace' || vo.spec.identity.uidMode === 'Local';
+  const level = ladder
+    .slice(ladder.indexOf(minimum))
+    .find((each) => acceptance.isolation.includes(each) && isFit(each));
   const { IsolationNotOffered, IsolationUnavailable } = tenancyReady.reasons;
   if (level === undefined) {
     const offer = acceptance.isolation.length === 0 ? 'none' : acceptance.isolation.join(', ');

@@ -82,7 +82,7 @@ describe('the isolation', () => {
     const vo = aVirtualOrganization('physics', spec as never);
     return planIsolation(vo, readAcceptance(vo, site, 'home', false), { ...facts, ...has });
   };
-  const atLeast = (minimum: string) => ({ isolation: { minimum } });
+  const atLeast = (minimum: string, uidMode = 'Global') => ({ isolation: { minimum }, identity: { uidMode } });
 
   test.each([
     [
@@ -101,7 +101,7 @@ describe('the isolation', () => {
     ],
     [
       'user namespaces',
-      atLeast('UserNamespace'),
+      atLeast('UserNamespace', 'Local'),
       ['UserNamespace'],
       {},
       { level: 'UserNamespace', needsUserNamespace: true },
@@ -121,8 +121,15 @@ describe('the isolation', () => {
       { isPossible: false, reason: 'IsolationNotOffered' },
     ],
     [
+      'never user namespaces for ids that they do not hold',
+      atLeast('Namespace'),
+      ['UserNamespace', 'Sandbox'],
+      {},
+      { level: 'Sandbox', needsUserNamespace: false },
+    ],
+    [
       'no user namespaces that nodes lack',
-      atLeast('UserNamespace'),
+      atLeast('UserNamespace', 'Local'),
       ['UserNamespace'],
       { hasUserNamespaces: false },
       { isPossible: false, reason: 'IsolationUnavailable' },
