@@ -112,7 +112,7 @@ async function startDiscovery(values: DirOptionValues, port: number, logger: Log
 }
 
 async function openStore(values: DirOptionValues): Promise<DirStore> {
-  if (values.etcd.length === 0) return new LmdbDirStore(values.dataDir);
+  if (values.etcd.length === 0) return await LmdbDirStore.open(values.dataDir);
   const { etcdTrusted, etcdCertificate, etcdPrivateKey } = values;
   const paths = [etcdTrusted, etcdCertificate, etcdPrivateKey];
   if (paths.some((path) => path !== '') && paths.includes('')) {

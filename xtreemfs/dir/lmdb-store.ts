@@ -1,5 +1,5 @@
-import { mkdirSync } from 'node:fs';
-import { open, type Database, type RootDatabase } from 'lmdb';
+import type { Database, RootDatabase } from 'lmdb';
+import { openLmdb } from '#xtreemfs/service/lmdb.ts';
 import { dirTables, type DirRecord, type DirStore, type DirTable } from './store.ts';
 
 const mapBytesMax = 4 * 1024 * 1024 * 1024;
@@ -12,14 +12,16 @@ export class LmdbDirStore implements DirStore {
   private readonly root: RootDatabase;
   private readonly tables: ReadonlyMap<DirTable, Database<Buffer, string>>;
 
-  /** @param folder - made when it does not exist. One process may use it at a time. */
-  constructor(folder: string) {
-    mkdirSync(folder, { recursive: true });
-    // overlappingSync would let a commit resolve before it is on the disk.
-    this.root = open({ path: folder, maxDbs: dirTables.length, mapSize: mapBytesMax, overlappingSync: false });
+  private constructor(root: RootDatabase) {
+    this.root = root;
     this.tables = new Map(
       dirTables.map((table) => [table, this.root.openDB<Buffer, string>({ name: table, encoding: 'binary' })]),
     );
+  }
+
+  /** @param folder - made when it does not exist. One process may use it at a time. */
+  static async open(folder: string): Promise<LmdbDirStore> {
+    return new LmdbDirStore(await openLmdb(folder, 'data.mdb', { maxDbs: dirTables.length, mapSize: mapBytesMax }));
   }
 
   async get(table: DirTable, key: string): Promise<DirRecord | undefined> {

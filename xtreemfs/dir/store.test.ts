@@ -10,4 +10,4 @@ const folder = mkdtempSync(path.join(tmpdir(), 'dir-store-'));
 afterAll(() => rmSync(folder, { recursive: true }));
 
 describeStore('memory', async () => new MemoryDirStore(), false);
-describeStore('LMDB', async () => new LmdbDirStore(folder), true);
+describeStore('LMDB', async () => await LmdbDirStore.open(folder), true);

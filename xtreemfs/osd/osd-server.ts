@@ -1,7 +1,7 @@
 import { cpus, freemem, loadavg, totalmem } from 'node:os';
-import { mkdir } from 'node:fs/promises';
 import { z } from 'zod';
 import type { Clock } from '#common/clock.ts';
+import { makeFolder } from '#common/durable-files.ts';
 import { describeError } from '#common/errors.ts';
 import type { Logger } from '#common/logger.ts';
 import { Gauge } from '#common/metrics.ts';
@@ -119,7 +119,7 @@ export interface OsdDependencies {
 export async function startOsd(values: OsdOptionValues, deps: OsdDependencies): Promise<RunningOsd> {
   const { logger } = deps;
   const host = makeHost(values, deps);
-  await mkdir(values.objectDir, { recursive: true, mode: 0o700 });
+  await makeFolder(values.objectDir, 0o700);
   const core = await openCore(values, deps, host);
   core.register(host.rpc);
   let udp: UdpEndpoint | undefined;

@@ -28,7 +28,8 @@ import type {
 } from '#xtreemfs/fuse/file-system.ts';
 import { LockTable } from '#xtreemfs/fuse/lock-table.ts';
 
-interface Inode {
+/** A file, directory or link of a `MemoryFileSystem`. */
+export interface Inode {
   readonly ino: number;
   mode: number;
   nlink: number;
@@ -59,9 +60,9 @@ const sizeMax = 2 ** 31 - 1;
 export class MemoryFileSystem implements FuseFileSystem {
   private readonly clock: Clock;
   private readonly validMs: number;
-  private readonly inodes = new Map<number, Inode>();
+  protected readonly inodes = new Map<number, Inode>();
   private readonly handles = new Map<number, { inode: Inode; names: [string, Inode][] }>();
-  private nextIno = rootNodeId + 1;
+  protected nextIno = rootNodeId + 1;
   private nextHandle = 1;
 
   /** @param validMs - how long the kernel may trust names and attributes. */
@@ -263,7 +264,7 @@ export class MemoryFileSystem implements FuseFileSystem {
     this.reap(inode);
   }
 
-  fsync(): void {
+  fsync(_context: RequestContext, _nodeId: number): void {
     // Memory has nothing to sync to.
   }
 
@@ -295,7 +296,7 @@ export class MemoryFileSystem implements FuseFileSystem {
     this.release(context, nodeId, handle, undefined);
   }
 
-  fsyncdir(): void {
+  fsyncdir(_context: RequestContext, _nodeId: number): void {
     // As fsync.
   }
 
@@ -382,7 +383,7 @@ export class MemoryFileSystem implements FuseFileSystem {
     return (directory.mode & Mode.SETGID) === 0 ? context.gid : directory.gid;
   }
 
-  private makeInode(ino: number, mode: number, uid: number, gid: number): Inode {
+  protected makeInode(ino: number, mode: number, uid: number, gid: number): Inode {
     const now = this.now();
     const inode: Inode = {
       ino,
@@ -434,7 +435,7 @@ export class MemoryFileSystem implements FuseFileSystem {
     return { handle, flags: OpenReplyFlag.KEEP_CACHE };
   }
 
-  private truncate(inode: Inode, size: number): void {
+  protected truncate(inode: Inode, size: number): void {
     if (size > sizeMax) refuse('EFBIG');
     this.ensureCapacity(inode, size);
     if (size < inode.size) inode.data.fill(0, size, inode.size);
@@ -498,11 +499,11 @@ export class MemoryFileSystem implements FuseFileSystem {
     };
   }
 
-  private inode(nodeId: number): Inode {
+  protected inode(nodeId: number): Inode {
     return this.inodes.get(nodeId) ?? refuse('ESTALE');
   }
 
-  private directory(nodeId: number): Inode {
+  protected directory(nodeId: number): Inode {
     const inode = this.inode(nodeId);
     return isDirectory(inode) ? inode : refuse('ENOTDIR');
   }
@@ -512,7 +513,8 @@ export class MemoryFileSystem implements FuseFileSystem {
   }
 }
 
-function isDirectory(inode: Inode): boolean {
+/** Whether it is a directory. */
+export function isDirectory(inode: Inode): boolean {
   return (inode.mode & Mode.TYPE) === Mode.DIRECTORY;
 }
 

@@ -1,8 +1,9 @@
 import { randomBytes, randomUUID } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join, resolve } from 'node:path';
 import { systemClock } from '#common/clock.ts';
+import { makeFolder, writeWhole } from '#common/durable-files.ts';
 import { InvalidInputError, TerminalError } from '#common/errors.ts';
 import { silentLogger } from '#common/logger.ts';
 import { Services } from '../client/services.ts';
@@ -51,6 +52,7 @@ export const upCommand: Command = {
     const folder = resolve(options.text('dir') ?? missingFolder());
     const mountPoint = options.text('mount');
     if (mountPoint !== undefined) checkMountable(resolve(mountPoint));
+    await makeFolder(folder, 0o750);
     const release = lockFolder(folder);
     const servers: Supervised[] = [];
     try {
@@ -155,7 +157,7 @@ async function withServices(installation: Installation, work: (services: Service
 }
 
 async function loadInstallation(folder: string, osdCount: number): Promise<Installation> {
-  mkdirSync(join(folder, 'log'), { recursive: true, mode: 0o750 });
+  await makeFolder(join(folder, 'log'), 0o750);
   const file = join(folder, 'installation.json');
   const known = existsSync(file) ? (JSON.parse(readFileSync(file, 'utf8')) as Installation) : undefined;
   if (known !== undefined && known.osds.length >= osdCount) return known;
@@ -167,8 +169,8 @@ async function loadInstallation(folder: string, osdCount: number): Promise<Insta
     mrc: known?.mrc ?? { uuid: randomUUID(), port: await freePort() },
     osds,
   };
-  writeFileSync(`${file}.new`, `${JSON.stringify(installation, undefined, 2)}\n`, { mode: 0o600 });
-  renameSync(`${file}.new`, file);
+  // The servers' data is worth nothing without it.
+  await writeWhole(file, `${JSON.stringify(installation, undefined, 2)}\n`, 0o600);
   return installation;
 }
 
@@ -186,7 +188,6 @@ async function freePort(): Promise<number> {
 
 /** One `up` per folder. @throws {TerminalError} when another one runs. */
 function lockFolder(folder: string): () => void {
-  mkdirSync(folder, { recursive: true, mode: 0o750 });
   const file = join(folder, 'up.pid');
   const owner = existsSync(file) ? Number(readFileSync(file, 'utf8')) : 0;
   if (owner > 0 && isRunning(owner)) {

@@ -64,15 +64,61 @@ export async function mountMemory(): Promise<TestMount> {
   return {
     mountPoint: scratch,
     stop: async () => {
-      await unmount(scratch).catch(async () => {
-        const connection = connectionOf(scratch);
-        if (connection !== undefined) await abortConnection(connection);
-        await unmount(scratch, { lazy: true });
-      });
+      await unmountOrCutOff(scratch);
       await ended(child);
       rmSync(scratch, { recursive: true, force: true });
     },
   };
+}
+
+/** A disk that forgets what was not synced when power fails: a `ForgetfulFileSystem` that is mounted. */
+export class ForgetfulDisk implements TestMount {
+  readonly mountPoint: string;
+  private readonly scratch: string;
+  private child: ChildProcess | undefined;
+
+  constructor() {
+    this.scratch = mkdtempSync(join(tmpdir(), 'xtreemfs-disk-'));
+    chmodSync(this.scratch, 0o755);
+    this.mountPoint = join(this.scratch, 'mount');
+    mkdirSync(this.mountPoint);
+  }
+
+  /** Power comes on. @param seed - decides what of the unsynced is there after the next cut. */
+  async start(seed: number): Promise<void> {
+    const args = [memoryProgram, this.mountPoint, String(seed), join(this.scratch, 'image')];
+    this.child = spawn(node, args, { stdio: ['pipe', 'pipe', 'pipe'] });
+    await untilReady(this.child, 'Ready');
+  }
+
+  /** Power fails: every access fails from then on, until {@link start}. */
+  async cut(): Promise<void> {
+    if (this.child === undefined) throw new Error('the disk has no power');
+    const cut = untilReady(this.child, 'Cut');
+    this.child.stdin?.write('cut\n');
+    await cut;
+  }
+
+  async stop(): Promise<void> {
+    await this.detach();
+    rmSync(this.scratch, { recursive: true, force: true });
+  }
+
+  /** Takes it from the machine; whoever used it must have ended. */
+  async detach(): Promise<void> {
+    if (this.child === undefined) return;
+    await unmountOrCutOff(this.mountPoint);
+    await ended(this.child);
+    this.child = undefined;
+  }
+}
+
+async function unmountOrCutOff(mountPoint: string): Promise<void> {
+  await unmount(mountPoint).catch(async () => {
+    const connection = connectionOf(mountPoint);
+    if (connection !== undefined) await abortConnection(connection);
+    await unmount(mountPoint, { lazy: true });
+  });
 }
 
 /** A whole installation with a mount, as `xtreemfs up` makes it. */
@@ -83,24 +129,28 @@ export class TestInstallation implements TestMount {
   private readonly child: ChildProcess;
   private readonly frozen: number[] = [];
 
-  private constructor(scratch: string, child: ChildProcess) {
+  private constructor(scratch: string, folder: string, child: ChildProcess) {
     this.scratch = scratch;
-    this.folder = join(scratch, 'data');
+    this.folder = folder;
     this.mountPoint = join(scratch, 'mount');
     this.child = child;
   }
 
-  /** @param mountOptions - for mount.xtreemfs. */
-  static async start(mountOptions: readonly string[] = [], width = 1): Promise<TestInstallation> {
+  /**
+   * @param mountOptions - for mount.xtreemfs.
+   * @param folder - of the data; one of its own unless given.
+   */
+  static async start(mountOptions: readonly string[] = [], width = 1, folder?: string): Promise<TestInstallation> {
     const scratch = mkdtempSync(join(tmpdir(), 'xtreemfs-e2e-'));
     chmodSync(scratch, 0o755);
     mkdirSync(join(scratch, 'mount'));
-    const args = ['up', '--dir', join(scratch, 'data'), '--mount', join(scratch, 'mount'), '-w', String(width)];
+    const data = folder ?? join(scratch, 'data');
+    const args = ['up', '--dir', data, '--mount', join(scratch, 'mount'), '-w', String(width)];
     const child = spawn(node, [program, ...args, ...mountOptions.map((option) => `--mount-option=${option}`)], {
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     await untilReady(child, 'Ready');
-    return new TestInstallation(scratch, child);
+    return new TestInstallation(scratch, data, child);
   }
 
   /** Process ids of `dir`, `mrc`, `osd0`, `osd1`, `mount` (the keeper) and `worker` (which serves the mount). */
@@ -124,6 +174,17 @@ export class TestInstallation implements TestMount {
     if (this.child.pid !== undefined) process.kill(this.child.pid, 'SIGSTOP');
     for (const name of ['dir', 'mrc', 'osd0', 'osd1']) this.frozen.push(this.pidOf(name));
     for (const pid of this.frozen) process.kill(pid, 'SIGSTOP');
+  }
+
+  /** Everything ends at once, without a word: `up`, the servers, the mount. */
+  async die(): Promise<void> {
+    const names = ['worker', 'mount', 'dir', 'mrc', 'osd0', 'osd1'];
+    const pids = [this.child.pid ?? 0, ...names.map((name) => this.pidOf(name))].filter((pid) => pid > 0);
+    for (const pid of pids) process.kill(pid, 'SIGSTOP');
+    for (const pid of pids) process.kill(pid, 'SIGKILL');
+    await ended(this.child);
+    await unmountOrCutOff(this.mountPoint);
+    rmSync(this.scratch, { recursive: true, force: true });
   }
 
   async stop(): Promise<void> {

@@ -1,6 +1,7 @@
 import type { FileHandle } from 'node:fs/promises';
-import { mkdir, open, rename } from 'node:fs/promises';
+import { open, rename } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
+import { makeFolder, syncFolder } from '#common/durable-files.ts';
 import { textToBytes } from '#proto/wire.ts';
 import { refuse } from '../core/errno.ts';
 import { aclKey, attributesPrefix, entriesPrefix, fromBinary, inodeKey, quotaPrefix } from '../core/keys.ts';
@@ -19,7 +20,6 @@ import { readVolumes } from '../core/tx.ts';
 import type { Volume } from '../core/volume.ts';
 import { rootIno } from '../core/volume.ts';
 import type { Engine } from '../engine.ts';
-import { syncFolder } from '../store/log.ts';
 import type { Key, KvEntry, KvReader } from '../store/kv.ts';
 
 /** Version of upstream's database, which dumps name (protocol reference, section 11). */
@@ -43,7 +43,7 @@ export function dumpPath(folder: string, file: string): string {
 /** Writes every volume as upstream's XML, from one frozen state. The file has its name only when it is whole. */
 export async function dumpDatabase(engine: Engine, folder: string, file: string): Promise<void> {
   const path = dumpPath(folder, file);
-  await mkdir(folder, { recursive: true });
+  await makeFolder(folder);
   const temporary = join(folder, `.${basename(path)}.part`);
   const view = await engine.store.view();
   const handle = await open(temporary, 'w');

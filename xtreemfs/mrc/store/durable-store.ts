@@ -1,16 +1,16 @@
-import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { open as openLmdb } from 'lmdb';
 import type { RootDatabase, Transaction } from 'lmdb';
 import type { Clock, Timer } from '#common/clock.ts';
+import { makeFolder } from '#common/durable-files.ts';
 import { assert, TerminalError } from '#common/errors.ts';
 import type { Logger } from '#common/logger.ts';
+import { openLmdb } from '#xtreemfs/service/lmdb.ts';
 import type { Key, KvEntry, KvStore, KvView, ScanOptions, WriteSet } from './kv.ts';
 import { prefixEnd } from './kv.ts';
 import { mergeScan } from './layers.ts';
 import { lockFolder } from './lock.ts';
 import type { LogDisk } from './log.ts';
-import { folderDisk, RecordWriter, syncFolder, WriteAheadLog } from './log.ts';
+import { folderDisk, RecordWriter, WriteAheadLog } from './log.ts';
 import { compareKeys, Memtable } from './memtable.ts';
 
 /** Key under which LMDB holds the number of the last log record whose changes it has. */
@@ -110,21 +110,17 @@ export class DurableStore implements KvStore {
    */
   static async open(options: DurableStoreOptions): Promise<DurableStore> {
     const logFolder = join(options.path, 'log');
-    await mkdir(logFolder, { recursive: true });
+    await makeFolder(logFolder, 0o750);
     const unlock = await lockFolder(options.path);
     try {
-      const db = openLmdb<Buffer, Buffer>({
-        path: join(options.path, 'db.mdb'),
+      const db = await openLmdb<Buffer, Buffer>(options.path, 'db.mdb', {
         encoding: 'binary',
         keyEncoding: 'binary',
         mapSize: options.mapSizeBytes ?? 256 * 2 ** 30,
-        // The log gives durability and latency; here each transaction is to be whole on disk before the next.
-        overlappingSync: false,
         // Puts of many turns join one transaction: each page is written once, not once a turn.
         commitDelay: lmdbCommitDelayMs,
         noMemInit: true,
       });
-      await syncFolder(options.path);
       const applied = Number(db.get(appliedKey)?.readBigUInt64LE() ?? 0n);
       const table = new Memtable(options.bucketOf);
       const { log, lastNumber } = await WriteAheadLog.open(options.logDisk ?? folderDisk(logFolder), {

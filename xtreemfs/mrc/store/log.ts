@@ -3,6 +3,7 @@ import { open, readdir } from 'node:fs/promises';
 import type { FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
 import { crc32 } from 'node:zlib';
+import { syncFolder } from '#common/durable-files.ts';
 import { assert, TerminalError } from '#common/errors.ts';
 import type { Key, WriteSet } from './kv.ts';
 
@@ -332,13 +333,6 @@ export function folderDisk(folder: string): LogDisk {
       return openSegment(name);
     },
   };
-}
-
-/** Makes the names in a folder survive a crash. */
-export async function syncFolder(folder: string): Promise<void> {
-  const handle = await open(folder, 'r');
-  await handle.sync();
-  await handle.close();
 }
 
 /** A write that holds up the process longer than this, milliseconds, is a reason not to do so again for a while. */
