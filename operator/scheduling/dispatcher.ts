@@ -292,7 +292,9 @@ export class Dispatcher implements Runnable {
     if (shape.reservation !== undefined) {
       const nodes = this.parts.reserved(shape.virtualOrganization, shape.reservation);
       const candidates = nodes.map((node) => this.candidateOf(node));
-      return { candidates: order(candidates, shape, this.parts.predicates), refusals: {}, visited: candidates.length };
+      const full = candidates.filter(({ free }) => fits(shape.demand, free) === 0).length;
+      const refusals: Refusals = full === 0 ? {} : { 'Not enough left of the reservation': full };
+      return { candidates: order(candidates, shape, this.parts.predicates), refusals, visited: candidates.length };
     }
     const { offers, refusals, visited } = await this.ask(batch);
     return { candidates: orderOffers(offers, shape, this.parts.predicates), refusals, visited };

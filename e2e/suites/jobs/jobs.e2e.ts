@@ -1,90 +1,32 @@
 /** Jobs of a member on a real site: nodes are found by the selectors, pods run as the member, also while the operator is killed. */
-import { execFile } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import path from 'node:path';
-import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
-import { systemClock } from '#common/clock.ts';
 import type { GridJob } from '#crds/grid-job.ts';
-import type { VOMembership } from '#crds/vo-membership.ts';
 import { podLabels } from '#operator/controllers/execution/pod.ts';
-import { requestAccount } from '#operator/identity/accounts.ts';
 import type { Pod } from '#runtime/builtin.ts';
-import { createClient, HttpTransport, kubeConfigCredentials, type Stored } from '#runtime/index.ts';
-import { openSites, type TestSite, waitFor } from '#sites/harness.ts';
-import YAML from 'yaml';
-import { productRecipe } from '../../../hack/images/recipes.ts';
+import type { Stored } from '#runtime/index.ts';
+import { type TestSite, waitFor } from '#sites/harness.ts';
+import { type Login, Product } from '../product.ts';
 
 jest.setTimeout(180_000);
 
-const root = path.resolve(import.meta.dirname, '../../..');
-const system = 'suite-jobs';
-const organization = 'suite-jobs';
-const namespace = `vo-${organization}`;
 const image = 'xtreemos.io/busybox:1';
-const scratch = mkdtempSync(path.join(tmpdir(), 'xtreemos-jobs-'));
+let product: Product;
 let site: TestSite;
-let transport: HttpTransport;
-let alice: { readonly userName: string; readonly uid: number; readonly login: readonly string[] };
+let namespace: string;
+let alice: Login;
 
 beforeAll(async () => {
-  site = (await openSites()).sites[0]!;
-  transport = new HttpTransport({ credentials: kubeConfigCredentials({ file: site.kubeconfig }) });
-  await promisify(execFile)(process.execPath, [path.join(root, 'hack/bundle.ts')], { cwd: root });
-  await site.loadRecipes([productRecipe()]);
-  await site.helm([
-    ...['install', 'xtreemos', path.join(root, 'charts/xtreemos'), '--namespace', system, '--create-namespace'],
-    ...['--wait', '--timeout=180s', '--set', 'site.name=home', '--set', 'operator.leaseDurationSeconds=6'],
-    ...['--set', 'crds.keep=false'],
-  ]);
-  const accepted = JSON.stringify({ spec: { local: { acceptedVirtualOrganizations: [{ name: organization }] } } });
-  await site.kubectl(['wait', '--for=create', 'site/home', '--timeout=60s']);
-  await site.kubectl(['patch', 'site', 'home', '--type=merge', '-p', accepted]);
-  const administrators = [{ issuer: 'kubernetes:home', subject: 'root' }];
-  const about = { apiVersion: 'xtreemos.io/v1alpha1' };
-  const vo = { ...about, kind: 'VirtualOrganization', metadata: { name: organization } };
-  await site.apply([{ ...vo, spec: { state: 'Operational', administrators } }]);
-  await waitFor('the namespace is there', async () => (await site.tryKubectl(['get', 'ns', namespace])).status === 0);
-  const principal = { issuer: 'https://login.example.org', subject: 'alice' };
-  const membership = { ...about, kind: 'VOMembership', metadata: { name: 'alice', namespace } };
-  await site.apply([{ ...membership, spec: { principal, state: 'Active' } }]);
-  alice = await logIn('alice');
+  product = await Product.install('suite-jobs');
+  ({ site, namespace } = product);
+  await product.formOrganization();
+  await product.join('alice');
+  alice = await product.logIn('alice');
 }, 480_000);
 
 afterAll(async () => {
   await site.tryKubectl(['delete', 'gridjobs', '--all', '-n', namespace, '--timeout=60s'], { timeoutMs: 70_000 });
-  await site.tryKubectl(['patch', 'vo', organization, '--type=merge', '-p', '{"spec":{"state":"Dissolved"}}']);
-  await site.tryKubectl(['wait', 'ns', namespace, '--for=delete', '--timeout=90s'], { timeoutMs: 100_000 });
-  await site.tryKubectl(['delete', 'vo', organization, '--timeout=60s'], { timeoutMs: 70_000 });
-  await site.tryKubectl(['delete', 'islice', '--all']);
-  await site.helm(['uninstall', 'xtreemos', '--namespace', system, '--wait']);
-  await site.tryKubectl(['delete', 'namespace', system, '--wait=false']);
-  await transport.close();
-  rmSync(scratch, { recursive: true, force: true });
+  await product.uninstall();
 });
-
-/** A member who may act: flags with which kubectl is them, and nobody else. */
-async function logIn(name: string): Promise<typeof alice> {
-  const member = await waitFor(
-    `${name} has an id`,
-    async () => {
-      const found = await site.get<Stored<VOMembership>>('vom', name, '-n', namespace);
-      return found.status?.userName === undefined ? undefined : found;
-    },
-    { limitMs: 60_000 },
-  );
-  const client = createClient(transport, { fieldManager: 'suite' });
-  await requestAccount(client, systemClock, member, Date.now() + 3_600_000);
-  const { userName = '', uid = 0 } = member.status ?? {};
-  const token = (await site.kubectl(['create', 'token', userName, '-n', namespace])).trim();
-  const config = YAML.parse(readFileSync(site.kubeconfig, 'utf8')) as { users: { name: string; user: object }[] };
-  const users = config.users.map((each) => ({ ...each, user: { token } }));
-  const file = path.join(scratch, `${name}.kubeconfig`);
-  writeFileSync(file, YAML.stringify({ ...config, users }), { mode: 0o600 });
-  const login = ['--kubeconfig', file, '-n', namespace];
-  return { userName, uid, login };
-}
 
 const task = (script: string, cpu = '100m'): object => ({
   ...{ image, command: ['sh', '-c', script], resources: { cpu, memory: '32Mi' }, terminationGraceSeconds: 2 },
@@ -188,7 +130,7 @@ test('the operator is killed while jobs run: none is lost, and no task runs twic
   for (const name of names) await submit(name, { tasks: { count: 3 }, template: task('sleep 3') });
   for (let round = 0; round < 3; round++) {
     const selector = 'app.kubernetes.io/component=operator';
-    await site.kubectl(['delete', 'pods', '-n', system, '-l', selector, '--force', '--grace-period=0']);
+    await site.kubectl(['delete', 'pods', '-n', product.name, '-l', selector, '--force', '--grace-period=0']);
     await new Promise((resolve) => setTimeout(resolve, 2_500));
   }
   for (const name of names) await until(name, state('Succeeded'), 150_000);

@@ -1,82 +1,27 @@
 /** A member is approved, runs a pod under the issued id, and is suspended; the operator is killed while all of that happens. */
-import { execFile } from 'node:child_process';
-import path from 'node:path';
-import { promisify } from 'node:util';
 import { afterAll, beforeAll, expect, jest, test } from '@jest/globals';
-import { systemClock } from '#common/clock.ts';
 import type { VirtualOrganization } from '#crds/virtual-organization.ts';
 import type { VOMembership } from '#crds/vo-membership.ts';
-import { requestAccount } from '#operator/identity/accounts.ts';
-import { createClient, HttpTransport, kubeConfigCredentials, type Stored } from '#runtime/index.ts';
-import { openSites, type TestSite, waitFor } from '#sites/harness.ts';
+import type { Stored } from '#runtime/index.ts';
+import { type TestSite, waitFor } from '#sites/harness.ts';
 import { aPod } from '#sites/testing.ts';
-import { productRecipe } from '../../../hack/images/recipes.ts';
+import { Product } from '../product.ts';
 
 jest.setTimeout(240_000);
 
-const root = path.resolve(import.meta.dirname, '../../..');
-const system = 'suite-members';
-const organization = 'suite-members';
-const namespace = `vo-${organization}`;
+let product: Product;
 let site: TestSite;
-let transport: HttpTransport;
+let namespace: string;
 
 beforeAll(async () => {
-  site = (await openSites()).sites[0]!;
-  transport = new HttpTransport({ credentials: kubeConfigCredentials({ file: site.kubeconfig }) });
-  await promisify(execFile)(process.execPath, [path.join(root, 'hack/bundle.ts')], { cwd: root });
-  await site.loadRecipes([productRecipe()]);
-  await site.helm([
-    ...['install', 'xtreemos', path.join(root, 'charts/xtreemos'), '--namespace', system, '--create-namespace'],
-    ...['--wait', '--timeout=180s', '--set', 'site.name=home', '--set', 'operator.leaseDurationSeconds=6'],
-    ...['--set', 'crds.keep=false'],
-  ]);
-  await vo('Operational');
-  const accepted = JSON.stringify({ spec: { local: { acceptedVirtualOrganizations: [{ name: organization }] } } });
-  await site.kubectl(['wait', '--for=create', 'site/home', '--timeout=60s']);
-  await site.kubectl(['patch', 'site', 'home', '--type=merge', '-p', accepted]);
-  await waitFor('the namespace is there', async () => (await site.tryKubectl(['get', 'ns', namespace])).status === 0);
+  product = await Product.install('suite-members');
+  ({ site, namespace } = product);
+  await product.formOrganization({ groups: [{ name: 'analysis' }] });
 }, 300_000);
 
 afterAll(async () => {
-  await site.tryKubectl(['patch', 'vo', organization, '--type=merge', '-p', '{"spec":{"state":"Dissolved"}}']);
-  await site.tryKubectl(['wait', 'ns', namespace, '--for=delete', '--timeout=90s'], { timeoutMs: 100_000 });
-  await site.tryKubectl(['delete', 'vo', organization, '--timeout=60s'], { timeoutMs: 70_000 });
-  await site.tryKubectl(['delete', 'islice', '--all']);
-  await site.helm(['uninstall', 'xtreemos', '--namespace', system, '--wait']);
-  await site.tryKubectl(['delete', 'namespace', system, '--wait=false']);
-  await transport.close();
+  await product.uninstall();
 });
-
-async function vo(state: string): Promise<void> {
-  await site.apply([
-    {
-      apiVersion: 'xtreemos.io/v1alpha1',
-      kind: 'VirtualOrganization',
-      metadata: { name: organization },
-      spec: {
-        state,
-        administrators: [{ issuer: 'kubernetes:home', subject: 'root' }],
-        groups: [{ name: 'analysis' }],
-      },
-    },
-  ]);
-}
-
-async function join(name: string, state: string): Promise<void> {
-  await site.apply([
-    {
-      apiVersion: 'xtreemos.io/v1alpha1',
-      kind: 'VOMembership',
-      metadata: { name, namespace },
-      spec: {
-        principal: { issuer: 'https://login.example.org', subject: name },
-        state,
-        groups: [{ name: 'analysis' }],
-      },
-    },
-  ]);
-}
 
 const member = async (name: string): Promise<Stored<VOMembership>> => site.get('vom', name, '-n', namespace);
 
@@ -136,18 +81,18 @@ async function startPod(membership: Stored<VOMembership>, name: string): Promise
   });
 }
 
-const need = async (membership: Stored<VOMembership>): Promise<unknown> =>
-  requestAccount(createClient(transport, { fieldManager: 'suite' }), systemClock, membership, Date.now() + 60_000);
+const need = async (membership: Stored<VOMembership>): Promise<void> =>
+  product.makeAccount(membership, Date.now() + 60_000);
 
 /** Kills the replica that leads, as a crash of its node would. */
 async function killLeader(): Promise<void> {
-  const lease = await site.get<{ spec: { holderIdentity?: string } }>('lease', 'xtreemos', '-n', system);
+  const lease = await site.get<{ spec: { holderIdentity?: string } }>('lease', 'xtreemos', '-n', product.name);
   const pod = lease.spec.holderIdentity?.split('_')[0] ?? '';
-  await site.tryKubectl(['delete', 'pod', pod, '-n', system, '--grace-period=0', '--force']);
+  await site.tryKubectl(['delete', 'pod', pod, '-n', product.name, '--grace-period=0', '--force']);
 }
 
 test('an approved member runs a pod as the user and with the groups that were issued, by name', async () => {
-  await join('alice', 'Requested');
+  await product.join('alice', { state: 'Requested', groups: [{ name: 'analysis' }] });
   await until('alice', 'Requested');
   await decide('alice', 'Active');
   const alice = await until('alice', 'Active');
@@ -160,7 +105,7 @@ test('an approved member runs a pod as the user and with the groups that were is
   const { stdout } = await site.exec(namespace, 'first', 'id');
   const { userName = '', uid = 0, gid = 0, gids = [] } = found.status ?? {};
   expect(stdout.trim()).toBe(
-    `uid=${uid}(${userName}) gid=${gid}(vo-${organization}) groups=${gid}(vo-${organization}),${gids[0]?.gid ?? 0}(vo-${organization}/analysis)`,
+    `uid=${uid}(${userName}) gid=${gid}(vo-${product.name}) groups=${gid}(vo-${product.name}),${gids[0]?.gid ?? 0}(vo-${product.name}/analysis)`,
   );
   expect(alice.status?.uid).toBe(uid);
 });
@@ -173,7 +118,7 @@ test('kubectl get vo,vom reads well', async () => {
   expect(table).toMatch(/^NAME +STATE +READY +REASON +MEMBERS +REQUESTS +AGE$/m);
   expect(table).toMatch(/^NAME +STATE +USER +SUBJECT +READY +REASON +AGE$/m);
   expect(table).toMatch(/^\S*alice +Active +u-alice-\d{10} +alice +True +Active/m);
-  const { status } = await site.get<VirtualOrganization>('vo', organization);
+  const { status } = await site.get<VirtualOrganization>('vo', product.name);
   expect(status?.members).toEqual({ active: 1, requested: 0, suspended: 0, expired: 0, banned: 0 });
 });
 
@@ -201,7 +146,7 @@ test('a suspended member starts nothing within 5 s, and pods that ignore the sig
 });
 
 test('with the leader killed at each step a member still gets one id and one account, and loses all of it (threat 63)', async () => {
-  await join('bob', 'Requested');
+  await product.join('bob', { state: 'Requested', groups: [{ name: 'analysis' }] });
   await killLeader();
   await decide('bob', 'Active');
   await killLeader();

@@ -6,6 +6,7 @@ const remedies: readonly (readonly [pattern: RegExp, remedy: string])[] = [
     'Ask for less in template.resources.memory, or wait until other work ends.',
   ],
   [/^Not enough free/, 'Ask for less in template.resources, or wait until other work ends.'],
+  [/^Not enough left of the reservation/, 'Wait until other work in the reservation ends, or reserve more slots.'],
   [
     /^Reserved later/,
     'Set deadlineSeconds, so that it ends before the reservation begins, or preemptible, so that it gives way then.',

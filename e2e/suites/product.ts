@@ -1,0 +1,114 @@
+/** The product of this checkout on a site of the suites, and a virtual organization on it. */
+import { execFile } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { promisify } from 'node:util';
+import { systemClock } from '#common/clock.ts';
+import type { VOMembership } from '#crds/vo-membership.ts';
+import { requestAccount } from '#operator/identity/accounts.ts';
+import { createClient, HttpTransport, kubeConfigCredentials, type Stored } from '#runtime/index.ts';
+import { openSites, type TestSite, waitFor } from '#sites/harness.ts';
+import YAML from 'yaml';
+import { productRecipe } from '../../hack/images/recipes.ts';
+
+const root = path.resolve(import.meta.dirname, '../..');
+const about = { apiVersion: 'xtreemos.io/v1alpha1' };
+
+/** A member who may act: flags with which kubectl is them, and nobody else. */
+export interface Login {
+  readonly userName: string;
+  readonly uid: number;
+  readonly login: readonly string[];
+}
+
+/** A release of the chart, and one virtual organization of the same name. */
+export class Product {
+  readonly site: TestSite;
+  readonly transport: HttpTransport;
+  /** Namespace of the release, and name of the virtual organization. */
+  readonly name: string;
+  /** Namespace of the virtual organization. */
+  readonly namespace: string;
+  private readonly scratch = mkdtempSync(path.join(tmpdir(), 'xtreemos-suite-'));
+
+  private constructor(site: TestSite, name: string) {
+    this.site = site;
+    this.name = name;
+    this.namespace = `vo-${name}`;
+    this.transport = new HttpTransport({ credentials: kubeConfigCredentials({ file: site.kubeconfig }) });
+  }
+
+  /** Bundles what is checked out, and installs it as the site `home`. */
+  static async install(name: string): Promise<Product> {
+    const [site] = (await openSites()).sites;
+    if (site === undefined) throw new Error('there is no site for the suites');
+    await promisify(execFile)(process.execPath, [path.join(root, 'hack/bundle.ts')], { cwd: root });
+    await site.loadRecipes([productRecipe()]);
+    await site.helm([
+      ...['install', 'xtreemos', path.join(root, 'charts/xtreemos'), '--namespace', name, '--create-namespace'],
+      ...['--wait', '--timeout=180s', '--set', 'site.name=home', '--set', 'operator.leaseDurationSeconds=6'],
+      ...['--set', 'crds.keep=false'],
+    ]);
+    return new Product(site, name);
+  }
+
+  /** Forms the virtual organization, lets the site accept it, and waits for its namespace. */
+  async formOrganization(spec: object = {}): Promise<void> {
+    const accepted = JSON.stringify({ spec: { local: { acceptedVirtualOrganizations: [{ name: this.name }] } } });
+    await this.site.kubectl(['wait', '--for=create', 'site/home', '--timeout=60s']);
+    await this.site.kubectl(['patch', 'site', 'home', '--type=merge', '-p', accepted]);
+    const administrators = [{ issuer: 'kubernetes:home', subject: 'root' }];
+    const vo = { ...about, kind: 'VirtualOrganization', metadata: { name: this.name } };
+    await this.site.apply([{ ...vo, spec: { state: 'Operational', administrators, ...spec } }]);
+    await waitFor(
+      'the namespace is there',
+      async () => (await this.site.tryKubectl(['get', 'ns', this.namespace])).status === 0,
+    );
+  }
+
+  /** Makes a membership of a user of an issuer of tests. */
+  async join(name: string, spec: object = {}): Promise<void> {
+    const principal = { issuer: 'https://login.example.org', subject: name };
+    const membership = { ...about, kind: 'VOMembership', metadata: { name, namespace: this.namespace } };
+    await this.site.apply([{ ...membership, spec: { principal, state: 'Active', ...spec } }]);
+  }
+
+  /** Waits for the member's id, and makes their account. */
+  async logIn(name: string): Promise<Login> {
+    const member = await waitFor(
+      `${name} has an id`,
+      async () => {
+        const found = await this.site.get<Stored<VOMembership>>('vom', name, '-n', this.namespace);
+        return found.status?.userName === undefined ? undefined : found;
+      },
+      { limitMs: 60_000 },
+    );
+    await this.makeAccount(member, Date.now() + 3_600_000);
+    const { userName = '', uid = 0 } = member.status ?? {};
+    const token = (await this.site.kubectl(['create', 'token', userName, '-n', this.namespace])).trim();
+    const config = YAML.parse(readFileSync(this.site.kubeconfig, 'utf8')) as { users: { name: string }[] };
+    const users = config.users.map((each) => ({ ...each, user: { token } }));
+    const file = path.join(this.scratch, `${name}.kubeconfig`);
+    writeFileSync(file, YAML.stringify({ ...config, users }), { mode: 0o600 });
+    return { userName, uid, login: ['--kubeconfig', file, '-n', this.namespace] };
+  }
+
+  /** Asks for the account of a member, as a login does. @param until - milliseconds since the epoch. */
+  async makeAccount(member: Stored<VOMembership>, until: number): Promise<void> {
+    await requestAccount(createClient(this.transport, { fieldManager: 'suite' }), systemClock, member, until);
+  }
+
+  /** Dissolves the virtual organization, and takes the release away with its kinds. */
+  async uninstall(): Promise<void> {
+    const { site, name, namespace } = this;
+    await site.tryKubectl(['patch', 'vo', name, '--type=merge', '-p', '{"spec":{"state":"Dissolved"}}']);
+    await site.tryKubectl(['wait', 'ns', namespace, '--for=delete', '--timeout=90s'], { timeoutMs: 100_000 });
+    await site.tryKubectl(['delete', 'vo', name, '--timeout=60s'], { timeoutMs: 70_000 });
+    await site.tryKubectl(['delete', 'islice', '--all']);
+    await site.helm(['uninstall', 'xtreemos', '--namespace', name, '--wait']);
+    await site.tryKubectl(['delete', 'namespace', name, '--wait=false']);
+    await this.transport.close();
+    rmSync(this.scratch, { recursive: true, force: true });
+  }
+}

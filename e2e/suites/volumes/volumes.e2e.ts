@@ -1,0 +1,115 @@
+/** A file system of a site and a volume on it, as their manifests make them: jobs on every node see the same files. */
+import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
+import type { FileSystem } from '#crds/file-system.ts';
+import type { GridJob } from '#crds/grid-job.ts';
+import type { Volume } from '#crds/volume.ts';
+import { podLabels } from '#operator/controllers/execution/pod.ts';
+import type { Pod } from '#runtime/builtin.ts';
+import type { Stored } from '#runtime/index.ts';
+import { type TestSite, waitFor } from '#sites/harness.ts';
+import { type Login, Product } from '../product.ts';
+
+jest.setTimeout(300_000);
+
+const about = { apiVersion: 'xtreemos.io/v1alpha1' };
+let product: Product;
+let site: TestSite;
+let namespace: string;
+let alice: Login;
+
+beforeAll(async () => {
+  product = await Product.install('suite-volumes');
+  ({ site, namespace } = product);
+  await product.formOrganization();
+  await product.join('alice');
+  alice = await product.logIn('alice');
+}, 480_000);
+
+afterAll(async () => {
+  await site.tryKubectl(['delete', 'gridjobs', '--all', '-n', namespace, '--timeout=60s'], { timeoutMs: 70_000 });
+  await site.tryKubectl(['delete', 'gvol', '--all', '-n', namespace, '--timeout=60s'], { timeoutMs: 70_000 });
+  await site.tryKubectl(['delete', 'xfs', '--all', '-n', product.name, '--timeout=60s'], { timeoutMs: 70_000 });
+  await product.uninstall();
+}, 300_000);
+
+/** Waits until an object's condition Ready is True. @throws with its status when it is not in time. */
+async function ready<Kind extends Volume | FileSystem>(
+  ...names: [plural: string, name: string, flag: string, namespace: string]
+): Promise<Stored<Kind>> {
+  let last: Stored<Kind> | undefined;
+  return waitFor(
+    `${names.join(' ')} is ready`,
+    async () => {
+      last = await site.get<Stored<Kind>>(...names);
+      const conditions: readonly { type: string; status: string }[] = last.status?.conditions ?? [];
+      return conditions.some(({ type, status }) => type === 'Ready' && status === 'True') ? last : undefined;
+    },
+    { limitMs: 150_000 },
+  ).catch((error: unknown) => {
+    throw new Error(`${String(error)}: ${JSON.stringify(last?.status)}`);
+  });
+}
+
+/** Runs a job of one task on each of `count` nodes. @returns the logs of its tasks. */
+async function run(name: string, count: number, script: string): Promise<string[]> {
+  const template = { image: 'xtreemos.io/busybox:1', command: ['sh', '-c', script], resources: { cpu: '100m' } };
+  const spec = {
+    tasks: { count, gangMinimum: count },
+    placement: { spread: 'Spread' },
+    volumes: [{ volume: 'data', mountPath: '/data' }],
+    template,
+  };
+  const job = { ...about, kind: 'GridJob', metadata: { name }, spec };
+  await site.kubectl([...alice.login, 'create', '-f', '-'], { input: JSON.stringify(job) });
+  let last: Stored<GridJob> | undefined;
+  await waitFor(
+    `${name} has succeeded`,
+    async () => {
+      last = await site.get<Stored<GridJob>>('gridjob', name, '-n', namespace);
+      return last.status?.state === 'Succeeded' ? true : undefined;
+    },
+    { limitMs: 150_000 },
+  ).catch((error: unknown) => {
+    throw new Error(`${String(error)}: ${JSON.stringify(last?.status)}`);
+  });
+  const { items } = await site.get<{ items: Pod[] }>('pods', '-n', namespace, '-l', `${podLabels.job}=${name}`);
+  expect(new Set(items.map(({ spec: pod }) => pod?.nodeName)).size).toBe(count);
+  return Promise.all(items.map(async ({ metadata }) => site.kubectl(['logs', '-n', namespace, metadata.name])));
+}
+
+describe('a volume', () => {
+  test('is there once a file system serves', async () => {
+    const fileSystem = { ...about, kind: 'FileSystem', metadata: { name: 'main', namespace: product.name } };
+    await site.apply([{ ...fileSystem, spec: { osds: { count: 2 }, allowedVirtualOrganizations: [product.name] } }]);
+    const serving = await ready<FileSystem>('xfs', 'main', '-n', product.name);
+    expect(serving.status?.osds?.map(({ ready: isReady }) => isReady)).toEqual([true, true]);
+    const volume = { ...about, kind: 'Volume', metadata: { name: 'data', namespace } };
+    await site.apply([{ ...volume, spec: { size: '1Gi', reclaimPolicy: 'Delete' } }]);
+    expect((await ready<Volume>('gvol', 'data', '-n', namespace)).status?.claimName).toBe('data');
+  });
+
+  test('shows the same files under the same owner on every node', async () => {
+    const count = site.nodes.length;
+    const write = 'echo from $XTREEMOS_TASK_INDEX > /data/$XTREEMOS_TASK_INDEX';
+    const wait = `while [ "$(ls /data | wc -l)" -lt ${count} ]; do sleep 1; done`;
+    const logs = await run('meet', count, `${write}; ${wait}; cat /data/*; stat -c '%u %U' /data/0`);
+    const lines = [...Array.from({ length: count }, (_, index) => `from ${index}`), `${alice.uid} ${alice.userName}`];
+    for (const log of logs) expect(log.trim().split('\n')).toEqual(lines);
+  });
+
+  test('keeps its files when every server is killed, and when node agents start again', async () => {
+    const parts = ['dir', 'mrc', 'osd'].map((part) => `app.kubernetes.io/component in (${part})`);
+    for (const selector of [...parts, 'app.kubernetes.io/component=node-agent']) {
+      await site.tryKubectl(['delete', 'pods', '-n', product.name, '-l', selector, '--force', '--grace-period=0']);
+    }
+    await ready<FileSystem>('xfs', 'main', '-n', product.name);
+    const logs = await run('again', site.nodes.length, 'cat /data/0; echo more >> /data/more; sync');
+    for (const log of logs) expect(log.trim()).toBe('from 0');
+  });
+
+  test('is erased with its object', async () => {
+    await site.kubectl(['delete', 'gridjobs', '--all', '-n', namespace, '--timeout=60s']);
+    await site.kubectl(['delete', 'gvol', 'data', '-n', namespace, '--timeout=90s'], { timeoutMs: 100_000 });
+    expect((await site.tryKubectl(['get', 'pvc', 'data', '-n', namespace])).status).not.toBe(0);
+  });
+});
