@@ -81,8 +81,15 @@ describe('a volume', () => {
   test('is there once a file system serves', async () => {
     const fileSystem = { ...about, kind: 'FileSystem', metadata: { name: 'main', namespace: product.name } };
     await site.apply([{ ...fileSystem, spec: { osds: { count: 2 }, allowedVirtualOrganizations: [product.name] } }]);
-    const serving = await ready<FileSystem>('xfs', 'main', '-n', product.name);
-    expect(serving.status?.osds?.map(({ ready: isReady }) => isReady)).toEqual([true, true]);
+    await ready<FileSystem>('xfs', 'main', '-n', product.name);
+    await waitFor(
+      'both OSDs serve',
+      async () => {
+        const { status } = await site.get<Stored<FileSystem>>('xfs', 'main', '-n', product.name);
+        return status?.osds?.length === 2 && status.osds.every(({ ready: isReady }) => isReady);
+      },
+      { limitMs: 60_000 },
+    );
     const volume = { ...about, kind: 'Volume', metadata: { name: 'data', namespace } };
     await site.apply([{ ...volume, spec: { size: '1Gi', reclaimPolicy: 'Delete' } }]);
     expect((await ready<Volume>('gvol', 'data', '-n', namespace)).status?.claimName).toBe('data');
