@@ -20,7 +20,7 @@ beforeAll(async () => {
   plane = await startControlPlane({ dir: mkdtempSync(path.join(tmpdir(), 'xtreemos-crds-')), name: 'crds' });
   client = new KubeClient(plane.credentials);
   await installCrds(client);
-  for (const name of ['vo-physics', 'vo-biology']) {
+  for (const name of ['vo-physics', 'vo-biology', 'xtreemos-system']) {
     await client.json('POST', '/api/v1/namespaces', {
       body: { apiVersion: 'v1', kind: 'Namespace', metadata: { name } },
     });

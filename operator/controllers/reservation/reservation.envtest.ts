@@ -37,6 +37,9 @@ const nodeNames = ['n1', 'n2', 'n3'];
 const [second, cpuPerNode] = [1_000, 2];
 let plane: AloneControlPlane;
 let transport: HttpTransport;
+let kubeletTransport: HttpTransport;
+let kubeletEnd: Promise<void>;
+const kubeletStop = new AbortController();
 let client: Client;
 let files: SiteFiles;
 let selectors: HostedSelectors;
@@ -131,9 +134,10 @@ beforeAll(async () => {
   }, 5 * second);
   files = (await makeCredentials(folder, ['home'])).get('home')!;
   selectors = await startSelectors();
-  const side = createManager({ name: 'kubelet', transport: aTransport() });
+  kubeletTransport = aTransport();
+  const side = createManager({ name: 'kubelet', transport: kubeletTransport, graceMs: 0 });
   kubelet = new TestKubelet(client, side.informer(pods, { labelSelector: podLabels.execution }));
-  void side.run(new AbortController().signal).catch(() => undefined);
+  kubeletEnd = side.run(kubeletStop.signal).catch(() => undefined);
   operator = new RunningOperator(selectors.address);
 }, 300_000);
 
@@ -149,6 +153,9 @@ afterAll(async () => {
   clearInterval(heart);
   await operator.kill();
   await selectors.kill();
+  kubeletStop.abort(new Error('the tests are over'));
+  await kubeletEnd;
+  await kubeletTransport.close();
   await transport.close();
   await plane.stop();
 });
