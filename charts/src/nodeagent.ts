@@ -6,6 +6,7 @@ import { nodeServiceName } from '#operator/storage/names.ts';
 import { addCertificate } from './certificates.ts';
 import { block, text } from './helm.ts';
 import {
+  addAccount,
   argument,
   containerSecurity,
   dnsPorts,
@@ -21,6 +22,7 @@ import {
   type Add,
   type Template,
 } from './shared.ts';
+import { serverEgress } from './storage.ts';
 
 const enabled = '.Values.nodeAgent.enabled';
 const hasProvisioner = 'and .Values.nodeAgent.enabled .Values.csiController.provisionerImage';
@@ -34,8 +36,6 @@ const tlsSecret = named('node-tls');
 const tlsFolder = '/etc/xtreemos/node';
 const healthPort = 8081;
 const provisionerPort = 8082;
-/** Of DIR, MRC and OSD. */
-const fileSystemPorts = [32_638, 32_636, 32_640].map((port) => ({ port, protocol: 'TCP' }));
 const kubeletDir = text('.Values.nodeAgent.kubeletDir');
 const stateDir = '/var/lib/xtreemos';
 const csiFolder = '/run/csi';
@@ -78,7 +78,7 @@ function addDriver(add: Add): void {
 
 /** It reads who may have what, and tells events; it writes nothing else. */
 function addAgentAccount(add: Add): void {
-  addAccount(add, 'node-agent', names.agent, enabled, [
+  const rules = [
     {
       apiGroups: [group],
       resources: ['volumes', 'filesystems', 'virtualorganizations', 'vomemberships', 'identityslices'],
@@ -86,29 +86,8 @@ function addAgentAccount(add: Add): void {
     },
     { apiGroups: [''], resources: ['pods', 'namespaces'], verbs: ['get'] },
     { apiGroups: ['events.k8s.io'], resources: ['events'], verbs: ['create', 'patch', 'update'] },
-  ]);
-}
-
-function addAccount(add: Add, id: string, name: string, condition: string, rules: readonly object[]): void {
-  add(
-    `${id}-serviceaccount`,
-    'v1',
-    'ServiceAccount',
-    { metadata: { name, namespace }, automountServiceAccountToken: false },
-    condition,
-  );
-  add(`${id}-clusterrole`, 'rbac.authorization.k8s.io/v1', 'ClusterRole', { metadata: { name }, rules }, condition);
-  add(
-    `${id}-clusterrolebinding`,
-    'rbac.authorization.k8s.io/v1',
-    'ClusterRoleBinding',
-    {
-      metadata: { name },
-      roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'ClusterRole', name },
-      subjects: [{ kind: 'ServiceAccount', name, namespace }],
-    },
-    condition,
-  );
+  ];
+  addAccount(add, 'node-agent', { name: names.agent, rules, condition: enabled });
 }
 
 const image = { image: text('include "xtreemos.image" .'), imagePullPolicy: text('.Values.image.pullPolicy') };
@@ -269,7 +248,7 @@ function addNetwork(add: Add): void {
       condition,
     );
   policy('agent', [apiServer], `and ${enabled} .Values.networkPolicy.enabled`);
-  policy('holder', [{ ports: fileSystemPorts }], `and ${enabled} .Values.networkPolicy.enabled`);
+  policy('holder', [{ ports: serverEgress.ports }], `and ${enabled} .Values.networkPolicy.enabled`);
   policy('controller', [apiServer], `and (${hasProvisioner}) .Values.networkPolicy.enabled`);
 }
 
@@ -358,13 +337,14 @@ function addController(add: Add): void {
 
 function addControllerAccount(add: Add): void {
   const read = ['get', 'list', 'watch'];
-  addAccount(add, 'csi-controller', names.controller, hasProvisioner, [
+  const rules = [
     { apiGroups: [group], resources: ['volumes'], verbs: ['get', 'list', 'create', 'patch', 'delete'] },
     { apiGroups: [''], resources: ['persistentvolumes'], verbs: [...read, 'create', 'patch', 'delete'] },
     { apiGroups: [''], resources: ['persistentvolumeclaims'], verbs: [...read, 'update'] },
     { apiGroups: ['storage.k8s.io'], resources: ['storageclasses'], verbs: read },
     { apiGroups: [''], resources: ['events'], verbs: ['create', 'patch', 'update'] },
-  ]);
+  ];
+  addAccount(add, 'csi-controller', { name: names.controller, rules, condition: hasProvisioner });
   const account = { kind: 'ServiceAccount', name: names.controller, namespace };
   add(
     'csi-controller-role',

@@ -6,6 +6,7 @@ import type { selectorOptions } from '#selector/options.ts';
 import { addCertificate } from './certificates.ts';
 import { block, text } from './helm.ts';
 import {
+  addAccount,
   argument as flag,
   containerSecurity,
   dnsPorts,
@@ -23,7 +24,6 @@ import {
 
 const name = named('selector');
 const labels = selectorOf('selector');
-const account = { kind: 'ServiceAccount', name, namespace };
 /** A flag of the selector; that it knows the flag is checked by the compiler. */
 const argument = (option: keyof typeof selectorOptions, expression: string): string => flag(option, expression);
 /** The sidecar shares its pod's ports with the operator, whose health server has 8081. */
@@ -70,7 +70,7 @@ export const selectorVolumes = [
 /** Everything that selectors need, as templates. */
 export function selectorTemplates(): Template[] {
   return templatesOf('selector', (add) => {
-    addAccount(add);
+    addRights(add);
     addCertificates(add);
     addDaemonSet(add);
     addNetwork(add);
@@ -143,26 +143,15 @@ function selectorContainer(
  * A selector reads its node, the node's pods and the Site, writes Claims, and ends pods that give way to reservations; policies hold it to those of
  * its own node.
  */
-function addAccount(add: Add): void {
-  add('selector-serviceaccount', 'v1', 'ServiceAccount', {
-    metadata: { name, namespace },
-    automountServiceAccountToken: false,
-  });
-  add('selector-clusterrole', 'rbac.authorization.k8s.io/v1', 'ClusterRole', {
-    metadata: { name },
-    rules: [
-      { apiGroups: [''], resources: ['nodes', 'pods'], verbs: ['list', 'watch'] },
-      { apiGroups: [''], resources: ['pods'], verbs: ['delete'] },
-      { apiGroups: [group], resources: ['sites'], verbs: ['list', 'watch'] },
-      { apiGroups: [group], resources: ['claims'], verbs: ['get', 'list', 'watch', 'create', 'delete'] },
-      { apiGroups: [group], resources: ['claims/status'], verbs: ['patch'] },
-    ],
-  });
-  add('selector-clusterrolebinding', 'rbac.authorization.k8s.io/v1', 'ClusterRoleBinding', {
-    metadata: { name },
-    roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'ClusterRole', name },
-    subjects: [account],
-  });
+function addRights(add: Add): void {
+  const rules = [
+    { apiGroups: [''], resources: ['nodes', 'pods'], verbs: ['list', 'watch'] },
+    { apiGroups: [''], resources: ['pods'], verbs: ['delete'] },
+    { apiGroups: [group], resources: ['sites'], verbs: ['list', 'watch'] },
+    { apiGroups: [group], resources: ['claims'], verbs: ['get', 'list', 'watch', 'create', 'delete'] },
+    { apiGroups: [group], resources: ['claims/status'], verbs: ['patch'] },
+  ];
+  addAccount(add, 'selector', { name, rules });
   addPolicies(add);
 }
 

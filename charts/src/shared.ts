@@ -106,3 +106,25 @@ export const podDefaults = {
 
 /** Lets pods ask the cluster's DNS, whose pods listen on 53 or, without the right to that port, on 5353. */
 export const dnsPorts = [53, 5353].flatMap((port) => ['UDP', 'TCP'].map((protocol) => ({ port, protocol })));
+
+/** Whose account a program has, and what it may do in the whole cluster. */
+export interface ProgramAccount {
+  readonly name: string;
+  readonly rules: readonly object[];
+  /** Helm expression; it is there only when that is true. */
+  readonly condition?: string;
+}
+
+/** The account of a program, without a token in pods that do not ask for one. @param id - begins the names of the templates. */
+export function addAccount(add: Add, id: string, { name, rules, condition }: ProgramAccount): void {
+  const metadata = { name, namespace };
+  const rbac = 'rbac.authorization.k8s.io';
+  const binding = {
+    metadata: { name },
+    roleRef: { apiGroup: rbac, kind: 'ClusterRole', name },
+    subjects: [{ kind: 'ServiceAccount', ...metadata }],
+  };
+  add(`${id}-serviceaccount`, 'v1', 'ServiceAccount', { metadata, automountServiceAccountToken: false }, condition);
+  add(`${id}-clusterrole`, `${rbac}/v1`, 'ClusterRole', { metadata: { name }, rules }, condition);
+  add(`${id}-clusterrolebinding`, `${rbac}/v1`, 'ClusterRoleBinding', binding, condition);
+}
