@@ -16,7 +16,7 @@ import { systemRandom } from '#common/random.ts';
 import { fileSystems, type FileSystem } from '#crds/file-system.ts';
 import { parseQuantity } from '#crds/quantity.ts';
 import { installCrds } from '#crds/testing/install.ts';
-import { volumes } from '#crds/volume.ts';
+import { volumeNameOf, volumes } from '#crds/volume.ts';
 import { controllerService } from '#nodeagent/csi/controller.ts';
 import { identityService } from '#nodeagent/csi/identity.ts';
 import { createCsiMetrics } from '#nodeagent/csi/metrics.ts';
@@ -69,7 +69,7 @@ async function actAsOperator(
       const sizeBytes = Number(parseQuantity(volume.spec.size).nano / 1_000_000_000n);
       if (volume.status?.sizeBytes === sizeBytes) continue;
       if (!made.has(uid)) {
-        const terms = { name: `vol-${uid}`, mode: 0o777, user: 'root', group: 'root', stripeKib: 128, width: 1 };
+        const terms = { name: volumeNameOf(uid), mode: 0o777, user: 'root', group: 'root', stripeKib: 128, width: 1 };
         await makeVolume(services, `127.0.0.1:${mrc.port}`, terms);
         made.add(uid);
       }

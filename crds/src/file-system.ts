@@ -1,9 +1,9 @@
 import type { z } from 'zod';
 import type { Kind } from '#runtime/kind.ts';
-import type { KubeObject } from '#runtime/types.ts';
+import type { KubeObject, Stored } from '#runtime/types.ts';
 import { conditions, defineCondition } from './conditions.ts';
 import { describeKind, group, runtimeKind } from './kind.ts';
-import { virtualOrganizationNameMax } from './organization.ts';
+import { organizationOfNamespace, virtualOrganizationNameMax } from './organization.ts';
 import {
   choice,
   dictionary,
@@ -268,3 +268,14 @@ export interface FileSystem extends KubeObject {
 
 /** The kind FileSystem, for the runtime. */
 export const fileSystems: Kind<FileSystem> = runtimeKind<FileSystem>(fileSystemDefinition);
+
+/** What the protocol of XtreemFS calls each way to protect connections. */
+export const fileSystemSchemes = { Required: 'pbrpcs', AuthenticationOnly: 'pbrpcg', Disabled: 'pbrpc' } as const;
+
+/** Whether the owner of the FileSystem lets a namespace have Volumes on it (threat 57). */
+export function isLetIn(namespace: string | undefined, fileSystem: Stored<FileSystem>): boolean {
+  if (namespace === fileSystem.metadata.namespace) return true;
+  const organization = organizationOfNamespace(namespace);
+  const allowed = fileSystem.spec.allowedVirtualOrganizations;
+  return organization !== undefined && (allowed.includes(organization) || allowed.includes('*'));
+}

@@ -240,3 +240,28 @@ export interface Volume extends KubeObject {
 
 /** The kind Volume, for the runtime. */
 export const volumes: Kind<Volume> = runtimeKind<Volume>(volumeDefinition);
+
+/** Name of a volume at the MRC: nobody chooses it. @param uid - of the Volume. */
+export function volumeNameOf(uid: string): string {
+  return `vol-${uid}`;
+}
+
+/** What a volume is called in PersistentVolumes: by uids, which are never given twice. */
+export interface VolumeHandle {
+  readonly fileSystemUid: string;
+  readonly volumeUid: string;
+}
+
+const uidForm = '[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}';
+const handleForm = new RegExp(`^(${uidForm})/(${uidForm})$`);
+
+/** Writes `<uid of the FileSystem>/<uid of the Volume>`. */
+export function formatVolumeHandle({ fileSystemUid, volumeUid }: VolumeHandle): string {
+  return `${fileSystemUid}/${volumeUid}`;
+}
+
+/** Reads `<uid of the FileSystem>/<uid of the Volume>`; undefined for anything else. */
+export function parseVolumeHandle(text: string): VolumeHandle | undefined {
+  const [, fileSystemUid, volumeUid] = handleForm.exec(text) ?? [];
+  return fileSystemUid === undefined || volumeUid === undefined ? undefined : { fileSystemUid, volumeUid };
+}

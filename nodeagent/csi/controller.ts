@@ -2,14 +2,21 @@ import { createHash } from 'node:crypto';
 import { status } from '@grpc/grpc-js';
 import type { Clock } from '#common/clock.ts';
 import { parseQuantity } from '#crds/quantity.ts';
-import { provisionedLabel, volumes, type Volume } from '#crds/volume.ts';
+import {
+  formatVolumeHandle,
+  parseVolumeHandle,
+  provisionedLabel,
+  volumeReady,
+  volumes,
+  type Volume,
+} from '#crds/volume.ts';
 import type { ControllerMethods } from '#proto/csi/schema.ts';
 import type { CapacityRange, CreateVolumeRequest, CreateVolumeResponse } from '#proto/csi/wire.ts';
+import { findCondition, isConditionTrue } from '#runtime/conditions.ts';
 import type { Client } from '#runtime/contracts.ts';
-import { AlreadyExistsError, ForbiddenError, InvalidError, NotFoundError } from '#runtime/errors.ts';
-import type { ObjectKey, Stored } from '#runtime/types.ts';
+import { AlreadyExistsError, ForbiddenError, ignoreNotFound, InvalidError, NotFoundError } from '#runtime/errors.ts';
+import { keyOf, type ObjectKey, type Stored } from '#runtime/types.ts';
 import { checkContext } from '../kubernetes/access.ts';
-import { parseHandle } from '../kubernetes/handle.ts';
 import { reasonAgainst } from './capabilities.ts';
 import { CsiError, required } from './errors.ts';
 import { readParameters, type VolumeParameters } from './parameters.ts';
@@ -117,9 +124,10 @@ async function create(request: CreateVolumeRequest, parts: ControllerParts): Pro
     );
   }
   const ready = await until(volume, parts, isReady, 'be Ready');
-  const handle = `${ready.status?.fileSystemUID ?? ''}/${ready.metadata.uid}`;
+  const fileSystemUid = ready.status?.fileSystemUID ?? '';
+  const volumeId = formatVolumeHandle({ fileSystemUid, volumeUid: ready.metadata.uid });
   const volumeContext = { volume: ready.metadata.name, namespace: ready.metadata.namespace ?? '' };
-  return { volume: { volumeId: handle, capacityBytes: kept, volumeContext } };
+  return { volume: { volumeId, capacityBytes: kept, volumeContext } };
 }
 
 interface Wanted {
@@ -152,7 +160,7 @@ async function ensure({ requestName, size, parameters }: Wanted, { client }: Con
 
 /** The Volume behind a handle, among those that were made for claims; no other can be deleted or changed this way. */
 async function find(handle: string, { client }: ControllerParts): Promise<Stored<Volume> | undefined> {
-  const uids = parseHandle(handle);
+  const uids = parseVolumeHandle(handle);
   if (uids === undefined) return undefined;
   const { items } = await client.of(volumes).list({ labelSelector: `${provisionedLabel}=true` });
   return items.find(({ metadata }) => metadata.uid === uids.volumeUid);
@@ -161,15 +169,11 @@ async function find(handle: string, { client }: ControllerParts): Promise<Stored
 async function remove(volume: Stored<Volume>, parts: ControllerParts): Promise<void> {
   const key = keyOf(volume);
   const objects = parts.client.of(volumes);
-  await objects.delete(key, { preconditions: { uid: volume.metadata.uid } }).catch(ignoreMissing);
+  await ignoreNotFound(objects.delete(key, { preconditions: { uid: volume.metadata.uid } }));
   await poll(parts, `Volume ${key.name} to be deleted`, async () => {
     const found = await objects.find(key);
     return found?.metadata.uid === volume.metadata.uid ? undefined : true;
   });
-}
-
-function ignoreMissing(error: unknown): void {
-  if (!(error instanceof NotFoundError)) throw error;
 }
 
 async function expand(volume: Stored<Volume>, size: number, parts: ControllerParts): Promise<number> {
@@ -181,13 +185,8 @@ async function expand(volume: Stored<Volume>, size: number, parts: ControllerPar
   return size;
 }
 
-const keyOf = ({ metadata }: Stored<Volume>): ObjectKey => ({ namespace: metadata.namespace, name: metadata.name });
-
-const readyOf = (volume: Stored<Volume>): { status: string; message?: string | undefined } | undefined =>
-  volume.status?.conditions?.find(({ type }) => type === 'Ready');
-
-function isReady(volume: Stored<Volume>): boolean {
-  return readyOf(volume)?.status === 'True' && volume.status?.fileSystemUID !== undefined;
+function isReady({ status: seen }: Stored<Volume>): boolean {
+  return isConditionTrue(seen?.conditions, volumeReady.type) && seen?.fileSystemUID !== undefined;
 }
 
 /** Waits for the operator. */
@@ -204,7 +203,7 @@ async function until(
       if (found?.metadata.uid !== volume.metadata.uid) {
         throw new CsiError(status.ABORTED, `Volume ${volume.metadata.name} was deleted meanwhile`);
       }
-      reason = readyOf(found)?.message;
+      reason = findCondition(found.status?.conditions, volumeReady.type)?.message;
       return isThere(found) ? found : undefined;
     });
   } catch (error) {

@@ -1,13 +1,12 @@
 import { status } from '@grpc/grpc-js';
-import type { FileSystem } from '#crds/file-system.ts';
+import { type FileSystem, fileSystemSchemes, isLetIn } from '#crds/file-system.ts';
 import { organizationOfNamespace } from '#crds/organization.ts';
 import type { VirtualOrganization } from '#crds/virtual-organization.ts';
-import type { Volume } from '#crds/volume.ts';
+import { parseVolumeHandle, type Volume, volumeNameOf } from '#crds/volume.ts';
 import type { Namespace, Pod } from '#runtime/builtin.ts';
 import type { Stored } from '#runtime/types.ts';
 import { CsiError } from '../csi/errors.ts';
 import { parseSource, sourceText, type VolumeSource } from '../holder/protocol.ts';
-import { parseHandle } from './handle.ts';
 
 /** What the API server has, as the node agent sees it. */
 export interface AccessView {
@@ -62,7 +61,7 @@ export function checkContext(context: Readonly<Record<string, string>>): void {
  * let the organization have Volumes there.
  */
 export function findVolume(handle: string, view: AccessView): { volume: Stored<Volume>; source: VolumeSource } {
-  const uids = parseHandle(handle);
+  const uids = parseVolumeHandle(handle);
   const volume = uids === undefined ? undefined : view.volume(uids.volumeUid);
   if (uids === undefined || volume === undefined) {
     throw new CsiError(status.NOT_FOUND, `no Volume has the handle ${JSON.stringify(handle.slice(0, 128))}`);
@@ -74,23 +73,13 @@ export function findVolume(handle: string, view: AccessView): { volume: Stored<V
   if (named?.name !== fileSystem.metadata.name || named.namespace !== fileSystem.metadata.namespace) {
     throw denied(`${where} is not on FileSystem ${fileSystem.metadata.namespace ?? ''}/${fileSystem.metadata.name}`);
   }
-  if (!isLetIn(volume, fileSystem)) {
+  if (!isLetIn(volume.metadata.namespace, fileSystem)) {
     throw denied(
       `FileSystem ${named.namespace}/${named.name} does not let namespace ${volume.metadata.namespace ?? ''} have Volumes`,
     );
   }
   return { volume, source: sourceOf(volume, fileSystem) };
 }
-
-function isLetIn(volume: Stored<Volume>, fileSystem: Stored<FileSystem>): boolean {
-  const { namespace } = volume.metadata;
-  if (namespace === fileSystem.metadata.namespace) return true;
-  const organization = organizationOfNamespace(namespace);
-  const allowed = fileSystem.spec.allowedVirtualOrganizations;
-  return organization !== undefined && (allowed.includes(organization) || allowed.includes('*'));
-}
-
-const schemes = { Required: 'pbrpcs', AuthenticationOnly: 'pbrpcg', Disabled: 'pbrpc' } as const;
 
 function sourceOf(volume: Stored<Volume>, fileSystem: Stored<FileSystem>): VolumeSource {
   const address = fileSystem.status?.dir?.address;
@@ -100,7 +89,7 @@ function sourceOf(volume: Stored<Volume>, fileSystem: Stored<FileSystem>): Volum
       `FileSystem ${fileSystem.metadata.namespace ?? ''}/${fileSystem.metadata.name} has no address yet: its servers are starting`,
     );
   }
-  const text = `xtreemfs@${schemes[fileSystem.spec.tls]}://${address}/vol-${volume.metadata.uid}`;
+  const text = `xtreemfs@${fileSystemSchemes[fileSystem.spec.tls]}://${address}/${volumeNameOf(volume.metadata.uid)}`;
   const source = parseSource(text);
   if (source === undefined || sourceText(source) !== text) {
     throw new CsiError(status.INTERNAL, `the address ${address} of the FileSystem is not HOST:PORT`);

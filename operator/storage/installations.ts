@@ -1,13 +1,13 @@
 import type { Clock } from '#common/clock.ts';
 import type { Logger } from '#common/logger.ts';
-import type { FileSystem } from '#crds/file-system.ts';
+import { type FileSystem, fileSystemSchemes } from '#crds/file-system.ts';
 import type { Stored } from '#runtime/types.ts';
 import { Services } from '#xtreemfs/client/services.ts';
 import { TlsMaterial } from '#xtreemfs/rpc/tls.ts';
 import { parseAddress } from '#xtreemfs/rpc/address.ts';
 import path from 'node:path';
 import type { Installation } from './installation.ts';
-import { schemes, serverAddress } from './names.ts';
+import { serverAddress } from './names.ts';
 import { XtreemfsInstallation } from './xtreemfs-installation.ts';
 
 /** Gives the installation behind a FileSystem. */
@@ -39,7 +39,7 @@ export class SiteInstallations implements Installations {
     const known = this.open.get(metadata.uid);
     if (known !== undefined) return known.installation;
     const { name, namespace = '' } = metadata;
-    const scheme = schemes[spec.tls];
+    const scheme = fileSystemSchemes[spec.tls];
     const services = new Services({
       ...this.deps,
       dirs: [parseAddress('dir', serverAddress(name, namespace, 'dir'))],

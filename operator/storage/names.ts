@@ -1,7 +1,4 @@
 /** What the parts of a FileSystem are called and where they listen. */
-import type { FileSystem } from '#crds/file-system.ts';
-import type { Scheme } from '#xtreemfs/rpc/address.ts';
-
 /** Servers, in the order in which they need each other. */
 export const serverKinds = ['dir', 'mrc', 'osd'] as const;
 /** One of the servers. */
@@ -21,13 +18,6 @@ export const nodeServiceName = 'node-agent.xtreemos.io';
 /** Organizational unit in the certificate of the operator: who bears it may do everything at an MRC. */
 export const administratorUnit = 'xtreemos-administrators';
 
-/** What the protocol calls each way to protect connections. */
-export const schemes: Readonly<Record<FileSystem['spec']['tls'], Scheme>> = {
-  Required: 'pbrpcs',
-  AuthenticationOnly: 'pbrpcg',
-  Disabled: 'pbrpc',
-};
-
 /** Name of the StatefulSet, the Service and the Certificate of one kind of server. */
 export function serverName(fileSystem: string, kind: ServerKind): string {
   return `${fileSystem}-${kind}`;
@@ -42,9 +32,4 @@ export function serverHost(fileSystem: string, namespace: string, kind: ServerKi
 /** Address of the first server of a kind: `host:port`. */
 export function serverAddress(fileSystem: string, namespace: string, kind: ServerKind): string {
   return `${serverHost(fileSystem, namespace, kind, 0)}:${serverPorts[kind].rpc}`;
-}
-
-/** Name of a volume at the MRC: nobody chooses it. */
-export function volumeNameOf(uid: string): string {
-  return `vol-${uid}`;
 }

@@ -1,13 +1,6 @@
 /** The pod of a DIR, MRC or OSD: pure. */
-import type { FileSystem } from '#crds/file-system.ts';
-import {
-  administratorUnit,
-  nodeServiceName,
-  schemes,
-  serverAddress,
-  serverName,
-  serverPorts,
-} from '#operator/storage/names.ts';
+import { type FileSystem, fileSystemSchemes } from '#crds/file-system.ts';
+import { administratorUnit, nodeServiceName, serverAddress, serverName, serverPorts } from '#operator/storage/names.ts';
 import type { ServerKind } from '#operator/storage/names.ts';
 import type { StatefulSet } from '#runtime/builtin.ts';
 import type { Stored } from '#runtime/types.ts';
@@ -147,7 +140,7 @@ function serverArguments({ metadata, spec }: Stored<FileSystem>, kind: ServerKin
         ];
   const common = [
     `--host-name=$(POD_NAME).${serverName(name, kind)}.${namespace}.svc`,
-    `--scheme=${schemes[spec.tls]}`,
+    `--scheme=${fileSystemSchemes[spec.tls]}`,
     ...tls,
   ];
   if (kind === 'dir') return [...common, `--data-dir=${folders.data}`, '--no-discover'];

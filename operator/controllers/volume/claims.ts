@@ -2,14 +2,14 @@
 import { createHash } from 'node:crypto';
 import type { FileSystem } from '#crds/file-system.ts';
 import { organizationNamespace, organizationOfNamespace } from '#crds/organization.ts';
-import { csiDriverName, type Volume, volumeClaimClass, volumes } from '#crds/volume.ts';
+import { ownerLabel } from '#crds/policies/tenants.ts';
+import { csiDriverName, formatVolumeHandle, type Volume, volumeClaimClass, volumes } from '#crds/volume.ts';
 import type { PersistentVolume, PersistentVolumeClaim } from '#runtime/builtin.ts';
 import { controllerReference } from '#runtime/kind.ts';
 import type { Stored } from '#runtime/types.ts';
 
 /** On claims and PersistentVolumes of a Volume: its uid. */
 export const volumeUidLabel = 'xtreemos.io/volume-uid';
-const ownerLabel = 'xtreemos.io/owner';
 const nameMax = 63;
 const hashLength = 6;
 
@@ -102,7 +102,7 @@ export function persistentVolumeOf(
       },
       csi: {
         driver: csiDriverName,
-        volumeHandle: `${fileSystem.metadata.uid}/${volume.metadata.uid}`,
+        volumeHandle: formatVolumeHandle({ fileSystemUid: fileSystem.metadata.uid, volumeUid: volume.metadata.uid }),
         readOnly: plan.isReadOnly,
       },
     },

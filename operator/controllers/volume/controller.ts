@@ -6,11 +6,10 @@ import { organizationOfNamespace } from '#crds/organization.ts';
 import { parseQuantity } from '#crds/quantity.ts';
 import type { VirtualOrganization } from '#crds/virtual-organization.ts';
 import type { VOMembership } from '#crds/vo-membership.ts';
-import { type Volume, volumeReady, volumes, type VolumeStatus } from '#crds/volume.ts';
+import { type Volume, volumeNameOf, volumeReady, volumes, type VolumeStatus } from '#crds/volume.ts';
 import { isSame } from '#operator/controllers/status-change.ts';
 import type { Installation, VolumeReport } from '#operator/storage/installation.ts';
 import type { Installations } from '#operator/storage/installations.ts';
-import { volumeNameOf } from '#operator/storage/names.ts';
 import {
   type Client,
   done,

@@ -1,11 +1,11 @@
 import { describe, expect, test } from '@jest/globals';
-import { type FileSystem, fileSystemDefinition } from '#crds/file-system.ts';
+import { type FileSystem, fileSystemDefinition, isLetIn } from '#crds/file-system.ts';
 import { type Volume, volumeDefinition } from '#crds/volume.ts';
 import type { VirtualOrganization } from '#crds/virtual-organization.ts';
 import type { VOMembership } from '#crds/vo-membership.ts';
 import type { Stored } from '#runtime/types.ts';
 import { claimOf, persistentVolumeOf, planClaims } from './claims.ts';
-import { chooseFileSystem, isLetIn, ownershipOf } from './resolve.ts';
+import { chooseFileSystem, ownershipOf } from './resolve.ts';
 
 const stored = (name: string, namespace: string): Stored<FileSystem>['metadata'] => ({
   ...{ name, namespace, uid: `uid-of-${name}`, resourceVersion: '1', creationTimestamp: '2026-01-01T00:00:00Z' },

@@ -1,6 +1,6 @@
 /** Which FileSystem keeps a Volume, and whether it may: pure. */
-import { defaultFileSystemAnnotation, type FileSystem, fileSystemReady } from '#crds/file-system.ts';
-import { organizationOfNamespace } from '#crds/organization.ts';
+import { defaultFileSystemAnnotation, type FileSystem, fileSystemReady, isLetIn } from '#crds/file-system.ts';
+import { organizationNamespace } from '#crds/organization.ts';
 import { volumeReady, type Volume } from '#crds/volume.ts';
 import type { VirtualOrganization } from '#crds/virtual-organization.ts';
 import type { VOMembership } from '#crds/vo-membership.ts';
@@ -15,14 +15,6 @@ export interface Refusal {
 
 /** Who bears the root folder of a Volume whose owner nobody named: no member can be called that. */
 const nobodyInParticular = 'root';
-
-/** Whether the owner of the FileSystem lets a namespace have Volumes on it (threat 57). */
-export function isLetIn(namespace: string | undefined, fileSystem: Stored<FileSystem>): boolean {
-  if (namespace === fileSystem.metadata.namespace) return true;
-  const organization = organizationOfNamespace(namespace);
-  const allowed = fileSystem.spec.allowedVirtualOrganizations;
-  return organization !== undefined && (allowed.includes(organization) || allowed.includes('*'));
-}
 
 /** The FileSystem of a Volume that names none: the default one of those that let it in, or the only one. */
 export function chooseFileSystem(
@@ -91,5 +83,6 @@ export function ownershipOf(
   if (group !== undefined && !organization.spec.groups.some((each) => each.name === group)) {
     return { reason: reasons.OwnerUnknown, message: `group: ${group} is no group of ${name}.` };
   }
-  return { owner, group: group === undefined ? `vo-${name}` : `vo-${name}/${group}` };
+  const everybody = organizationNamespace(name);
+  return { owner, group: group === undefined ? everybody : `${everybody}/${group}` };
 }

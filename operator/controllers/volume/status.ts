@@ -4,12 +4,12 @@ import {
   provisionedLabel,
   type Volume,
   volumeClaimed,
+  volumeNameOf,
   volumeReady,
   volumeSized,
   type VolumeStatus,
 } from '#crds/volume.ts';
 import type { VolumeReport } from '#operator/storage/installation.ts';
-import { volumeNameOf } from '#operator/storage/names.ts';
 import { type ConditionUpdate, setCondition } from '#runtime/conditions.ts';
 import type { Stored } from '#runtime/types.ts';
 import type { ClaimState } from './claim-writer.ts';
@@ -51,7 +51,7 @@ export function computeStatus(scope: VolumeScope): VolumeStatus {
   const grants = granted.map(({ grantedTo = '', claimName, persistentVolumeName }) => {
     return { virtualOrganization: grantedTo, claimName, persistentVolumeName };
   });
-  const own_ = own === undefined ? {} : { claimName: own.claimName, persistentVolumeName: own.persistentVolumeName };
+  const claim = own === undefined ? {} : { claimName: own.claimName, persistentVolumeName: own.persistentVolumeName };
   const fileSystemUID = fileSystem?.metadata.uid ?? before?.fileSystemUID;
   return {
     ...(generation === undefined ? {} : { observedGeneration: generation }),
@@ -61,7 +61,7 @@ export function computeStatus(scope: VolumeScope): VolumeStatus {
     }),
     volumeName: volumeNameOf(uid),
     ...(fileSystemUID === undefined ? {} : { fileSystemUID }),
-    ...own_,
+    ...claim,
     ...(grants.length === 0 ? {} : { grants }),
     ...Object.fromEntries(Object.entries(numbers).filter(([, value]) => value !== undefined)),
   };
