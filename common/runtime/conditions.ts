@@ -21,6 +21,22 @@ export function setCondition(
   return old === undefined ? [...conditions, condition] : conditions.with(at, condition);
 }
 
+/**
+ * The conditions of a status: the findings in their order, each with the time of its last transition. Conditions that nothing was found on are
+ * dropped.
+ * @param before - what the status says now.
+ */
+export function updateConditions(
+  before: readonly Condition[] | undefined,
+  findings: readonly ConditionUpdate[],
+  nowMs: number,
+): Condition[] {
+  return findings.flatMap((finding) => {
+    const known = findCondition(before, finding.type);
+    return setCondition(known === undefined ? [] : [known], finding, nowMs);
+  });
+}
+
 /** The condition of a type, if it is there. */
 export function findCondition(conditions: readonly Condition[] | undefined, type: string): Condition | undefined {
   return conditions?.find((condition) => condition.type === type);

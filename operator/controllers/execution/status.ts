@@ -1,7 +1,7 @@
 /** The status of an Execution, computed in one pure place. */
 import { type Execution, executionPlaced, executionSucceeded, type ExecutionStatus } from '#crds/execution.ts';
 import { IndexSet } from '#operator/scheduling/index-set.ts';
-import { type ConditionUpdate, setCondition } from '#runtime/conditions.ts';
+import { type ConditionUpdate, updateConditions } from '#runtime/conditions.ts';
 import type { Condition, Stored } from '#runtime/types.ts';
 import { isEnded, type Observation, rowsOf } from './observe.ts';
 
@@ -47,10 +47,9 @@ export function computeStatus(scope: ExecutionScope): ExecutionStatus {
 
 function conditionsOf({ execution, observation, refusal, now }: ExecutionScope): Condition[] {
   const observedGeneration = execution.metadata.generation;
-  return [placedFinding(observation, refusal), succeededFinding(execution, observation)].flatMap((finding) => {
-    const before = execution.status?.conditions?.filter(({ type }) => type === finding.type) ?? [];
-    return setCondition(before, { ...finding, observedGeneration }, now);
-  });
+  const findings = [placedFinding(observation, refusal), succeededFinding(execution, observation)];
+  const updates = findings.map((finding) => ({ ...finding, observedGeneration }));
+  return updateConditions(execution.status?.conditions, updates, now);
 }
 
 function placedFinding({ missing }: Observation, refusal: string | undefined): Finding {

@@ -3,7 +3,7 @@ import { describeError } from '#common/errors.ts';
 import type { Logger } from '#common/logger.ts';
 import { type FileSystem, fileSystemDegraded, fileSystems, type FileSystemStatus } from '#crds/file-system.ts';
 import type { Volume } from '#crds/volume.ts';
-import { isSame } from '#operator/controllers/status-change.ts';
+import { changedConditions, isSame } from '#operator/controllers/status-change.ts';
 import type { ChildWriter } from '#operator/storage/child-writer.ts';
 import type { OsdReport } from '#operator/storage/installation.ts';
 import type { Installations } from '#operator/storage/installations.ts';
@@ -41,6 +41,7 @@ import {
   serviceOf,
   statefulSetOf,
 } from './objects.ts';
+import { keysName } from './pod.ts';
 import { computeStatus, type FileSystemScope, type ServerSight } from './status.ts';
 
 /** Index of Volumes by the FileSystem that they name, `namespace/name`. */
@@ -56,7 +57,7 @@ export interface FileSystemParts {
   readonly volumes: Lister<Volume>;
   readonly statefulSets: Lister<StatefulSet>;
   readonly pods: Lister<Pod>;
-  /** Secrets that cert-manager labelled as a file system's. */
+  /** Certificates and keys of file systems. */
   readonly secrets: Lister<Secret>;
   readonly client: Client;
   readonly writer: ChildWriter;
@@ -110,9 +111,11 @@ export class FileSystemReconciler implements Reconciler {
     fileSystem: Stored<FileSystem>,
     signal: AbortSignal,
   ): Promise<FileSystemScope['certificates']> {
-    const { client, writer } = this.parts;
+    const { client, writer, secrets, namespace } = this.parts;
     const options = { signal };
-    await ensureKeys(client, fileSystem, signal);
+    if (secrets.get({ namespace, name: keysName(fileSystem.metadata.name) }) === undefined) {
+      await ensureKeys(client, fileSystem, signal);
+    }
     await writer.apply(networkPolicies, networkPolicyOf(fileSystem), options);
     for (const kind of serverKinds) {
       await writer.apply(services, serviceOf(fileSystem, kind), options);
@@ -250,9 +253,7 @@ export class FileSystemReconciler implements Reconciler {
   }
 
   private tell(fileSystem: Stored<FileSystem>, status: FileSystemStatus): void {
-    for (const condition of status.conditions ?? []) {
-      const before = fileSystem.status?.conditions?.find(({ type }) => type === condition.type);
-      if (before?.reason === condition.reason && before.status === condition.status) continue;
+    for (const condition of changedConditions(fileSystem.status, status)) {
       const good = condition.type === fileSystemDegraded.type ? 'False' : 'True';
       const isGood =
         condition.status === good || ['Starting', 'Growing', 'Awaiting', 'Updating'].includes(condition.reason);

@@ -1,14 +1,13 @@
 /** The events of a FileSystem: one constructor each. */
-import { type FileSystem, fileSystemDefinition } from '#crds/file-system.ts';
-import { apiVersionOf } from '#crds/kind.ts';
+import { type FileSystem, fileSystems } from '#crds/file-system.ts';
 import type { EventDraft } from '#runtime/contracts.ts';
+import { referenceTo } from '#runtime/events.ts';
 import type { Condition, Stored } from '#runtime/types.ts';
 
 /** A condition of it says something else than before. */
 export function conditionChanged(fileSystem: Stored<FileSystem>, condition: Condition, isGood: boolean): EventDraft {
-  const { name, namespace, uid } = fileSystem.metadata;
   return {
-    object: { apiVersion: apiVersionOf(fileSystemDefinition), kind: fileSystemDefinition.kind, name, namespace, uid },
+    object: referenceTo(fileSystems, fileSystem),
     type: isGood ? 'Normal' : 'Warning',
     reason: condition.reason,
     action: 'Observe',

@@ -9,7 +9,7 @@ import {
 } from '#crds/file-system.ts';
 import type { OsdReport } from '#operator/storage/installation.ts';
 import { serverAddress, type ServerKind, serverKinds, serverName } from '#operator/storage/names.ts';
-import { type ConditionUpdate, setCondition } from '#runtime/conditions.ts';
+import { type ConditionUpdate, updateConditions } from '#runtime/conditions.ts';
 import type { Stored } from '#runtime/types.ts';
 
 type Finding = Pick<ConditionUpdate, 'type' | 'status' | 'reason' | 'message'>;
@@ -52,6 +52,12 @@ export function computeStatus(scope: FileSystemScope): FileSystemStatus {
   const { fileSystem, servers, volumes } = scope;
   const { name, namespace = '', generation } = fileSystem.metadata;
   const osds = osdRows(scope);
+  const findings = [
+    readyFinding(scope),
+    certificatesFinding(scope),
+    scaledFinding(scope),
+    degradedFinding(scope, osds),
+  ];
   const reported = osds.filter(({ totalBytes }) => totalBytes !== undefined);
   const sum = (field: 'freeBytes' | 'totalBytes'): number => reported.reduce((all, osd) => all + (osd[field] ?? 0), 0);
   const single = (kind: 'dir' | 'mrc'): { address: string; ready: boolean } => ({
@@ -60,15 +66,11 @@ export function computeStatus(scope: FileSystemScope): FileSystemStatus {
   });
   return {
     ...(generation === undefined ? {} : { observedGeneration: generation }),
-    conditions: [
-      readyFinding(scope),
-      certificatesFinding(scope),
-      scaledFinding(scope),
-      degradedFinding(scope, osds),
-    ].flatMap((finding) => {
-      const before = fileSystem.status?.conditions?.filter(({ type }) => type === finding.type) ?? [];
-      return setCondition(before, { ...finding, observedGeneration: generation }, scope.now);
-    }),
+    conditions: updateConditions(
+      fileSystem.status?.conditions,
+      findings.map((finding) => ({ ...finding, observedGeneration: generation })),
+      scope.now,
+    ),
     dir: single('dir'),
     mrc: single('mrc'),
     osds,

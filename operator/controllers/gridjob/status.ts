@@ -12,7 +12,7 @@ import {
 } from '#crds/grid-job.ts';
 import { rowsOf } from '#operator/controllers/execution/observe.ts';
 import type { Refusals } from '#proto/selector/contract.ts';
-import { type ConditionUpdate, findCondition, formatTime, setCondition } from '#runtime/conditions.ts';
+import { type ConditionUpdate, findCondition, formatTime, updateConditions } from '#runtime/conditions.ts';
 import type { Condition, Stored } from '#runtime/types.ts';
 import { stageOf } from './gates.ts';
 import type { TaskSets } from './plan.ts';
@@ -119,10 +119,8 @@ function conditionsOf(scope: JobScope, running: number): Condition[] {
     runningFinding(running, scope.execution),
     succeededFinding(scope),
   ];
-  return findings.flatMap((finding) => {
-    const before = job.status?.conditions?.filter(({ type }) => type === finding.type) ?? [];
-    return setCondition(before, { ...finding, observedGeneration }, now);
-  });
+  const updates = findings.map((finding) => ({ ...finding, observedGeneration }));
+  return updateConditions(job.status?.conditions, updates, now);
 }
 
 function acceptedFinding({ refusal }: JobScope): Finding {

@@ -18,7 +18,7 @@ import {
   requeueAfter,
   type Result,
 } from '#runtime/contracts.ts';
-import { NotFoundError } from '#runtime/errors.ts';
+import { ignoreNotFound } from '#runtime/errors.ts';
 import { isDeleting, type ObjectKey, type Stored } from '#runtime/types.ts';
 import { isSame } from '../status-change.ts';
 import { reservationEnded, reservationHeldEvent, reservationLost } from './events.ts';
@@ -218,11 +218,8 @@ export class ReservationReconciler implements Reconciler {
   private async giveBack(held: readonly Stored<ClaimObject>[], signal: AbortSignal): Promise<void> {
     for (const { metadata } of held) {
       const { namespace, name, uid } = metadata;
-      try {
-        await this.parts.client.of(claimKind).delete({ namespace, name }, { preconditions: { uid }, signal });
-      } catch (error) {
-        if (!(error instanceof NotFoundError)) throw error;
-      }
+      const claims = this.parts.client.of(claimKind);
+      await ignoreNotFound(claims.delete({ namespace, name }, { preconditions: { uid }, signal }));
     }
   }
 
@@ -239,13 +236,9 @@ export class ReservationReconciler implements Reconciler {
   private async write(reservation: Stored<Reservation>, status: ReservationStatus, signal: AbortSignal): Promise<void> {
     if (isSame(reservation.status, status)) return;
     const { namespace, name, uid } = reservation.metadata;
-    try {
-      const client = this.parts.client.of(reservations);
-      await client.status.apply({ metadata: { namespace, name, uid }, status }, { signal });
-    } catch (error) {
-      if (error instanceof NotFoundError) return;
-      throw error;
-    }
+    const client = this.parts.client.of(reservations);
+    const written = client.status.apply({ metadata: { namespace, name, uid }, status }, { signal });
+    if ((await ignoreNotFound(written)) === undefined) return;
     if (status.state === 'Expired' && reservation.status?.state !== 'Expired') {
       this.parts.events.publish(reservationEnded(reservation));
     }

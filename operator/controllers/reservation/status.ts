@@ -9,7 +9,7 @@ import {
 } from '#crds/reservation.ts';
 import { waitingRows } from '#operator/controllers/gridjob/status.ts';
 import type { Refusals, Span } from '#proto/selector/contract.ts';
-import { type ConditionUpdate, setCondition } from '#runtime/conditions.ts';
+import { type ConditionUpdate, updateConditions } from '#runtime/conditions.ts';
 import type { Condition, Stored } from '#runtime/types.ts';
 
 type Finding = Pick<ConditionUpdate, 'type' | 'status' | 'reason' | 'message'>;
@@ -80,12 +80,9 @@ function conditionsOf(scope: ReservationScope): Condition[] {
   const { reservation, now } = scope;
   const observedGeneration = reservation.metadata.generation;
   const state = stateOf(scope);
-  return [readyFinding(state), heldFinding(scope, state), activeFinding(scope, state), expiredFinding(state)].flatMap(
-    (finding) => {
-      const before = reservation.status?.conditions?.filter(({ type }) => type === finding.type) ?? [];
-      return setCondition(before, { ...finding, observedGeneration }, now);
-    },
-  );
+  const findings = [readyFinding(state), heldFinding(scope, state), activeFinding(scope, state), expiredFinding(state)];
+  const updates = findings.map((finding) => ({ ...finding, observedGeneration }));
+  return updateConditions(reservation.status?.conditions, updates, now);
 }
 
 type State = NonNullable<ReservationStatus['state']>;

@@ -1,7 +1,7 @@
 /** The status of a Site, computed in one pure place. */
 import type { ConditionDefinition } from '#crds/conditions.ts';
 import { nodesReady, type Site, siteReady, type SiteStatus } from '#crds/site.ts';
-import { type ConditionUpdate, findCondition, formatTime, setCondition } from '#runtime/conditions.ts';
+import { type ConditionUpdate, findCondition, formatTime, updateConditions } from '#runtime/conditions.ts';
 import type { Condition } from '#runtime/types.ts';
 import type { NodeSummary, SiteRole } from './phases.ts';
 import { isSame } from '../status-change.ts';
@@ -127,8 +127,6 @@ function otherFindings({ role, localName, site }: SiteScope): Finding[] {
 /** The findings as conditions; the time of each moves only with its `status`. Conditions that we don't know are dropped. */
 function updatedConditions(findings: readonly Finding[], { site, now }: SiteScope): Condition[] {
   const observedGeneration = site.metadata.generation;
-  return findings.flatMap((found) => {
-    const before = findCondition(site.status?.conditions, found.type);
-    return setCondition(before === undefined ? [] : [before], { ...found, observedGeneration }, now);
-  });
+  const updates = findings.map((found) => ({ ...found, observedGeneration }));
+  return updateConditions(site.status?.conditions, updates, now);
 }

@@ -6,7 +6,7 @@ import {
   virtualOrganizationReady,
   type VirtualOrganizationStatus,
 } from '#crds/virtual-organization.ts';
-import { findCondition, formatTime, setCondition } from '#runtime/conditions.ts';
+import { findCondition, formatTime, updateConditions } from '#runtime/conditions.ts';
 import type { Condition } from '#runtime/types.ts';
 import type { Acceptance } from './acceptance.ts';
 import { isSame } from '../status-change.ts';
@@ -64,11 +64,11 @@ export function computeStatus(scope: StatusScope): TenancyStatus {
   return {
     ...(observedGeneration === undefined ? {} : { observedGeneration }),
     generationTime: formatTime(scope.since),
-    conditions: findings.flatMap(([{ type }, finding]) => {
-      const before = findCondition(vo.status?.conditions, type);
-      const update = { type, ...finding, observedGeneration };
-      return [...setCondition(before === undefined ? [] : [before], update, scope.now)];
-    }),
+    conditions: updateConditions(
+      vo.status?.conditions,
+      findings.map(([{ type }, finding]) => ({ type, ...finding, observedGeneration })),
+      scope.now,
+    ),
     state,
     sites: [
       {

@@ -7,7 +7,7 @@ import { parseQuantity } from '#crds/quantity.ts';
 import type { VirtualOrganization } from '#crds/virtual-organization.ts';
 import type { VOMembership } from '#crds/vo-membership.ts';
 import { type Volume, volumeNameOf, volumeReady, volumes, type VolumeStatus } from '#crds/volume.ts';
-import { isSame } from '#operator/controllers/status-change.ts';
+import { changedConditions, isSame } from '#operator/controllers/status-change.ts';
 import type { Installation, VolumeReport } from '#operator/storage/installation.ts';
 import type { Installations } from '#operator/storage/installations.ts';
 import {
@@ -224,9 +224,7 @@ export class VolumeReconciler implements Reconciler {
   }
 
   private tell(volume: Stored<Volume>, status: VolumeStatus): void {
-    for (const condition of status.conditions ?? []) {
-      const before = volume.status?.conditions?.find(({ type }) => type === condition.type);
-      if (before?.reason === condition.reason && before.status === condition.status) continue;
+    for (const condition of changedConditions(volume.status, status)) {
       const isPassing = ['Creating', 'Binding', 'Waiting', 'NotClaimed', 'Deleting'].includes(condition.reason);
       this.parts.events.publish(conditionChanged(volume, condition, condition.status === 'True' || isPassing));
     }

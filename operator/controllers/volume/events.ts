@@ -1,13 +1,13 @@
 /** The events of a Volume: one constructor each. */
-import { apiVersionOf } from '#crds/kind.ts';
-import { type Volume, volumeDefinition } from '#crds/volume.ts';
+import { type Volume, volumes } from '#crds/volume.ts';
 import type { EventDraft } from '#runtime/contracts.ts';
+import { referenceTo } from '#runtime/events.ts';
 import type { Condition, Stored } from '#runtime/types.ts';
 
 /** A condition of it says something else than before. */
 export function conditionChanged(volume: Stored<Volume>, condition: Condition, isGood: boolean): EventDraft {
   return {
-    object: referenceTo(volume),
+    object: referenceTo(volumes, volume),
     type: isGood ? 'Normal' : 'Warning',
     reason: condition.reason,
     action: 'Observe',
@@ -19,16 +19,11 @@ export function conditionChanged(volume: Stored<Volume>, condition: Condition, i
 /** Its files are gone. */
 export function erased(volume: Stored<Volume>): EventDraft {
   const note = 'Its files were erased, and the volume removed from the MRC.';
-  return { object: referenceTo(volume), type: 'Normal', reason: 'Erased', action: 'Erase', note };
+  return { object: referenceTo(volumes, volume), type: 'Normal', reason: 'Erased', action: 'Erase', note };
 }
 
 /** It goes, its files stay. */
 export function retained(volume: Stored<Volume>, name: string): EventDraft {
   const note = `Its files stay at the MRC as ${name}: reclaimPolicy is Retain.`;
-  return { object: referenceTo(volume), type: 'Normal', reason: 'Retained', action: 'Retain', note };
-}
-
-function referenceTo({ metadata }: Stored<Volume>): EventDraft['object'] {
-  const { name, namespace, uid } = metadata;
-  return { apiVersion: apiVersionOf(volumeDefinition), kind: volumeDefinition.kind, name, namespace, uid };
+  return { object: referenceTo(volumes, volume), type: 'Normal', reason: 'Retained', action: 'Retain', note };
 }

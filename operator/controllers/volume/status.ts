@@ -10,7 +10,7 @@ import {
   type VolumeStatus,
 } from '#crds/volume.ts';
 import type { VolumeReport } from '#operator/storage/installation.ts';
-import { type ConditionUpdate, setCondition } from '#runtime/conditions.ts';
+import { type ConditionUpdate, updateConditions } from '#runtime/conditions.ts';
 import type { Stored } from '#runtime/types.ts';
 import type { ClaimState } from './claim-writer.ts';
 import type { Refusal } from './resolve.ts';
@@ -55,10 +55,11 @@ export function computeStatus(scope: VolumeScope): VolumeStatus {
   const fileSystemUID = fileSystem?.metadata.uid ?? before?.fileSystemUID;
   return {
     ...(generation === undefined ? {} : { observedGeneration: generation }),
-    conditions: findings(scope).flatMap((finding) => {
-      const old = before?.conditions?.filter(({ type }) => type === finding.type) ?? [];
-      return setCondition(old, { ...finding, observedGeneration: generation }, now);
-    }),
+    conditions: updateConditions(
+      before?.conditions,
+      findings(scope).map((finding) => ({ ...finding, observedGeneration: generation })),
+      now,
+    ),
     volumeName: volumeNameOf(uid),
     ...(fileSystemUID === undefined ? {} : { fileSystemUID }),
     ...claim,
