@@ -1,5 +1,6 @@
 /** Files and folders that are still there after a loss of power: fsync of a file does not make its name safe. */
-import { mkdir, open, rename } from 'node:fs/promises';
+import { randomBytes } from 'node:crypto';
+import { mkdir, open, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
 
 /** Puts the names in a folder on disk. */
@@ -24,17 +25,24 @@ export async function makeFolder(folder: string, mode = 0o777): Promise<void> {
 }
 
 /**
- * Writes a file as a whole: a loss of power leaves the old or the new one. One process may write it at a time.
+ * Replaces a file as a whole: a reader sees the old or the new content, also after a loss of power, and whoever else writes it.
  * @param mode - of the file, bits as in chmod(2).
  */
-export async function writeWhole(file: string, content: string, mode: number): Promise<void> {
-  const handle = await open(`${file}.new`, 'w', mode);
+export async function replaceFile(file: string, content: string, mode: number): Promise<void> {
+  const folder = path.dirname(file);
+  const fresh = path.join(folder, `.${path.basename(file)}.${randomBytes(6).toString('hex')}`);
   try {
-    await handle.writeFile(content);
-    await handle.sync();
-  } finally {
-    await handle.close();
+    const handle = await open(fresh, 'wx', mode);
+    try {
+      await handle.writeFile(content);
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+    await rename(fresh, file);
+  } catch (error) {
+    await rm(fresh, { force: true });
+    throw error;
   }
-  await rename(`${file}.new`, file);
-  await syncFolder(path.dirname(file));
+  await syncFolder(folder);
 }

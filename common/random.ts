@@ -67,6 +67,15 @@ export function systemRandom(): Random {
   return new SeededRandom(randomBytes(4).readInt32LE());
 }
 
+const nameLetters = 'abcdefghijklmnopqrstuvwxyz0123456789';
+
+/** A name of small letters and digits that begins with a letter, as names in Kubernetes may. */
+export function randomName(random: Random, length: number): string {
+  let name = nameLetters.charAt(random.int(26));
+  while (name.length < length) name += nameLetters.charAt(random.int(nameLetters.length));
+  return name;
+}
+
 /** One element, uniformly. @throws {RangeError} on an empty list. */
 export function pick<T>(random: Random, items: readonly T[]): T {
   const item = items[random.int(items.length)];

@@ -15,7 +15,7 @@ import { parse } from 'yaml';
 import { removeContexts, writeContexts } from './contexts.ts';
 import { chooseContext, contextCredentials } from './credentials.ts';
 import { execRunner } from './exec.ts';
-import { replaceFile } from './files.ts';
+import { replacePrivateFile } from './files.ts';
 import { readKubeconfig } from './kubeconfig.ts';
 import { withLock } from './lock.ts';
 import { formatPrincipal, parsePrincipal } from './principals.ts';
@@ -189,7 +189,7 @@ describe('files', () => {
     const target = file('real/config', 'old');
     const link = path.join(folder, 'link');
     symlinkSync(target, link);
-    await replaceFile(link, 'new');
+    await replacePrivateFile(link, 'new');
     expect(readFileSync(target, 'utf8')).toBe('new');
     expect(readdirSync(path.join(folder, 'real'))).toEqual(['config']);
   });

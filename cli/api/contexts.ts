@@ -7,7 +7,7 @@ import path from 'node:path';
 import { Document, isMap, isSeq, parseDocument, YAMLMap, type YAMLSeq } from 'yaml';
 import { InvalidInputError, systemErrorCode } from '#common/errors.ts';
 import type { KubernetesCredentialAnswer } from '#common/identity/gateway-api.ts';
-import { makePrivateFolder, readIfThere, replaceFile } from './files.ts';
+import { makePrivateFolder, readIfThere, replacePrivateFile } from './files.ts';
 
 /** A context as `xos login` writes it. */
 export interface SessionContext {
@@ -127,7 +127,7 @@ async function edit(file: string, change: (document: Document) => void): Promise
       );
     }
     change(document);
-    await replaceFile(file, document.toString({ lineWidth: 0 }));
+    await replacePrivateFile(file, document.toString({ lineWidth: 0 }));
   } finally {
     await rm(lock, { force: true });
   }

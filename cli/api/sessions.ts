@@ -7,7 +7,7 @@ import path from 'node:path';
 import type { KubernetesCredentialAnswer, Principal, SessionAnswer } from '#common/identity/gateway-api.ts';
 import type { Surroundings } from '../frame/context.ts';
 import { CommandError } from '../frame/exit.ts';
-import { makePrivateFolder, readIfThere, replaceFile } from './files.ts';
+import { makePrivateFolder, readIfThere, replacePrivateFile } from './files.ts';
 import { withLock } from './lock.ts';
 
 /** How long another process may hold the lock: it makes one request to the gateway meanwhile. */
@@ -69,7 +69,8 @@ export class SessionStore {
       const stored = await this.find(site).catch(() => undefined);
       const changed = await change(stored);
       if (changed === undefined) await rm(this.fileOf(site), { force: true });
-      else if (changed !== stored) await replaceFile(this.fileOf(site), `${JSON.stringify(changed, undefined, 2)}\n`);
+      else if (changed !== stored)
+        await replacePrivateFile(this.fileOf(site), `${JSON.stringify(changed, undefined, 2)}\n`);
       return changed;
     });
   }

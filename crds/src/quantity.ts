@@ -59,6 +59,15 @@ export function parseQuantity(input: string | number): Quantity {
   return { nano: sign === '-' ? -nano : nano, format: suffix.endsWith('i') ? 'binary' : 'decimal' };
 }
 
+/**
+ * A quantity as a whole number of parts, `perUnit` to one: 1000 makes millicores of `cpu`.
+ * @returns a number that is not exact above 2^53.
+ */
+export function wholeUnits(input: string | number, perUnit: number, rounding: 'up' | 'down'): number {
+  const nano = parseQuantity(input).nano * BigInt(perUnit);
+  return Number((rounding === 'up' ? nano + nanoPerUnit - 1n : nano) / nanoPerUnit);
+}
+
 /** Writes a quantity in its canonical form: the largest suffix that needs no fraction. */
 export function formatQuantity({ nano, format }: Quantity): string {
   if (nano === 0n) return '0';

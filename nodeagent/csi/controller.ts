@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { status } from '@grpc/grpc-js';
 import type { Clock } from '#common/clock.ts';
-import { parseQuantity } from '#crds/quantity.ts';
+import { wholeUnits } from '#crds/quantity.ts';
 import {
   formatVolumeHandle,
   parseVolumeHandle,
@@ -101,7 +101,7 @@ function sizeFor(range: CapacityRange | null | undefined): number {
   return size;
 }
 
-const bytesOf = (size: string | number): number => Number(parseQuantity(size).nano / 1_000_000_000n);
+const bytesOf = (size: string | number): number => wholeUnits(size, 1, 'down');
 
 async function create(request: CreateVolumeRequest, parts: ControllerParts): Promise<CreateVolumeResponse> {
   const requestName = required('name', request.name, idBytesMax);

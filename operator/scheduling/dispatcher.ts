@@ -1,17 +1,18 @@
 import type { Clock, Timer } from '#common/clock.ts';
 import { describeError } from '#common/errors.ts';
 import type { Logger } from '#common/logger.ts';
-import type { Random } from '#common/random.ts';
+import { type Random, randomName } from '#common/random.ts';
 import type { ClaimOwnerReference, Offer, Refusals, ResourceSelection } from '#proto/selector/contract.ts';
 import { queryLimits, SelectorUnavailableError } from '#proto/selector/contract.ts';
 import type { Predicates } from '#proto/selector/predicate.ts';
 import type { Runnable } from '#runtime/contracts.ts';
+import { ask, type Found } from './ask.ts';
 import { assign, type Candidate, giveBack, order, orderOffers, type Share } from './assign.ts';
 import type { IndexSet } from './index-set.ts';
 import type { DispatchMetrics } from './metrics.ts';
 import { effectivePriority } from './priority.ts';
 import type { ReservedNode } from './reserved.ts';
-import { fits, isSiteWanted, mayOverlap, type Shape } from './shape.ts';
+import { fits, isSiteWanted, mayOverlap, type Shape, times } from './shape.ts';
 
 /** Tasks of one job that look for nodes. */
 export interface Want {
@@ -312,11 +313,15 @@ export class Dispatcher implements Runnable {
     const now = this.parts.clock.monotonic();
     if (now - this.soughtAt < seekPauseMs) return;
     this.soughtAt = now;
-    const query = { id: this.randomName(12), constraints: [], predicates: [], demand: {}, virtualOrganization };
+    const query = {
+      id: randomName(this.parts.random, 12),
+      constraints: [],
+      predicates: [],
+      demand: {},
+      virtualOrganization,
+    };
     const options = { wanted: queryLimits.wanted, timeoutMs: selectTimeoutMs };
-    for await (const message of this.parts.selection.select(query, options)) {
-      if ('offer' in message) this.learn(message.offer);
-    }
+    for (const offer of (await ask(this.parts.selection, query, options)).offers) this.learn(offer);
   }
 
   private learn({ id, address }: Offer): void {
@@ -335,11 +340,11 @@ export class Dispatcher implements Runnable {
     if (waiting.roomGrewAt !== undefined) waiting.roomGrewAt = this.parts.clock.monotonic();
   }
 
-  private async ask(batch: Batch): Promise<{ offers: Offer[]; refusals: Refusals; visited: number }> {
+  private async ask(batch: Batch): Promise<Found> {
     const { shape } = batch[0].want;
     const wanted = batch.reduce((sum, { want }) => sum + want.tasks.size, 0);
     const query = {
-      id: this.randomName(12),
+      id: randomName(this.parts.random, 12),
       constraints: shape.constraints,
       predicates: shape.predicates,
       demand: shape.demand,
@@ -349,16 +354,10 @@ export class Dispatcher implements Runnable {
     };
     const options = { wanted: Math.min(queryLimits.wanted, wanted), timeoutMs: selectTimeoutMs };
     const startedAt = this.parts.clock.monotonic();
-    const offers: Offer[] = [];
-    let [refusals, visited]: [Refusals, number] = [{}, 0];
-    for await (const message of this.parts.selection.select(query, options)) {
-      if ('offer' in message) {
-        this.learn(message.offer);
-        if (isSiteWanted(shape, message.offer.site)) offers.push(message.offer);
-      } else ({ refusals, visited } = message.summary);
-    }
+    const found = await ask(this.parts.selection, query, options);
+    for (const offer of found.offers) this.learn(offer);
     this.parts.metrics.querySeconds.observe((this.parts.clock.monotonic() - startedAt) / 1000);
-    return { offers, refusals, visited };
+    return { ...found, offers: found.offers.filter(({ site }) => isSiteWanted(shape, site)) };
   }
 
   /** Has nodes promise the tasks of one want; when too few for its gang do, everything is given back. */
@@ -413,11 +412,9 @@ export class Dispatcher implements Runnable {
     const { offer, drawn } = candidate;
     const { address, site, node } = offer;
     const { shape } = want;
-    const run = this.randomName(6);
+    const run = randomName(this.parts.random, 6);
     const hold = `${want.uid.slice(0, 8)}-${run}`;
-    const demand = Object.fromEntries(
-      Object.entries(shape.demand).map(([name, amount]) => [name, amount * tasks.size]),
-    );
+    const demand = times(shape.demand, tasks.size);
     const { span } = drawn === undefined ? this.spanOf(shape.lastsMs) : { span: { startMs: 0, endMs: drawn.endMs } };
     await this.turn();
     try {
@@ -477,13 +474,6 @@ export class Dispatcher implements Runnable {
     if (next === Infinity) return;
     const delayMs = Math.max(gatherMs, next - this.parts.clock.monotonic());
     this.timer = this.parts.clock.after(delayMs, () => this.wakeUp());
-  }
-
-  private randomName(length: number): string {
-    const letters = 'abcdefghijklmnopqrstuvwxyz0123456789';
-    let name = letters.charAt(this.parts.random.int(26));
-    while (name.length < length) name += letters.charAt(this.parts.random.int(letters.length));
-    return name;
   }
 }
 

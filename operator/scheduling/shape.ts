@@ -1,6 +1,6 @@
 /** What jobs ask nodes for, in the words of the selector. */
 import { InvalidInputError } from '#common/errors.ts';
-import { parseQuantity } from '#crds/quantity.ts';
+import { wholeUnits } from '#crds/quantity.ts';
 import type { Demand, Requirements } from '#crds/requirements.ts';
 import { checkConstraints, type Constraint } from '#proto/selector/attributes.ts';
 import type { Predicates } from '#proto/selector/predicate.ts';
@@ -104,15 +104,19 @@ export function demandOfQuantities(quantities: Readonly<Record<string, string | 
 
 /** A quantity as a number of units, `perUnit` to one. Rounded up, so that no less is kept than was asked. */
 function amountOf(text: string | number, perUnit: number, field: string): number {
-  const { nano } = parseQuantity(text);
-  const amount = (nano * BigInt(perUnit) + 999_999_999n) / 1_000_000_000n;
-  if (amount > BigInt(Number.MAX_SAFE_INTEGER)) throw new InvalidInputError(field, `${text} is too much`);
-  return Number(amount);
+  const amount = wholeUnits(text, perUnit, 'up');
+  if (amount > Number.MAX_SAFE_INTEGER) throw new InvalidInputError(field, `${text} is too much`);
+  return amount;
 }
 
 /** Whether a shape may run at a site. */
 export function isSiteWanted({ sites }: Shape, site: string): boolean {
   return sites.in?.includes(site) !== false && sites.notIn?.includes(site) !== true;
+}
+
+/** What so many of a demand take. */
+export function times(demand: Resources, count: number): Resources {
+  return Object.fromEntries(Object.entries(demand).map(([name, amount]) => [name, amount * count]));
 }
 
 /** How often a demand fits into what is free. */

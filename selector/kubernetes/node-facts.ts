@@ -1,5 +1,5 @@
 /** What a selector tells of its node, from the Node object, the machine and the Site. Pure. */
-import { parseQuantity } from '#crds/quantity.ts';
+import { wholeUnits } from '#crds/quantity.ts';
 import type { Site } from '#crds/site.ts';
 import { attributeLimits, checkAttributes, type Attributes, type AttributeValue } from '#proto/selector/attributes.ts';
 import type { Resources } from '#proto/selector/resources.ts';
@@ -12,8 +12,6 @@ export const attributeLabelPrefix = 'attributes.xtreemos.io/';
 const sitePrefix = 'site.';
 const topologyLabels = { 'topology.kubernetes.io/region': 'region', 'topology.kubernetes.io/zone': 'zone' } as const;
 const plainResources = ['cpu', 'memory', 'ephemeral-storage', 'pods'];
-const nanoPerUnit = 1_000_000_000n;
-const nanoPerMilli = 1_000_000n;
 /** A ledger counts so many resources. */
 const resourcesMax = 16;
 
@@ -26,9 +24,7 @@ export interface MachineFacts {
 
 /** Millicores of `cpu`, units of everything else; what is asked for is rounded up, what there is rounded down. */
 export function amountOf(name: string, quantity: string | number, rounding: 'up' | 'down'): number {
-  const { nano } = parseQuantity(quantity);
-  const unit = name === 'cpu' ? nanoPerMilli : nanoPerUnit;
-  return Number(rounding === 'up' ? (nano + unit - 1n) / unit : nano / unit);
+  return wholeUnits(quantity, name === 'cpu' ? 1000 : 1, rounding);
 }
 
 /** What the node has to give in all: `status.allocatable`, at most 16 resources, the usual ones first. */

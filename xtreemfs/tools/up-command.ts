@@ -3,7 +3,7 @@ import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join, resolve } from 'node:path';
 import { systemClock } from '#common/clock.ts';
-import { makeFolder, writeWhole } from '#common/durable-files.ts';
+import { makeFolder, replaceFile } from '#common/durable-files.ts';
 import { InvalidInputError, TerminalError } from '#common/errors.ts';
 import { silentLogger } from '#common/logger.ts';
 import { Services } from '../client/services.ts';
@@ -170,7 +170,7 @@ async function loadInstallation(folder: string, osdCount: number): Promise<Insta
     osds,
   };
   // The servers' data is worth nothing without it.
-  await writeWhole(file, `${JSON.stringify(installation, undefined, 2)}\n`, 0o600);
+  await replaceFile(file, `${JSON.stringify(installation, undefined, 2)}\n`, 0o600);
   return installation;
 }
 

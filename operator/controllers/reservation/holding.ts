@@ -1,13 +1,13 @@
 import type { Clock } from '#common/clock.ts';
 import { describeError } from '#common/errors.ts';
 import type { Logger } from '#common/logger.ts';
-import type { Random } from '#common/random.ts';
+import { type Random, randomName } from '#common/random.ts';
+import { ask, type Found } from '#operator/scheduling/ask.ts';
 import { assign, orderOffers, giveBack, type Share } from '#operator/scheduling/assign.ts';
-import { isSiteWanted, type Shape } from '#operator/scheduling/shape.ts';
+import { isSiteWanted, type Shape, times } from '#operator/scheduling/shape.ts';
 import {
   type ClaimOwnerReference,
   type HoldRequest,
-  type Offer,
   queryLimits,
   type Refusals,
   type ResourceSelection,
@@ -98,35 +98,25 @@ export class SlotHolder {
     return { refusals: all, nothingMatches: visited === 0 && offers.length === 0 };
   }
 
-  private async ask({
-    shape,
-    window,
-    slots,
-  }: Wanted): Promise<{ offers: Offer[]; refusals: Refusals; visited: number }> {
+  private async ask({ shape, window, slots }: Wanted): Promise<Found> {
     const { constraints, predicates, demand, virtualOrganization } = shape;
     const query = {
-      ...{ id: this.randomName(12), constraints, predicates, demand, virtualOrganization },
+      ...{ id: randomName(this.parts.random, 12), constraints, predicates, demand, virtualOrganization },
       ...{ span: window, isReservation: true },
     };
-    const offers: Offer[] = [];
-    let [refusals, visited]: [Refusals, number] = [{}, 0];
     // More than are needed: slots are shared out over the best of them.
     const options = { wanted: Math.min(queryLimits.wanted, 2 * slots + 8), timeoutMs: selectTimeoutMs };
-    for await (const message of this.parts.selection.select(query, options)) {
-      if ('offer' in message) {
-        if (isSiteWanted(shape, message.offer.site)) offers.push(message.offer);
-      } else ({ refusals, visited } = message.summary);
-    }
-    return { offers, refusals, visited };
+    const found = await ask(this.parts.selection, query, options);
+    return { ...found, offers: found.offers.filter(({ site }) => isSiteWanted(shape, site)) };
   }
 
   private async holdShare(wanted: Wanted, { candidate, count }: Share): Promise<HeldSlots | string> {
     const { shape, window, owner, holder, isDraining } = wanted;
     const { address, site, node } = candidate.offer;
-    const claim = `${owner.uid.slice(0, 8)}-${Math.floor(window.startMs / 1000).toString(36)}-${this.randomName(5)}`;
+    const claim = `${owner.uid.slice(0, 8)}-${Math.floor(window.startMs / 1000).toString(36)}-${randomName(this.parts.random, 5)}`;
     const request: HoldRequest = {
       ...{ id: claim, owner: holder, virtualOrganization: shape.virtualOrganization, ttlMs: holdTtlMs },
-      demand: Object.fromEntries(Object.entries(shape.demand).map(([name, amount]) => [name, amount * count])),
+      demand: times(shape.demand, count),
       ...{ span: window, isReservation: true, isDraining, ownerReference: owner },
     };
     try {
@@ -161,12 +151,5 @@ export class SlotHolder {
     } catch (error) {
       this.parts.log.debug('Leaving a hold to run out', { node, claim, problem: describeError(error) });
     }
-  }
-
-  private randomName(length: number): string {
-    const letters = 'abcdefghijklmnopqrstuvwxyz0123456789';
-    let name = '';
-    while (name.length < length) name += letters.charAt(this.parts.random.int(letters.length));
-    return name;
   }
 }

@@ -3,7 +3,7 @@ import { describeError, TerminalError } from '#common/errors.ts';
 import type { Logger } from '#common/logger.ts';
 import type { FileSystem } from '#crds/file-system.ts';
 import { organizationOfNamespace } from '#crds/organization.ts';
-import { parseQuantity } from '#crds/quantity.ts';
+import { wholeUnits } from '#crds/quantity.ts';
 import type { VirtualOrganization } from '#crds/virtual-organization.ts';
 import type { VOMembership } from '#crds/vo-membership.ts';
 import { type Volume, volumeNameOf, volumeReady, volumes, type VolumeStatus } from '#crds/volume.ts';
@@ -33,7 +33,6 @@ const observeMs = 60_000;
 const settleMs = 5_000;
 /** Files erased before others get their turn. */
 const eraseMax = 500;
-const nanoPerByte = 1_000_000_000n;
 
 /** What the reconciler works with. */
 export interface VolumeParts {
@@ -233,7 +232,7 @@ export class VolumeReconciler implements Reconciler {
 
 /** @throws {TerminalError} when it is beyond what can be counted exactly. */
 function bytesOf(size: string | number): number {
-  const bytes = Number((parseQuantity(size).nano + nanoPerByte - 1n) / nanoPerByte);
+  const bytes = wholeUnits(size, 1, 'up');
   if (!Number.isSafeInteger(bytes)) throw new TerminalError(`size: ${size} is too much: use at most 8Pi`);
   return bytes;
 }
