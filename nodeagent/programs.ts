@@ -1,6 +1,7 @@
 /** What each program of this room is made of; `main.ts` reads the command line and starts one. */
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { untilAborted } from '#common/abort.ts';
 import { systemClock } from '#common/clock.ts';
 import type { Logger } from '#common/logger.ts';
 import { createRegistry, Gauge, type Registry } from '#common/metrics.ts';
@@ -78,7 +79,7 @@ export async function runAgent(options: AgentOptions, logger: Logger, signal: Ab
   await registration.listen(sockets.registration);
   progress.isReady = true;
   logger.info('Serving the kubelet', { socket: sockets.csi });
-  await aborted(signal);
+  await untilAborted(signal);
   await registration.stop();
   await server.stop();
   await events.stop();
@@ -111,7 +112,7 @@ export async function runHolder(options: HolderOptions, logger: Logger, signal: 
   await server.listen(socketPaths(options).holder);
   progress.isReady = true;
   logger.info('Holding mounts', { mounts: holder.list().length });
-  await aborted(signal);
+  await untilAborted(signal);
   server.close();
   await health.stop();
 }
@@ -130,7 +131,7 @@ export async function runController(options: ControllerOptions, logger: Logger, 
   server.add(controllerMethods, controllerService({ client, clock: systemClock, waitMs: options.waitMs }));
   await server.listen(options.socket);
   logger.info('Serving external-provisioner', { socket: options.socket });
-  await aborted(signal);
+  await untilAborted(signal);
   await server.stop();
   await health.stop();
   await transport.close();
@@ -197,8 +198,4 @@ async function startHealth(
   const server = new HttpServer({ port }, routes, logger);
   await server.start();
   return server;
-}
-
-async function aborted(signal: AbortSignal): Promise<void> {
-  if (!signal.aborted) await new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true }));
 }

@@ -2,6 +2,7 @@
 import { createPrivateKey, createPublicKey, type KeyObject } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
+import { untilAborted } from '#common/abort.ts';
 import { systemClock } from '#common/clock.ts';
 import { describeError, InvalidInputError, TerminalError } from '#common/errors.ts';
 import { createLogger, type Logger } from '#common/logger.ts';
@@ -126,7 +127,7 @@ async function run(options: Options, logger: Logger, signal: AbortSignal): Promi
   const at = options.monitor.lastIndexOf(':');
   const monitorPort = await monitor.listen(options.monitor.slice(0, at), Number(options.monitor.slice(at + 1)));
   logger.info('Listening', { port: running.port, monitorPort });
-  if (!signal.aborted) await new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true }));
+  await untilAborted(signal);
   finder.stop();
   monitor.stop();
   await host.stop();

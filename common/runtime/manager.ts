@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
+import { untilAborted } from '#common/abort.ts';
 import { type Clock, systemClock } from '#common/clock.ts';
 import { type Logger, silentLogger } from '#common/logger.ts';
 import { createRegistry, type Registry } from '#common/metrics.ts';
@@ -171,7 +172,7 @@ class ProcessManager implements Manager {
         work.start(controller.name, async (stop) => controller.run(stop));
       }
       this.startRunnables(work, true);
-      await work.orFailure(aborted(work.signal));
+      await work.orFailure(untilAborted(work.signal));
     } catch (error) {
       if (error !== work.signal.reason) work.fail(error);
     } finally {
@@ -197,7 +198,7 @@ class ProcessManager implements Manager {
     if (late.length > 0) logger.error('Not waiting any longer for what does not stop', { running: late });
     const limit = new AbortController();
     const timer = clock.after(lastWordsMs, () => limit.abort(new Error('the stop took too long')));
-    await Promise.race([this.recorder.flush(), aborted(limit.signal)]);
+    await Promise.race([this.recorder.flush(), untilAborted(limit.signal)]);
     await this.recorder.stop();
     lease.abort(new Error('The manager stops'));
     await holding;
@@ -311,9 +312,4 @@ class WorkGroup {
   dispose(): void {
     this.outer.removeEventListener('abort', this.onAbort);
   }
-}
-
-async function aborted(signal: AbortSignal): Promise<void> {
-  if (signal.aborted) return;
-  await new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true }));
 }

@@ -39,8 +39,8 @@ export class Product {
     this.transport = new HttpTransport({ credentials: kubeConfigCredentials({ file: site.kubeconfig }) });
   }
 
-  /** Bundles what is checked out, and installs it as the site `home`. */
-  static async install(name: string): Promise<Product> {
+  /** Bundles what is checked out, and installs it as the site `home`. @param settings - further values of the chart. */
+  static async install(name: string, settings: readonly string[] = []): Promise<Product> {
     const [site] = (await openSites()).sites;
     if (site === undefined) throw new Error('there is no site for the suites');
     await promisify(execFile)(process.execPath, [path.join(root, 'hack/bundle.ts')], { cwd: root });
@@ -48,7 +48,7 @@ export class Product {
     await site.helm([
       ...['install', 'xtreemos', path.join(root, 'charts/xtreemos'), '--namespace', name, '--create-namespace'],
       ...['--wait', '--timeout=180s', '--set', 'site.name=home', '--set', 'operator.leaseDurationSeconds=6'],
-      ...['--set', 'crds.keep=false'],
+      ...['crds.keep=false', ...settings].flatMap((setting) => ['--set', setting]),
     ]);
     return new Product(site, name);
   }

@@ -341,11 +341,10 @@ export class MountHolder {
   }
 
   private async bind(from: string, to: string, isReadOnly: boolean, device: string): Promise<void> {
-    await bindMount(from, to, ['nosuid', 'nodev', ...(isReadOnly ? ['ro'] : [])]);
+    const flags = ['nosuid', 'nodev', ...(isReadOnly ? ['ro'] : [])];
+    await bindMount(from, to, flags);
     const made = this.mountAt(to);
-    const missing = ['nosuid', 'nodev', ...(isReadOnly ? ['ro'] : [])].filter(
-      (flag) => made?.options.includes(flag) !== true,
-    );
+    const missing = flags.filter((flag) => made?.options.includes(flag) !== true);
     if (made?.device === device && missing.length === 0) return;
     await unmount(to, { lazy: true });
     throw new HolderError(

@@ -8,7 +8,7 @@ import { voMemberships, type VOMembership } from '#crds/vo-membership.ts';
 import { volumes, type Volume } from '#crds/volume.ts';
 import { namespaces, pods, type Namespace, type Pod } from '#runtime/builtin.ts';
 import { createClient } from '#runtime/client.ts';
-import type { Client, InformerOptions } from '#runtime/contracts.ts';
+import type { Client } from '#runtime/contracts.ts';
 import { createInformer, type SharedInformer } from '#runtime/informer.ts';
 import type { Kind } from '#runtime/kind.ts';
 import type { RuntimeMetrics } from '#runtime/metrics.ts';
@@ -110,7 +110,7 @@ export class Cluster implements AccessView {
     return this.client.of(namespaces).find({ name });
   }
 
-  private informer<T extends KubeObject>(kind: Kind<T>, options: InformerOptions = {}): SharedInformer<T> {
-    return createInformer(this.parts.transport, kind, options, this.parts);
+  private informer<T extends KubeObject>(kind: Kind<T>): SharedInformer<T> {
+    return createInformer(this.parts.transport, kind, {}, this.parts);
   }
 }

@@ -1,8 +1,11 @@
 /** Stands in for kubelets in tests against a bare API server: starts and ends the pods of its nodes as their images say. */
 import type { Pod } from '#runtime/builtin.ts';
 import { pods } from '#runtime/builtin.ts';
+import { podLabels } from '#operator/controllers/execution/pod.ts';
 import type { Client, Informer } from '#runtime/contracts.ts';
 import { ignoreNotFound } from '#runtime/errors.ts';
+import { createManager } from '#runtime/manager.ts';
+import type { HttpTransport } from '#runtime/transport.ts';
 import { isDeleting, keyOf, type Stored } from '#runtime/types.ts';
 import { ended, running } from './jobs.ts';
 
@@ -17,11 +20,28 @@ export class TestKubelet {
   /** Names of pods that ran, in order; a name that stands here twice ran twice. */
   readonly ran: string[] = [];
 
-  constructor(client: Client, informer: Informer<Pod>) {
+  /** Pods of tasks. */
+  readonly informer: Informer<Pod>;
+  private readonly transport: HttpTransport;
+  private readonly stopping = new AbortController();
+  private readonly end: Promise<void>;
+
+  /** Runs until it is stopped. @param transport - closed with it. */
+  constructor(client: Client, transport: HttpTransport) {
     this.client = client;
-    informer.onEvent((event) => {
+    this.transport = transport;
+    const manager = createManager({ name: 'kubelet', transport, graceMs: 0 });
+    this.informer = manager.informer(pods, { labelSelector: podLabels.execution });
+    this.informer.onEvent((event) => {
       if (event.type !== 'deleted') void this.sync(event.object).catch(() => undefined);
     });
+    this.end = manager.run(this.stopping.signal).catch(() => undefined);
+  }
+
+  async stop(): Promise<void> {
+    this.stopping.abort(new Error('the tests are over'));
+    await this.end;
+    await this.transport.close();
   }
 
   private async sync(pod: Stored<Pod>): Promise<void> {

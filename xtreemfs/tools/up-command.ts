@@ -2,6 +2,7 @@ import { randomBytes, randomUUID } from 'node:crypto';
 import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join, resolve } from 'node:path';
+import { untilAborted } from '#common/abort.ts';
 import { systemClock } from '#common/clock.ts';
 import { makeFolder, replaceFile } from '#common/durable-files.ts';
 import { InvalidInputError, TerminalError } from '#common/errors.ts';
@@ -204,9 +205,4 @@ function isRunning(pid: number): boolean {
   } catch {
     return false;
   }
-}
-
-async function untilAborted(signal: AbortSignal): Promise<void> {
-  if (signal.aborted) return;
-  await new Promise<void>((resolveAborted) => signal.addEventListener('abort', () => resolveAborted(), { once: true }));
 }

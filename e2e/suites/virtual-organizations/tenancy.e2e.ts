@@ -1,9 +1,7 @@
 /** A virtual organization from its forming to its end on a real site, by plain kubectl: the owner of the site, an administrator, two members. */
-import { execFile } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
 import type { VirtualOrganization } from '#crds/virtual-organization.ts';
 import type { VOMembership } from '#crds/vo-membership.ts';
@@ -12,11 +10,10 @@ import { openSites, type TestSite, type TestSites, waitFor } from '#sites/harnes
 import { canReach, podAddress, waitPods, withNamespace } from '#sites/testing.ts';
 import type { CommandResult } from '#sites/shell.ts';
 import YAML from 'yaml';
-import { productRecipe } from '../../../hack/images/recipes.ts';
+import { Product } from '../product.ts';
 
 jest.setTimeout(180_000);
 
-const root = path.resolve(import.meta.dirname, '../../..');
 const system = 'suite-vo-system';
 const outside = 'suite-vo-outside';
 /** Addresses that a pod of the owner of the site adds to a node: a metadata service as clouds have it, and some server far away. */
@@ -24,6 +21,7 @@ const metadataService = '169.254.169.254';
 const farServer = '198.51.100.7';
 
 let shared: TestSites;
+let product: Product;
 let site: TestSite;
 let scratch: string;
 const cleanups: (() => Promise<void>)[] = [];
@@ -31,24 +29,9 @@ const cleanups: (() => Promise<void>)[] = [];
 beforeAll(async () => {
   scratch = mkdtempSync(path.join(tmpdir(), 'xtreemos-vo-'));
   shared = await openSites();
-  site = shared.sites[0]!;
-  await promisify(execFile)(process.execPath, [path.join(root, 'hack/bundle.ts')], { cwd: root });
-  await site.loadRecipes([productRecipe()]);
-  cleanups.push(await withNamespace(site, system), await withNamespace(site, outside));
-  const flags = [
-    '--namespace',
-    system,
-    '--wait',
-    '--timeout',
-    '120s',
-    '--set',
-    'site.name=home',
-    '--set',
-    'site.reservedRanges={10.176.0.0/12}',
-    '--set',
-    'crds.keep=false',
-  ];
-  await site.helm(['install', 'xtreemos', path.join(root, 'charts/xtreemos'), ...flags]);
+  product = await Product.install(system, ['site.reservedRanges={10.176.0.0/12}']);
+  ({ site } = product);
+  cleanups.push(await withNamespace(site, outside));
   await site.kubectl(['wait', '--for=condition=Ready', 'site/home', '--timeout=60s']);
 }, 400_000);
 
@@ -58,8 +41,7 @@ afterAll(async () => {
   }
   await site.tryKubectl(['delete', 'clusterrolebinding', 'vo-founders', '--ignore-not-found']);
   await site.tryKubectl(['delete', 'clusterrole', 'vo-founder', '--ignore-not-found']);
-  await site.tryKubectl(['delete', 'islice', '--all']);
-  await site.helm(['uninstall', 'xtreemos', '--namespace', system, '--wait']).catch(() => '');
+  await product.uninstall();
   for (const cleanup of cleanups) await cleanup();
   rmSync(scratch, { recursive: true, force: true });
 });

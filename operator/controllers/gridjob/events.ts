@@ -3,18 +3,16 @@ import { gridJobs, type GridJob, type GridJobStatus } from '#crds/grid-job.ts';
 import type { EventDraft } from '#runtime/contracts.ts';
 import { referenceTo } from '#runtime/events.ts';
 import type { Condition, Stored } from '#runtime/types.ts';
-
-const nodesNamed = 5;
+import { listed } from '../event-text.ts';
 
 /** Tasks were placed on nodes. */
 export function jobPlaced(job: Stored<GridJob>, tasks: number, nodes: readonly string[]): EventDraft {
-  const named = nodes.length > nodesNamed ? `${nodes.slice(0, nodesNamed).join(', ')} and more` : nodes.join(', ');
   return {
     object: referenceTo(gridJobs, job),
     type: 'Normal',
     reason: 'Placed',
     action: 'Place',
-    note: `${tasks === 1 ? 'A task was' : `${tasks} tasks were`} placed on ${named}.`,
+    note: `${tasks === 1 ? 'A task was' : `${tasks} tasks were`} placed on ${listed(nodes)}.`,
     dedupeKey: 'placed',
   };
 }

@@ -31,9 +31,6 @@ const namespace = 'vo-physics';
 const nodeNames = ['n1', 'n2', 'n3'];
 let plane: AloneControlPlane;
 let transport: HttpTransport;
-let kubeletTransport: HttpTransport;
-let kubeletEnd: Promise<void>;
-const kubeletStop = new AbortController();
 let client: Client;
 let selection: FakeResourceSelection;
 let kubelet: TestKubelet;
@@ -103,10 +100,8 @@ beforeAll(async () => {
     nodeNames.map((name) => ({ name, attributes: { arch: 'amd64' }, allocatable: { cpu: 2_000, memory: 2 ** 33 } })),
   );
   for (const name of nodeNames) await client.of(nodes).apply({ metadata: { name } });
-  kubeletTransport = aTransport();
-  const side = createManager({ name: 'kubelet', transport: kubeletTransport, graceMs: 0 });
-  const informer = side.informer(pods, { labelSelector: podLabels.execution });
-  kubelet = new TestKubelet(client, informer);
+  kubelet = new TestKubelet(client, aTransport());
+  const { informer } = kubelet;
   // What is bound to a node, whoever made it, is what its account counts.
   informer.onEvent(() => {
     for (const name of nodeNames) {
@@ -129,7 +124,6 @@ beforeAll(async () => {
       );
     }
   });
-  kubeletEnd = side.run(kubeletStop.signal).catch(() => undefined);
   operator = new RunningOperator();
 }, 300_000);
 
@@ -139,9 +133,7 @@ afterEach(() => {
 
 afterAll(async () => {
   await operator.kill();
-  kubeletStop.abort(new Error('the tests are over'));
-  await kubeletEnd;
-  await kubeletTransport.close();
+  await kubelet.stop();
   await transport.close();
   await plane.stop();
 });

@@ -4,12 +4,7 @@ import type { Span } from '#proto/selector/contract.ts';
 import type { EventDraft } from '#runtime/contracts.ts';
 import { referenceTo } from '#runtime/events.ts';
 import type { Stored } from '#runtime/types.ts';
-
-const nodesNamed = 5;
-
-function named(nodes: readonly string[]): string {
-  return nodes.length > nodesNamed ? `${nodes.slice(0, nodesNamed).join(', ')} and more` : nodes.join(', ');
-}
+import { listed } from '../event-text.ts';
 
 /** Nodes have promised slots. */
 export function reservationHeldEvent(
@@ -23,7 +18,7 @@ export function reservationHeldEvent(
     type: 'Normal',
     reason: 'Held',
     action: 'Hold',
-    note: `Slots are held from ${start} on: ${named(nodes)}.`,
+    note: `Slots are held from ${start} on: ${listed(nodes)}.`,
     dedupeKey: `held/${start}`,
   };
 }
@@ -35,7 +30,7 @@ export function reservationLost(reservation: Stored<Reservation>, nodes: readonl
     type: 'Warning',
     reason: 'SlotsLost',
     action: 'Hold',
-    note: `Nodes that had promised slots are gone: ${named(nodes)}. Others are looked for.`,
+    note: `Nodes that had promised slots are gone: ${listed(nodes)}. Others are looked for.`,
     dedupeKey: 'lost',
   };
 }
