@@ -3,6 +3,7 @@ import { describeError } from '#common/errors.ts';
 import type { Logger } from '#common/logger.ts';
 import { type FileSystem, fileSystemDegraded, fileSystems, type FileSystemStatus } from '#crds/file-system.ts';
 import type { Volume } from '#crds/volume.ts';
+import { conditionChanged } from '#operator/controllers/events.ts';
 import { changedConditions, isSame } from '#operator/controllers/status-change.ts';
 import type { ChildWriter } from '#operator/storage/child-writer.ts';
 import type { OsdReport } from '#operator/storage/installation.ts';
@@ -30,7 +31,6 @@ import {
 import { ignoreNotFound, NotFoundError } from '#runtime/errors.ts';
 import type { Finalizers } from '#runtime/finalizers.ts';
 import { isDeleting, type ObjectKey, type Stored } from '#runtime/types.ts';
-import { conditionChanged } from './events.ts';
 import { ensureKeys } from './keys.ts';
 import {
   certificateOf,
@@ -257,7 +257,7 @@ export class FileSystemReconciler implements Reconciler {
       const good = condition.type === fileSystemDegraded.type ? 'False' : 'True';
       const isGood =
         condition.status === good || ['Starting', 'Growing', 'Awaiting', 'Updating'].includes(condition.reason);
-      this.parts.events.publish(conditionChanged(fileSystem, condition, isGood));
+      this.parts.events.publish(conditionChanged(fileSystems, fileSystem, condition, isGood));
     }
   }
 }

@@ -3,7 +3,7 @@ import { gridJobs, type GridJob, type GridJobStatus } from '#crds/grid-job.ts';
 import type { EventDraft } from '#runtime/contracts.ts';
 import { referenceTo } from '#runtime/events.ts';
 import type { Condition, Stored } from '#runtime/types.ts';
-import { listed } from '../event-text.ts';
+import { listed } from '../events.ts';
 
 /** Tasks were placed on nodes. */
 export function jobPlaced(job: Stored<GridJob>, tasks: number, nodes: readonly string[]): EventDraft {

@@ -4,7 +4,7 @@ import type { Span } from '#proto/selector/contract.ts';
 import type { EventDraft } from '#runtime/contracts.ts';
 import { referenceTo } from '#runtime/events.ts';
 import type { Stored } from '#runtime/types.ts';
-import { listed } from '../event-text.ts';
+import { listed } from '../events.ts';
 
 /** Nodes have promised slots. */
 export function reservationHeldEvent(

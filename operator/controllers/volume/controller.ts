@@ -7,6 +7,7 @@ import { wholeUnits } from '#crds/quantity.ts';
 import type { VirtualOrganization } from '#crds/virtual-organization.ts';
 import type { VOMembership } from '#crds/vo-membership.ts';
 import { type Volume, volumeNameOf, volumeReady, volumes, type VolumeStatus } from '#crds/volume.ts';
+import { conditionChanged } from '#operator/controllers/events.ts';
 import { changedConditions, isSame } from '#operator/controllers/status-change.ts';
 import type { Installation, VolumeReport } from '#operator/storage/installation.ts';
 import type { Installations } from '#operator/storage/installations.ts';
@@ -23,7 +24,7 @@ import { ignoreNotFound } from '#runtime/errors.ts';
 import type { Finalizers } from '#runtime/finalizers.ts';
 import { isDeleting, keyOf, type ObjectKey, type Stored } from '#runtime/types.ts';
 import type { ClaimWriter } from './claim-writer.ts';
-import { conditionChanged, erased, retained } from './events.ts';
+import { erased, retained } from './events.ts';
 import { chooseFileSystem, ownershipOf, type Refusal, refusalOf } from './resolve.ts';
 import { computeStatus, isProvisioned, type VolumeScope } from './status.ts';
 
@@ -225,7 +226,7 @@ export class VolumeReconciler implements Reconciler {
   private tell(volume: Stored<Volume>, status: VolumeStatus): void {
     for (const condition of changedConditions(volume.status, status)) {
       const isPassing = ['Creating', 'Binding', 'Waiting', 'NotClaimed', 'Deleting'].includes(condition.reason);
-      this.parts.events.publish(conditionChanged(volume, condition, condition.status === 'True' || isPassing));
+      this.parts.events.publish(conditionChanged(volumes, volume, condition, condition.status === 'True' || isPassing));
     }
   }
 }

@@ -2,19 +2,7 @@
 import { type Volume, volumes } from '#crds/volume.ts';
 import type { EventDraft } from '#runtime/contracts.ts';
 import { referenceTo } from '#runtime/events.ts';
-import type { Condition, Stored } from '#runtime/types.ts';
-
-/** A condition of it says something else than before. */
-export function conditionChanged(volume: Stored<Volume>, condition: Condition, isGood: boolean): EventDraft {
-  return {
-    object: referenceTo(volumes, volume),
-    type: isGood ? 'Normal' : 'Warning',
-    reason: condition.reason,
-    action: 'Observe',
-    note: condition.message,
-    dedupeKey: `${condition.type}/${condition.status}/${condition.reason}`,
-  };
-}
+import type { Stored } from '#runtime/types.ts';
 
 /** Its files are gone. */
 export function erased(volume: Stored<Volume>): EventDraft {
