@@ -16,6 +16,7 @@ import {
 import { NotFoundError } from '#runtime/errors.ts';
 import { Finalizers } from '#runtime/finalizers.ts';
 import { isDeleting, keyOf, type ObjectKey, type Stored } from '#runtime/types.ts';
+import { changedConditions } from '../status-change.ts';
 import { type Acceptance, readAcceptance } from './acceptance.ts';
 import type { Administrators } from './administrators.ts';
 import type { ClusterFacts } from './cluster-facts.ts';
@@ -274,9 +275,7 @@ export class VirtualOrganizationReconciler implements Reconciler {
       if (error instanceof NotFoundError) return;
       throw error;
     }
-    for (const condition of status.conditions ?? []) {
-      const before = findCondition(vo.status?.conditions, condition.type);
-      if (before?.status === condition.status && before.reason === condition.reason) continue;
+    for (const condition of changedConditions(vo.status, status)) {
       const { type, reason } = condition;
       log.info('VirtualOrganization changed', { VirtualOrganization: name, type, status: condition.status, reason });
       events.publish(conditionChanged(vo, condition));
