@@ -2,6 +2,7 @@
 import * as fs from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect } from '@jest/globals';
+import { checkMountPrerequisites } from '../sites/prerequisites.ts';
 import { sh } from '../suites/xtreemfs/mounts.ts';
 
 /** Bytes that tell where they come from. */
@@ -14,6 +15,7 @@ export function pattern(length: number, seed: number): Buffer {
  * @param name - of a folder that is not there yet.
  */
 export async function exchange(from: string, to: string, name: string): Promise<void> {
+  await checkMountPrerequisites(console.error);
   const [here, there] = [join(from, name), join(to, name)];
   await fs.mkdir(here);
   await exchangeData(here, there);

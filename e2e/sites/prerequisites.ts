@@ -38,6 +38,12 @@ export const siteNeeds: readonly Need[] = [
   { what: { file: '/bin/busybox' }, debianPackage: 'busybox-static' },
 ];
 
+/** What tests of mounted file systems look at extended attributes with. */
+const mountNeeds: readonly Need[] = [
+  { what: { command: 'setfattr' }, debianPackage: 'attr' },
+  { what: { command: 'getfattr' }, debianPackage: 'attr' },
+];
+
 /** What `checkBuildPrerequisites` looks at. */
 export interface BuildCheck {
   readonly cacheDir: string;
@@ -71,6 +77,11 @@ export async function checkSitePrerequisites(
     await ensurePackages(siteNeeds, report),
   ]);
   throwProblems([await namespaceProblem()]);
+}
+
+/** @throws {TerminalError} listing the commands that tests of mounted file systems miss. */
+export async function checkMountPrerequisites(report: (line: string) => void): Promise<void> {
+  throwProblems([await ensurePackages(mountNeeds, report)]);
 }
 
 async function namespaceProblem(): Promise<string | undefined> {
