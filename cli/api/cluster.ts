@@ -1,4 +1,5 @@
 import type { Client } from '#runtime/contracts.ts';
+import type { CredentialSource } from '#runtime/credentials.ts';
 import type { Context } from '../frame/context.ts';
 
 /** Options that choose a cluster and an identity. */
@@ -10,6 +11,8 @@ export interface ClusterInput {
 /** A cluster, reached as the caller. */
 export interface Cluster {
   readonly client: Client;
+  /** For what is no request and answer, as a command in a container. */
+  readonly credentials: CredentialSource;
   /** Namespace of the context. */
   readonly namespace: string;
   readonly contextName: string;
@@ -37,14 +40,28 @@ export async function withCluster<T>(
     import('#runtime/transport.ts'),
     import('#runtime/client.ts'),
   ]);
+  const credentials = contextCredentials(chosen, execRunner(context.surroundings, context.program));
   const transport = new HttpTransport({
-    credentials: contextCredentials(chosen, execRunner(context.surroundings, context.program)),
+    credentials,
     userAgent: `xos/${context.version}`,
   });
   try {
     const client = createClient(transport, { fieldManager });
-    return await use({ client, namespace: chosen.namespace, contextName: chosen.name, server: chosen.cluster.server });
+    const { name: contextName, namespace, cluster } = chosen;
+    return await use({ client, credentials, namespace, contextName, server: cluster.server });
   } finally {
     await transport.close();
   }
+}
+
+interface SelfSubjectReview {
+  readonly status: { readonly userInfo: { readonly username: string } };
+}
+
+/** User name by which the API server knows the caller. */
+export async function askWhoIAm(client: Client, signal: AbortSignal): Promise<string> {
+  const body = { apiVersion: 'authentication.k8s.io/v1', kind: 'SelfSubjectReview' };
+  const path = '/apis/authentication.k8s.io/v1/selfsubjectreviews';
+  const review = (await client.raw('POST', path, body, { signal })) as SelfSubjectReview;
+  return review.status.userInfo.username;
 }

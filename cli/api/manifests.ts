@@ -39,8 +39,8 @@ export async function toYaml(objects: readonly object[]): Promise<string> {
 }
 
 /** A document of a file, checked so far that it can be sent. */
-export interface ImportDocument {
-  readonly kind: 'VirtualOrganization' | 'VOMembership';
+export interface ImportDocument<K extends string = 'VirtualOrganization' | 'VOMembership'> {
+  readonly kind: K;
   readonly name: string;
   readonly namespace: string | undefined;
   readonly labels: Record<string, string> | undefined;
@@ -49,13 +49,18 @@ export interface ImportDocument {
 
 /**
  * Reads a file of one or more documents; a `List` counts as what it holds.
+ * @param kinds - those that the file may hold.
  * @throws {InvalidInputError} that names document and field.
  */
-export async function readDocuments(file: string, flag: string): Promise<ImportDocument[]> {
+export async function readDocuments<const K extends string>(
+  file: string,
+  flag: string,
+  kinds: readonly K[],
+): Promise<ImportDocument<K>[]> {
   const text = await readInput(file, flag);
   const { parseAllDocuments } = await import('yaml');
   const parsed = parseAllDocuments(text, { maxAliasCount: 100 } as object);
-  const documents: ImportDocument[] = [];
+  const documents: ImportDocument<K>[] = [];
   if (!Array.isArray(parsed)) throw new InvalidInputError(flag, `${file} is empty`);
   parsed.forEach((document, index) => {
     const where = `${file}, document ${index + 1}`;
@@ -65,19 +70,20 @@ export async function readDocuments(file: string, flag: string): Promise<ImportD
     const value = document.toJS() as unknown;
     if (value === null || value === undefined) return;
     const items = isRecord(value) && Array.isArray(value.items) ? (value.items as unknown[]) : [value];
-    documents.push(...items.map((item) => checkDocument(item, where)));
+    documents.push(...items.map((item) => checkDocument(item, where, kinds)));
   });
   return documents;
 }
 
-function checkDocument(value: unknown, where: string): ImportDocument {
+function checkDocument<K extends string>(value: unknown, where: string, kinds: readonly K[]): ImportDocument<K> {
   if (!isRecord(value)) throw new InvalidInputError(where, 'is no object: it must have kind, metadata and spec');
-  const { kind, metadata, spec } = value;
+  const { metadata, spec } = value;
+  const kind = kinds.find((one) => one === value.kind);
   if (value.apiVersion !== apiVersion) {
     throw new InvalidInputError(`${where}, apiVersion`, `${JSON.stringify(value.apiVersion)} is not ${apiVersion}`);
   }
-  if (kind !== 'VirtualOrganization' && kind !== 'VOMembership') {
-    throw new InvalidInputError(`${where}, kind`, `${JSON.stringify(kind)} is not VirtualOrganization or VOMembership`);
+  if (kind === undefined) {
+    throw new InvalidInputError(`${where}, kind`, `${JSON.stringify(value.kind)} is not ${kinds.join(' or ')}`);
   }
   if (!isRecord(metadata) || typeof metadata.name !== 'string' || metadata.name === '') {
     throw new InvalidInputError(`${where}, metadata.name`, 'is missing');
@@ -90,6 +96,9 @@ function checkDocument(value: unknown, where: string): ImportDocument {
 
 const isRecord = (value: unknown): value is Record<string, unknown> =>
   typeof value === 'object' && value !== null && !Array.isArray(value);
+
+/** Kinds of the documents of organizations. */
+export const organizationKinds = ['VirtualOrganization', 'VOMembership'] as const;
 
 /** What became of one document. */
 type Outcome = 'created' | 'changed' | 'unchanged';

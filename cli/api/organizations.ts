@@ -7,7 +7,7 @@ import type { ObjectClient } from '#runtime/contracts.ts';
 import type { KubeObject, ObjectKey, Stored } from '#runtime/types.ts';
 import type { Context } from '../frame/context.ts';
 import { CommandError } from '../frame/exit.ts';
-import { type ClusterInput, withCluster } from './cluster.ts';
+import { askWhoIAm, type ClusterInput, withCluster } from './cluster.ts';
 
 /** What commands do with objects of one kind. */
 export type Objects<T extends KubeObject> = Pick<ObjectClient<T>, 'find' | 'list' | 'create' | 'patch' | 'delete'>;
@@ -50,18 +50,9 @@ export async function withOrganizations<T>(
       memberships: client.of(voMemberships),
       sites: client.of(sites),
       namespace,
-      whoAmI: async () => {
-        const body = { apiVersion: 'authentication.k8s.io/v1', kind: 'SelfSubjectReview' };
-        const path = '/apis/authentication.k8s.io/v1/selfsubjectreviews';
-        const review = (await client.raw('POST', path, body, { signal })) as SelfSubjectReview;
-        return review.status.userInfo.username;
-      },
+      whoAmI: async () => askWhoIAm(client, signal),
     });
   });
-}
-
-interface SelfSubjectReview {
-  readonly status: { readonly userInfo: { readonly username: string } };
 }
 
 /** Namespace of a virtual organization. */
@@ -94,7 +85,7 @@ export function chooseOrganization(
 
 /** The object, or an error that names those there are. */
 export async function getOrExplain<T extends KubeObject>(
-  objects: Objects<T>,
+  objects: Pick<Objects<T>, 'find' | 'list'>,
   key: ObjectKey,
   what: string,
   signal: AbortSignal,
@@ -116,7 +107,7 @@ const attemptsMax = 5;
  * @returns the object as it is afterwards, and whether anything was changed.
  */
 export async function changeSpec<T extends KubeObject>(
-  objects: Objects<T>,
+  objects: Pick<Objects<T>, 'patch'>,
   read: () => Promise<Stored<T>>,
   decide: (object: Stored<T>) => object | undefined,
   options: { readonly dryRun?: boolean; readonly signal: AbortSignal },

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { parseAllDocuments } from 'yaml';
-import { exportable, importDocuments, readDocuments, toYaml } from '../api/manifests.ts';
+import { exportable, importDocuments, organizationKinds, readDocuments, toYaml } from '../api/manifests.ts';
 import { chooseOrganization } from '../api/organizations.ts';
 import { aCluster, aContext, aMember, anOrganization } from '../testing/fakes.ts';
 import { changeMembers } from './member/change.ts';
@@ -322,11 +322,11 @@ describe('export and import', () => {
     const objects = [...api.memberships.stored.values(), ...api.organizations.stored.values()];
     writeFileSync(file, await toYaml(objects.map(exportable)));
     const again = aContext();
-    await importDocuments(again, api, await readDocuments(file, 'FILE'), { dryRun: false });
+    await importDocuments(again, api, await readDocuments(file, 'FILE', organizationKinds), { dryRun: false });
     expect(again.stdout()).toBe('VirtualOrganization physics unchanged\nVOMembership alice unchanged\n');
     expect(api.memberships.stored.get('vo-physics/alice')?.spec.identity).toEqual(identity);
     const empty = aCluster();
-    await importDocuments(aContext(), empty, await readDocuments(file, 'FILE'), { dryRun: false });
+    await importDocuments(aContext(), empty, await readDocuments(file, 'FILE', organizationKinds), { dryRun: false });
     expect(empty.memberships.stored.get('vo-physics/alice')?.spec).toEqual(aMember('alice').spec);
   });
 
@@ -338,6 +338,6 @@ describe('export and import', () => {
   ])('refuse %j with the place', async (text, message) => {
     const file = path.join(folder, 'bad.yaml');
     writeFileSync(file, text);
-    await expect(readDocuments(file, 'FILE')).rejects.toThrow(message);
+    await expect(readDocuments(file, 'FILE', organizationKinds)).rejects.toThrow(message);
   });
 });

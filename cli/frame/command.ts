@@ -5,7 +5,7 @@
 import type { Context } from './context.ts';
 
 /** What the words of an argument or the value of an option name, so that a shell can complete them. */
-export type Completable = 'vo' | 'member' | 'group' | 'role' | 'context' | 'namespace' | 'file';
+export type Completable = 'vo' | 'member' | 'group' | 'role' | 'job' | 'context' | 'namespace' | 'file';
 
 /** One positional argument. `T` is what the command gets. */
 export interface ArgumentDefinition<T> {
@@ -68,6 +68,8 @@ export interface CommandDefinition<A extends Arguments = Arguments, O extends Op
   readonly options: O;
   /** At least one: users read examples first. */
   readonly examples: readonly [Example, ...Example[]];
+  /** Other ways to write the words after the path that users know from elsewhere, as `kill -9 JOB`. Pure. */
+  readonly rewrite?: ((words: readonly string[]) => readonly string[]) | undefined;
   /** Left out of help and reference: for programs that call back. */
   readonly isHidden?: boolean | undefined;
   load(): Promise<Run<Input<A, O>>>;
@@ -91,6 +93,8 @@ export interface GroupDefinition {
 
 /** One area of the command line: what commands/AREA/index.ts exports. */
 export interface Area {
+  /** Heading of the commands that stand on their own, in help and reference. */
+  readonly title?: string | undefined;
   readonly group?: GroupDefinition | undefined;
   readonly commands: readonly AnyCommand[];
 }

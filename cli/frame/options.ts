@@ -120,6 +120,31 @@ export function seconds(about: string): OptionDefinition<number | undefined> {
   };
 }
 
+function parseWhole(text: string, name: string, min: number, max: number): number {
+  if (!/^-?[0-9]{1,9}$/.test(text) || Number(text) < min || Number(text) > max) {
+    throw new InvalidInputError(name, `${JSON.stringify(text)} is no whole number from ${min} to ${max}`);
+  }
+  return Number(text);
+}
+
+/** A whole number. */
+export function whole<const D extends number | undefined>(
+  about: string,
+  { min, max }: { readonly min: number; readonly max: number },
+  fallback: D,
+  more: More = {},
+): OptionDefinition<number | D> {
+  return {
+    about,
+    placeholder: 'N',
+    ...more,
+    isRepeatable: false,
+    fallback,
+    shownDefault: fallback?.toString(),
+    parse: (text, name) => parseWhole(text, name, min, max),
+  };
+}
+
 /** How results are printed. */
 export const outputFormats = ['table', 'wide', 'json', 'yaml', 'name'] as const;
 export type OutputFormat = (typeof outputFormats)[number];

@@ -1,11 +1,11 @@
 /** Makes the command line out of the declarations, with commander (ADR 0095). */
 import { Command, CommanderError, Option } from 'commander';
 import { flagOf } from '#common/options.ts';
-import type { AnyCommand, OptionDefinition } from './command.ts';
+import type { AnyCommand, Area, OptionDefinition } from './command.ts';
 import type { Context } from './context.ts';
 import { endingOf, exitStatuses } from './exit.ts';
 
-const about = `Works with virtual organizations and their members, on every cluster (site) that takes part.
+const about = `Runs jobs on every cluster (site) of your virtual organizations, and works with organizations and members.
 Also a kubectl plugin: kubectl xos.`;
 
 /** What is shown below the commands of the root. */
@@ -13,6 +13,7 @@ const footer = (program: string): string => `
 Start here:
   $ ${program} login                    # log in at the gateway of a site
   $ ${program} vo list                  # see the virtual organizations
+  $ ${program} run IMAGE -- COMMAND     # run something, wherever there is room
   $ ${program} COMMAND --help           # how a command is used, with examples
 
 Completion for your shell: ${program} completion --help
@@ -33,7 +34,7 @@ export async function runProgram(
   let status: number | undefined;
   const program = buildProgram(context, (code) => (status = code));
   try {
-    await program.parseAsync([...argv], { from: 'user' });
+    await program.parseAsync([...rewritten(argv, context.areas)], { from: 'user' });
     return status ?? 0;
   } catch (error) {
     if (error instanceof CommanderError) return endOfParsing(error, context);
@@ -43,6 +44,15 @@ export async function runProgram(
   } finally {
     context.terminal.clear();
   }
+}
+
+function rewritten(argv: readonly string[], areas: readonly Area[]): readonly string[] {
+  for (const { path, rewrite } of areas.flatMap(({ commands }) => commands)) {
+    const length = path.split(' ').length;
+    if (rewrite === undefined || argv.slice(0, length).join(' ') !== path) continue;
+    return [...argv.slice(0, length), ...rewrite(argv.slice(length))];
+  }
+  return argv;
 }
 
 /** Help and version end parsing too; of a group named without a command, commander showed the help on stderr. */
@@ -70,9 +80,9 @@ function buildProgram(context: Context, finish: (status: number | undefined) => 
   for (const area of context.areas) {
     const parent = area.group === undefined ? root : groupUnder(root, area.group.path, area.group.about);
     for (const definition of area.commands) {
-      parent.addCommand(commandOf(definition, context, finish).copyInheritedSettings(root), {
-        hidden: definition.isHidden === true,
-      });
+      const command = commandOf(definition, context, finish).copyInheritedSettings(root);
+      if (area.title !== undefined) command.helpGroup(`${area.title}:`);
+      parent.addCommand(command, { hidden: definition.isHidden === true });
     }
   }
   return root;

@@ -12,7 +12,7 @@ export function referencePage(areas: readonly Area[]): string {
     'Every command of `xos`; as a kubectl plugin, `kubectl xos`. [The guide](../cli.md) says how they work together.',
     ['| exit status | meaning |', '| --- | --- |', ...statuses].join('\n'),
     ...areas.flatMap((area) => [
-      `## xos ${area.group?.path ?? ''}`.trim().replace(/^## xos$/, '## On its own'),
+      `## ${area.title ?? `xos ${area.group?.path ?? ''}`}`,
       ...(area.group === undefined ? [] : [`${area.group.about}.`]),
       ...area.commands.filter(({ isHidden }) => isHidden !== true).flatMap(sectionOf),
     ]),

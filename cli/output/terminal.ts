@@ -4,7 +4,7 @@ import { escapeControls } from './escape.ts';
 
 /** The part of a stream that is used. */
 export interface OutputStream {
-  write(text: string): boolean;
+  write(text: string | Uint8Array): boolean;
   readonly isTTY?: boolean | undefined;
   readonly columns?: number | undefined;
 }
@@ -50,6 +50,24 @@ export class Terminal {
   print(text: string): void {
     this.clear();
     this.out.write(text.endsWith('\n') ? text : `${text}\n`);
+  }
+
+  /** Shows a result in place of what the screen shows. */
+  redraw(text: string): void {
+    this.clear();
+    this.out.write(`\u001b[H\u001b[2J${text}\n`);
+  }
+
+  /** Passes on what a program of the user says, as it is. */
+  pass(output: string | Uint8Array): void {
+    this.clear();
+    this.out.write(output);
+  }
+
+  /** Passes on what a program of the user says on its standard error. */
+  passError(output: string | Uint8Array): void {
+    this.clear();
+    this.err.write(output);
   }
 
   /** A heading of a result, bold on terminals. */

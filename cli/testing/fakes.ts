@@ -34,8 +34,8 @@ export function aContext(
   };
   return {
     terminal: new Terminal(
-      { isTTY, columns: 80, write: (text) => ((out += text), true) },
-      { isTTY, columns: 80, write: (text) => ((err += text), true) },
+      { isTTY, columns: 80, write: (text) => ((out += Buffer.from(text).toString()), true) },
+      { isTTY, columns: 80, write: (text) => ((err += Buffer.from(text).toString()), true) },
       env,
     ),
     surroundings: { env, homeDir: '/nowhere' },

@@ -52,6 +52,11 @@ export function createClient(transport: Transport, options: ClientOptions): Clie
         resource: 'raw',
       });
     },
+    download: async (path, onChunk, request) => {
+      const priority = priorityOf(request, 'read');
+      const what = { verb: 'get', resource: 'raw', signal: request?.signal };
+      return transport.bytes({ method: 'GET', path, priority, isIdempotent: true, ...what }, onChunk);
+    },
   };
 }
 

@@ -118,7 +118,7 @@ export function kubeConfigCredentials(options: KubeConfigOptions = {}): Credenti
         throw new InvalidInputError('proxy-url', `SOCKS (${cluster.proxyUrl}) is not supported: use an HTTP proxy`);
       }
       const https: HttpsOptions = {};
-      await config.applyToHTTPSOptions(https as Parameters<typeof config.applyToHTTPSOptions>[0]);
+      await config.applyToHTTPSOptions(https);
       const url = new URL(cluster.server);
       return {
         origin: url.origin,

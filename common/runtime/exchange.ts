@@ -126,6 +126,43 @@ export class UnaryExchange extends Exchange {
   }
 }
 
+/** Hands out the bytes of a successful answer as they come, and collects the answer of a refused request. */
+export class ByteExchange extends Exchange {
+  private readonly onChunk: (chunk: Buffer) => void;
+  private readonly refusal: Buffer[] = [];
+  private refusalBytes = 0;
+  private readonly deferred = Promise.withResolvers<string>();
+
+  /** @param onChunk - what it throws ends the exchange with that error. */
+  constructor(options: ExchangeOptions, onChunk: (chunk: Buffer) => void) {
+    super(options);
+    this.onChunk = onChunk;
+  }
+
+  /** Resolves at the end: empty for a stream, the body when the request was refused. */
+  get end(): Promise<string> {
+    return this.deferred.promise;
+  }
+
+  protected receive(chunk: Buffer): void {
+    if (this.statusCode < 400) {
+      this.onChunk(chunk);
+      return;
+    }
+    this.refusalBytes += chunk.length;
+    if (this.refusalBytes > this.options.sizeMax) throw new RangeError('The refusal is too large to be one');
+    this.refusal.push(chunk);
+  }
+
+  protected finish(): void {
+    this.deferred.resolve(Buffer.concat(this.refusal).toString('utf8'));
+  }
+
+  protected fail(error: Error): void {
+    this.deferred.reject(error);
+  }
+}
+
 /** Hands out the lines of a successful answer as they come, and collects the answer of a refused request. */
 export class LineExchange extends Exchange {
   private readonly onLine: (line: string) => void;

@@ -2,7 +2,7 @@ import type { Dispatcher } from 'undici';
 import Agent from 'undici/lib/dispatcher/agent.js';
 import ProxyAgent from 'undici/lib/dispatcher/proxy-agent.js';
 import { SpanKind, SpanStatusCode, trace } from '@opentelemetry/api';
-import { type Clock, systemClock } from '#common/clock.ts';
+import { type Clock, systemClock, type Timer } from '#common/clock.ts';
 import { assert, describeError, systemErrorCode } from '#common/errors.ts';
 import { type Logger, silentLogger } from '#common/logger.ts';
 import { createRegistry } from '#common/metrics.ts';
@@ -11,7 +11,7 @@ import { type BackoffOptions, fullJitterMs } from './backoff.ts';
 import type { Priority } from './contracts.ts';
 import type { Credentials, CredentialSource } from './credentials.ts';
 import { ApiError, apiError, ConnectionError, FencedError, ServerError, TooManyRequestsError } from './errors.ts';
-import { LineExchange, type ResponseHeaders, UnaryExchange } from './exchange.ts';
+import { ByteExchange, LineExchange, type ResponseHeaders, UnaryExchange } from './exchange.ts';
 import type { Fence } from './fence.ts';
 import { createRuntimeMetrics, type RuntimeMetrics } from './metrics.ts';
 import { defaultThrottle, Throttle, type ThrottleOptions } from './throttle.ts';
@@ -57,6 +57,8 @@ export interface Transport {
   request(request: TransportRequest): Promise<unknown>;
   /** Sends once and calls `onLine` with each line until the server ends the stream. Throws as `request` does. */
   stream(request: StreamRequest, onLine: (line: string) => void): Promise<void>;
+  /** Sends once and calls `onChunk` with bytes until the server ends the answer, however long that takes. Throws as `request` does. */
+  bytes(request: TransportRequest, onChunk: (chunk: Buffer) => void): Promise<void>;
   /** Ends every connection and refuses what comes after. */
   close(): Promise<void>;
 }
@@ -81,6 +83,8 @@ const retryAfterMaxMs = 60_000;
 const answerSizeMax = 256 * 1024 * 1024;
 /** etcd takes 1.5 MiB an object by default; a watch line carries one. */
 const lineSizeMax = 16 * 1024 * 1024;
+/** Of an answer that says why a request for bytes was refused. */
+const refusalSizeMax = 1024 * 1024;
 const defaultTimeoutMs = 30_000;
 /** Below the API server's own 90 s, so that this side closes first and no request meets a closing connection. */
 const keepAliveMs = 55_000;
@@ -137,9 +141,6 @@ export class HttpTransport implements Transport {
   }
 
   async stream(request: StreamRequest, onLine: (line: string) => void): Promise<void> {
-    await this.turn(request, false);
-    await this.connect();
-    request.signal?.throwIfAborted();
     let activeAt = this.clock.monotonic();
     const options = { fence: request.fence, signal: request.signal, sizeMax: lineSizeMax };
     const exchange = new LineExchange(options, onLine, () => (activeAt = this.clock.monotonic()));
@@ -149,7 +150,28 @@ export class HttpTransport implements Transport {
         exchange.cancel(new Error(`nothing came for ${Math.round(idleMs / 1000)} s`));
       else timer = this.clock.after(request.idleTimeoutMs - idleMs, watchdog);
     };
-    let timer = this.clock.after(request.idleTimeoutMs, watchdog);
+    let timer: Timer | undefined;
+    await this.openEnded(request, exchange, () => {
+      activeAt = this.clock.monotonic();
+      timer = this.clock.after(request.idleTimeoutMs, watchdog);
+    }).finally(() => timer?.cancel());
+  }
+
+  async bytes(request: TransportRequest, onChunk: (chunk: Buffer) => void): Promise<void> {
+    const options = { fence: request.fence, signal: request.signal, sizeMax: refusalSizeMax };
+    await this.openEnded(request, new ByteExchange(options, onChunk));
+  }
+
+  /** An exchange whose answer may go on for ever. */
+  private async openEnded(
+    request: TransportRequest,
+    exchange: LineExchange | ByteExchange,
+    onStart?: () => void,
+  ): Promise<void> {
+    await this.turn(request, false);
+    await this.connect();
+    request.signal?.throwIfAborted();
+    onStart?.();
     try {
       this.dispatch(request, exchange);
       const body = await exchange.end;
@@ -157,8 +179,6 @@ export class HttpTransport implements Transport {
     } catch (error) {
       if (error instanceof ApiError && error.statusCode === 401) this.refreshedAt = -Infinity;
       throw this.translate(request, error, exchange.isSent);
-    } finally {
-      timer.cancel();
     }
   }
 
@@ -213,7 +233,7 @@ export class HttpTransport implements Transport {
     }
   }
 
-  private dispatch(request: TransportRequest, exchange: UnaryExchange | LineExchange): void {
+  private dispatch(request: TransportRequest, exchange: UnaryExchange | LineExchange | ByteExchange): void {
     assert(this.connection !== undefined, 'A request was dispatched before there were credentials');
     const { credentials, dispatcher } = this.connection;
     const headers: Record<string, string> = {

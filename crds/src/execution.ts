@@ -10,6 +10,17 @@ import { dnsLabel, flag, generation, integer, listMap, object, text, timestamp }
 /** Nodes that one Execution may place tasks on at the same time; a job with more goes on when some are done. */
 export const placementsMax = 2_048;
 
+/** Labels of the pods of tasks. */
+export const podLabels = {
+  execution: 'xtreemos.io/execution',
+  job: 'xtreemos.io/job',
+  owner: 'xtreemos.io/owner',
+  index: 'xtreemos.io/task-index',
+  run: 'xtreemos.io/run',
+  /** Read by the selector of the node: the hold that the pod runs under. */
+  claim: 'xtreemos.io/claim',
+} as const;
+
 /** Whether the pods of the tasks are there. */
 export const executionPlaced = defineCondition('Placed', 'Every task that was placed here has its pod.', {
   PodsCreated: 'Surfaces when every task placed here has its pod.',

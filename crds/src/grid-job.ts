@@ -30,6 +30,12 @@ const preemptibleGraceSecondsMax = 120;
 const indexRangesMaxLength = 65_536;
 const userNameMaxLength = 32;
 
+/** Signals that a job can be sent, and what they do. */
+export const jobSignals = {
+  TERM: 'the tasks are asked to end, and killed when they have not ended in `terminationGraceSeconds`; the job has ended.',
+  KILL: 'the tasks are killed; the job has ended.',
+};
+
 /** Whether the job is well formed and its member and virtual organization may run it. */
 export const jobAccepted = defineCondition(
   'Accepted',
@@ -211,10 +217,7 @@ const spec = object(
       .meta({ description: 'While set, nothing of the job runs: running tasks are ended and start again later.' })
       .default(false),
     signal: object('Ends the job. Raising `sequence` sends the signal again.', {
-      name: choice('Which one.', {
-        TERM: 'the tasks are asked to end, and killed when they have not ended in `terminationGraceSeconds`; the job has ended.',
-        KILL: 'the tasks are killed; the job has ended.',
-      }),
+      name: choice('Which one.', jobSignals),
       sequence: integer('Counts the signals sent to this job.', { min: 1, max: 1_000_000 }),
     }).optional(),
     retries: retries.default({ limit: 0, backoffSeconds: 10, rules: [] }),

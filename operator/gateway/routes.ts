@@ -14,9 +14,10 @@ import { parseScopes } from '#common/identity/scopes.ts';
 import type { VOMembership } from '#crds/vo-membership.ts';
 import { MintingError, type TokenMinter } from '#operator/identity/minter.ts';
 import type { Client } from '#runtime/contracts.ts';
+import { ForbiddenError } from '#runtime/errors.ts';
 import { objectPath } from '#runtime/kind.ts';
 import { serviceAccounts } from '#runtime/builtin.ts';
-import type { Stored } from '#runtime/types.ts';
+import type { ObjectKey, Stored } from '#runtime/types.ts';
 import type { Enrolment } from './enrolment.ts';
 import type { Logins } from './login/logins.ts';
 import type { GatewayMetrics } from './metrics.ts';
@@ -55,6 +56,16 @@ export interface RouteParts {
   /** `host:port` under which users reach the gateway. */
   readonly address: string;
   readonly version: string;
+}
+
+/** How long a right that was just written may be refused still. */
+const rightsDelayMaxMs = 5_000;
+const rightsPollMs = 100;
+
+interface IssuedToken {
+  readonly token: string;
+  /** RFC 3339. */
+  readonly expirationTimestamp: string;
 }
 
 /** Every route of users; common/identity/gateway-api.ts tells what each takes and gives. */
@@ -173,7 +184,7 @@ class Handlers {
   }
 
   async kubernetesCredential(context: RequestContext): Promise<RouteAnswer> {
-    const { client, clock, requestAccount, apiServer, metrics } = this.parts;
+    const { clock, requestAccount, apiServer, metrics } = this.parts;
     const session = await this.session(context);
     const { virtualOrganization } = read(kubernetesCredentialRequest, context.body);
     context.concern('VirtualOrganization', virtualOrganization);
@@ -191,20 +202,39 @@ class Handlers {
         });
       },
     );
-    // No longer than an hour, which the API server keeps to.
-    const body = {
-      apiVersion: 'authentication.k8s.io/v1',
-      kind: 'TokenRequest',
-      spec: { expirationSeconds: accessTokenLifetimeMaxSeconds },
-    };
-    const path = objectPath(serviceAccounts, { namespace, name: userName }, 'token');
-    const { status } = (await client.raw('POST', path, body, { signal: context.signal })) as {
-      status: { token: string; expirationTimestamp: string };
-    };
+    const status = await this.issueToken({ namespace, name: userName }, context.signal);
     metrics.credentials.inc();
     const { server, caBundle } = await apiServer();
     const expiresAt = new Date(status.expirationTimestamp).toISOString();
     return { status: 200, body: { server, caBundle, namespace, userName, token: status.token, expiresAt } };
+  }
+
+  /**
+   * A token of the member's service account. The right to issue it is written together with the account, and a server
+   * authorizes by what it has read so far: it may refuse for a moment.
+   */
+  private async issueToken(
+    account: ObjectKey,
+    signal: AbortSignal,
+  ): Promise<IssuedToken> {
+    const { client, clock } = this.parts;
+    const body = {
+      apiVersion: 'authentication.k8s.io/v1',
+      kind: 'TokenRequest',
+      // No longer than an hour, which the API server keeps to.
+      spec: { expirationSeconds: accessTokenLifetimeMaxSeconds },
+    };
+    const deadline = clock.monotonic() + rightsDelayMaxMs;
+    for (;;) {
+      try {
+        const path = objectPath(serviceAccounts, account, 'token');
+        const { status } = (await client.raw('POST', path, body, { signal })) as { status: IssuedToken };
+        return status;
+      } catch (error) {
+        if (!(error instanceof ForbiddenError) || clock.monotonic() >= deadline) throw error;
+        await clock.sleep(rightsPollMs, signal);
+      }
+    }
   }
 
   async readState({ parameters }: RequestContext): Promise<RouteAnswer> {

@@ -1,7 +1,7 @@
 /** Stands in for kubelets in tests against a bare API server: starts and ends the pods of its nodes as their images say. */
 import type { Pod } from '#runtime/builtin.ts';
 import { pods } from '#runtime/builtin.ts';
-import { podLabels } from '#operator/controllers/execution/pod.ts';
+import { podLabels } from '#crds/execution.ts';
 import type { Client, Informer } from '#runtime/contracts.ts';
 import { ignoreNotFound } from '#runtime/errors.ts';
 import { createManager } from '#runtime/manager.ts';

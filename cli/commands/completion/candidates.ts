@@ -53,6 +53,14 @@ async function namesOf(context: Context, what: What, options: Options): Promise<
         about: `${spec.state}, ${spec.principal.subject}`,
       }));
     }
+    if (what === 'job') {
+      const { gridJobs } = await import('#crds/grid-job.ts');
+      const { items } = await client.of(gridJobs).list({ namespace: namespaceOf(vo), signal });
+      return items.map(({ metadata, spec, status }) => ({
+        value: metadata.name,
+        about: `${status?.state ?? 'Submitted'}, ${spec.owner ?? ''}`,
+      }));
+    }
     const { spec } = await organizations.get({ name: vo }, { signal });
     if (what === 'group')
       return spec.groups.map(({ name, description }) => ({ value: name, about: description ?? '' }));

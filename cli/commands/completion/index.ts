@@ -30,4 +30,4 @@ const candidates = defineCommand({
 });
 
 /** Completion for shells. */
-export const completionArea: Area = { commands: [completion, candidates] };
+export const completionArea: Area = { title: 'Completion of command lines', commands: [completion, candidates] };

@@ -1,5 +1,5 @@
 import { InvalidInputError } from '#common/errors.ts';
-import { exportable, importDocuments, readDocuments, toYaml } from '../../api/manifests.ts';
+import { exportable, importDocuments, organizationKinds, readDocuments, toYaml } from '../../api/manifests.ts';
 import {
   chooseOrganization,
   namespaceOf,
@@ -32,7 +32,7 @@ export async function importMembers(
   input: OrganizationInput & { readonly file: string | undefined; readonly dryRun: boolean },
 ): Promise<void> {
   const file = input.file ?? '-';
-  const documents = await readDocuments(file, 'FILE');
+  const documents = await readDocuments(file, 'FILE', organizationKinds);
   const stranger = documents.find(({ kind }) => kind !== 'VOMembership');
   if (stranger !== undefined) {
     throw new InvalidInputError('FILE', `${file} holds a ${stranger.kind}: use xos vo import`);

@@ -75,4 +75,4 @@ const kubeCredential = defineCommand({
 });
 
 /** Logging in and out. */
-export const sessionArea: Area = { commands: [login, logout, whoami, kubeCredential] };
+export const sessionArea: Area = { title: 'Session', commands: [login, logout, whoami, kubeCredential] };

@@ -1,6 +1,6 @@
 import type { VirtualOrganization } from '#crds/virtual-organization.ts';
 import type { ClusterInput } from '../../api/cluster.ts';
-import { exportable, importDocuments, readDocuments, toYaml } from '../../api/manifests.ts';
+import { exportable, importDocuments, organizationKinds, readDocuments, toYaml } from '../../api/manifests.ts';
 import { getOrExplain, namespaceOf, withOrganizations } from '../../api/organizations.ts';
 import type { Context } from '../../frame/context.ts';
 
@@ -23,6 +23,6 @@ export async function importOrganizations(
   context: Context,
   input: ClusterInput & { readonly file: string; readonly dryRun: boolean },
 ): Promise<void> {
-  const documents = await readDocuments(input.file, 'FILE');
+  const documents = await readDocuments(input.file, 'FILE', organizationKinds);
   return withOrganizations(context, input, async (api) => importDocuments(context, api, documents, input));
 }

@@ -1,7 +1,8 @@
 /** Jobs of a member on a real site: nodes are found by the selectors, pods run as the member, also while the operator is killed. */
 import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
+import { type Finished, runXos } from '#cli/testing/processes.ts';
+import { podLabels } from '#crds/execution.ts';
 import type { GridJob } from '#crds/grid-job.ts';
-import { podLabels } from '#operator/controllers/execution/pod.ts';
 import type { Pod } from '#runtime/builtin.ts';
 import type { Stored } from '#runtime/index.ts';
 import { type TestSite, waitFor } from '#sites/harness.ts';
@@ -122,6 +123,72 @@ describe('a job of a member', () => {
     const input = JSON.stringify({ ...job, spec: { template: task('true') } });
     const stray = await site.tryKubectl(['create', '-f', '-'], { input });
     expect(stray.stderr).toMatch(/spec\.owner: is not set: submit as a member/);
+  });
+});
+
+describe('xos', () => {
+  /** Runs the program as the member. */
+  const xos = async ([command = '', ...words]: readonly string[], stdin = ''): Promise<Finished> =>
+    runXos([command, ...alice.login, ...words], {}, { stdin });
+
+  test('run shows what the job says, and passes its exit status on', async () => {
+    const done = await xos(['run', image, '--', 'sh', '-c', 'id -un; exit 3']);
+    expect(done).toMatchObject({ code: 3, stdout: `${alice.userName}\n` });
+    expect(done.stderr).toMatch(/failed with exit status 3/);
+    const several = await xos(['run', '--tasks', '3', image, '--', 'sh', '-c', 'echo task $XTREEMOS_TASK_INDEX']);
+    expect(several.stdout.split('\n').sort()).toEqual(['', '[0] task 0', '[1] task 1', '[2] task 2']);
+    expect(several.code).toBe(0);
+  });
+
+  test('sub, ps, logs, suspend, resume, kill and wait act on one job from its start to its end', async () => {
+    const script = 'for i in 1 2 3; do echo line $i; done; exec sleep 600';
+    const { stdout } = await xos(['sub', '--name', 'worker', '--grace', '1s', image, '--', 'sh', '-c', script]);
+    expect(stdout).toBe('worker\n');
+    expect((await xos(['wait', '--for', 'started', 'worker'])).stdout).toBe('worker Running\n');
+    expect((await xos(['ps'])).stdout).toMatch(new RegExp(`^worker +${alice.userName} +Running`, 'm'));
+    await waitFor(
+      'the log is there',
+      async () => (await xos(['logs', 'worker'])).stdout === 'line 1\nline 2\nline 3\n',
+    );
+    expect((await xos(['suspend', 'worker', '--wait'])).code).toBe(0);
+    await until('worker', (job) => state('Suspended')(job) && job.status?.tasks?.running === 0);
+    expect((await xos(['resume', 'worker'])).code).toBe(0);
+    await until('worker', (job) => job.status?.tasks?.running === 1);
+    expect((await xos(['kill', '-9', 'worker', '--wait'])).code).toBe(0);
+    expect(await xos(['wait', 'worker'])).toMatchObject({ code: 137, stdout: 'worker Killed\n' });
+  });
+
+  test('exec and attach reach into a running task, with input, exit status and terminal', async () => {
+    const script = 'while read line; do echo "got $line"; test "$line" = end && exit 5; done';
+    await xos(['sub', '--name', 'reader', '--interactive', image, '--', 'sh', '-c', script]);
+    await until('reader', (job) => job.status?.tasks?.running === 1);
+    expect(await xos(['exec', 'reader', '--', 'sh', '-c', 'echo out; echo err >&2; exit 7'])).toEqual({
+      ...{ code: 7, stdout: 'out\n', stderr: 'err\n' },
+    });
+    const bytes = 'x'.repeat(3_000_000);
+    expect((await xos(['exec', '-i', 'reader', '--', 'wc', '-c'], bytes)).stdout.trim()).toBe('3000000');
+    expect((await xos(['exec', 'reader', '--', 'no-such-program'])).stderr).toMatch(/no-such-program.*not found/);
+    const attached = await xos(['attach', 'reader'], 'one\nend\n');
+    expect(attached.stdout).toContain('got one');
+    expect(attached.code).toBe(5);
+  });
+
+  test('explain says why a job waits, and reserve keeps room', async () => {
+    await xos(['sub', '--name', 'greedy', '--cpu', '64', image, '--', 'true']);
+    await until('greedy', (job) => (job.status?.waiting?.length ?? 0) > 0);
+    expect((await xos(['explain', 'greedy'])).stdout).toMatch(/Not enough free cpu: 64000 wanted.*Ask for less/);
+    const kept = await xos(['reserve', 'room', '--slots', '2', '--cpu', '100m', '--for', '1m', '--wait']);
+    expect(kept.stdout).toMatch(/^room +u-alice-\d+ +(Held|Active) +2/m);
+    expect((await xos(['run', '--reservation', 'room', image, '--', 'echo', 'inside'])).stdout).toBe('inside\n');
+  });
+
+  test('says what is wrong in words that help', async () => {
+    expect(await xos(['logs', 'no-such-job'])).toMatchObject({
+      code: 5,
+      stderr: expect.stringContaining('No job is called'),
+    });
+    const wrong = await xos(['sub', '--cpu', 'lots', image]);
+    expect(wrong).toMatchObject({ code: 1, stderr: expect.stringContaining('spec.template.resources.cpu') });
   });
 });
 

@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals
 import type { FileSystem } from '#crds/file-system.ts';
 import type { GridJob } from '#crds/grid-job.ts';
 import type { Volume } from '#crds/volume.ts';
-import { podLabels } from '#operator/controllers/execution/pod.ts';
+import { podLabels } from '#crds/execution.ts';
 import type { Pod } from '#runtime/builtin.ts';
 import type { Stored } from '#runtime/index.ts';
 import { type TestSite, waitFor } from '#sites/harness.ts';

@@ -5,7 +5,8 @@ import { type TaskRow, taskRowsMax } from '#crds/grid-job.ts';
 import { IndexSet } from '#operator/scheduling/index-set.ts';
 import type { Pod } from '#runtime/builtin.ts';
 import { isDeleting, type Stored } from '#runtime/types.ts';
-import { podLabels, type TaskRun } from './pod.ts';
+import { podLabels } from '#crds/execution.ts';
+import type { TaskRun } from './pod.ts';
 
 /** Why a run ended that is not the task's own fault: it is started again, and it does not count as a failure. */
 export const lostReasons = {

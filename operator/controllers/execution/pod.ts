@@ -2,23 +2,12 @@
 import { createHash } from 'node:crypto';
 import { parseUserName, organizationLocalId, globalId, sliceIdOf, sliceSize } from '#common/identity/ids.ts';
 import { AssertionError } from '#common/errors.ts';
-import { executionDefinition, type Execution, type ExecutionSpec } from '#crds/execution.ts';
+import { executionDefinition, podLabels, type Execution, type ExecutionSpec } from '#crds/execution.ts';
 import { podFacts } from '#crds/claim.ts';
 import { apiVersionOf } from '#crds/kind.ts';
 import { accountFiles, accountVolume } from '#crds/policies/pods.ts';
 import type { Pod } from '#runtime/builtin.ts';
 import type { Stored } from '#runtime/types.ts';
-
-/** Labels of the pods of tasks. */
-export const podLabels = {
-  execution: 'xtreemos.io/execution',
-  job: 'xtreemos.io/job',
-  owner: 'xtreemos.io/owner',
-  index: 'xtreemos.io/task-index',
-  run: 'xtreemos.io/run',
-  /** Read by the selector of the node: the hold that the pod runs under. */
-  claim: 'xtreemos.io/claim',
-} as const;
 
 /** One task and the run that it is in. */
 export interface TaskRun {

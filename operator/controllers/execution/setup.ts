@@ -5,7 +5,7 @@ import type { Pod } from '#runtime/builtin.ts';
 import type { Informer, Manager } from '#runtime/contracts.ts';
 import { owned } from '#runtime/sources.ts';
 import { byExecution, ExecutionReconciler } from './controller.ts';
-import { podLabels } from './pod.ts';
+import { podLabels } from '#crds/execution.ts';
 import type { Surroundings } from './surroundings.ts';
 
 /** What the controller of Executions takes from the process it runs in. */

@@ -10,7 +10,7 @@ import { systemRandom } from '#common/random.ts';
 import { type Execution, executions } from '#crds/execution.ts';
 import { type GridJob, gridJobs } from '#crds/grid-job.ts';
 import { installCrds } from '#crds/testing/install.ts';
-import { podLabels } from '#operator/controllers/execution/pod.ts';
+import { podLabels } from '#crds/execution.ts';
 import { owner } from '#operator/testing/jobs.ts';
 import { TestKubelet } from '#operator/testing/kubelet.ts';
 import { FakeResourceSelection } from '#proto/selector/testing/fake.ts';

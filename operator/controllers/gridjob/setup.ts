@@ -5,7 +5,7 @@ import type { Random } from '#common/random.ts';
 import { executions } from '#crds/execution.ts';
 import { type GridJob, gridJobs } from '#crds/grid-job.ts';
 import type { Reservation } from '#crds/reservation.ts';
-import { podLabels } from '#operator/controllers/execution/pod.ts';
+import { podLabels } from '#crds/execution.ts';
 import type { ReservationAdmission } from '#operator/controllers/reservation/controller.ts';
 import { addReservationController } from '#operator/controllers/reservation/setup.ts';
 import { addExecutionController } from '#operator/controllers/execution/setup.ts';

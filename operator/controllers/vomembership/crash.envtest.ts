@@ -103,6 +103,7 @@ function dyingAfter(inner: Transport, writes: number, die: () => void): Transpor
       throw lost();
     },
     stream: async (request, onLine) => inner.stream(request, onLine),
+    bytes: async (request, onChunk) => inner.bytes(request, onChunk),
     close: async () => Promise.resolve(),
   };
 }

@@ -169,6 +169,11 @@ class MortalTransport implements Transport {
     return this.inner.stream(request, onLine);
   }
 
+  async bytes(request: TransportRequest, onChunk: (chunk: Buffer) => void): Promise<void> {
+    this.assertAlive();
+    return this.inner.bytes(request, onChunk);
+  }
+
   async close(): Promise<void> {
     return this.inner.close();
   }

@@ -1,0 +1,111 @@
+/** Follows what the tasks of a job say until it has ended. */
+import type { GridJob } from '#crds/grid-job.ts';
+import type { Stored } from '#runtime/types.ts';
+import type { JobApi, LogRequest, TaskPod } from '../../api/jobs.ts';
+import { CommandError } from '../../frame/exit.ts';
+import type { Context } from '../../frame/context.ts';
+import { JobOutput } from '../../output/job-output.ts';
+import { hasEnded, stateLine } from './state.ts';
+
+const pollMs = 500;
+/** Logs that are read at the same time; the others follow when one has ended. */
+const logsMax = 16;
+/** A log whose connection broke is taken up again so often without a new byte in between. */
+const attemptsMax = 5;
+
+/** What of a job is followed. */
+export interface FollowRequest extends Omit<LogRequest, 'follow'> {
+  /** Indices of tasks; undefined for all. */
+  readonly tasks: ReadonlySet<number> | undefined;
+}
+
+/** One job that is followed. */
+export class Follower {
+  private readonly context: Context;
+  private readonly api: JobApi;
+  private readonly request: FollowRequest;
+  private readonly seen = new Set<string>();
+  private readonly open = new Set<Promise<void>>();
+
+  constructor(context: Context, api: JobApi, request: FollowRequest) {
+    this.context = context;
+    this.api = api;
+    this.request = request;
+  }
+
+  /**
+   * @param name - of the job.
+   * @returns the job as it ended.
+   * @throws {CommandError} when it is deleted meanwhile.
+   */
+  async untilEnd(name: string): Promise<Stored<GridJob>> {
+    const { clock, signal, terminal } = this.context;
+    const key = { name, namespace: this.api.namespace };
+    for (;;) {
+      const job = await this.api.jobs.find(key, { signal });
+      if (job === undefined) throw new CommandError('notFound', `${name} was deleted while it was followed`);
+      const isLast = hasEnded(job);
+      const isAllRead = this.begin(await this.api.podsOf(name), job);
+      if (isLast && isAllRead) {
+        await Promise.all(this.open);
+        return job;
+      }
+      if (this.open.size === 0) terminal.progress(`${name}: ${stateLine(job)}`);
+      // Whichever comes first: a log that ends makes room for the next.
+      await Promise.race([clock.sleep(pollMs, signal), ...this.open]);
+      signal.throwIfAborted();
+    }
+  }
+
+  /** Begins to read logs that are there and not read yet. @returns false when there was no room for all of them. */
+  private begin(pods: readonly TaskPod[], job: GridJob): boolean {
+    const { tasks } = this.request;
+    const fresh = pods.filter(
+      ({ name, index, hasStarted }) => hasStarted && !this.seen.has(name) && (tasks === undefined || tasks.has(index)),
+    );
+    const isOne = job.spec.tasks.count === 1 || tasks?.size === 1;
+    for (const pod of fresh) {
+      if (this.open.size >= logsMax) return false;
+      this.seen.add(pod.name);
+      const reading = this.read(pod, isOne).finally(() => this.open.delete(reading));
+      this.open.add(reading);
+    }
+    return true;
+  }
+
+  private async read({ name, index }: TaskPod, isOne: boolean): Promise<void> {
+    const { signal, terminal } = this.context;
+    const output = new JobOutput(terminal, isOne ? undefined : index);
+    const { tailLines, timestamps } = this.request;
+    let received = 0;
+    try {
+      for (let attempt = 0; ; attempt++) {
+        let skip = received;
+        const take = (chunk: Buffer): void => {
+          const fresh = chunk.subarray(Math.min(skip, chunk.length));
+          skip -= chunk.length - fresh.length;
+          if (fresh.length === 0) return;
+          received += fresh.length;
+          attempt = 0;
+          output.write(fresh);
+        };
+        try {
+          await this.api.readLog(name, { follow: true, tailLines, timestamps }, take, signal);
+          return;
+        } catch (error) {
+          signal.throwIfAborted();
+          // From its beginning a log can be taken up where it broke off; its last lines are others by then.
+          const isBroken = error instanceof Error && error.name === 'ConnectionError' && tailLines === undefined;
+          if (!isBroken || attempt >= attemptsMax) throw error;
+          await this.context.clock.sleep(pollMs, signal);
+        }
+      }
+    } catch (error) {
+      signal.throwIfAborted();
+      const said = error instanceof Error ? error.message : String(error);
+      terminal.warn(`the log of task ${index} can not be read any more: ${said}`);
+    } finally {
+      output.end();
+    }
+  }
+}

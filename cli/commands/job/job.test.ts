@@ -1,0 +1,309 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import type { GridJob } from '#crds/grid-job.ts';
+import { memberName } from '../../api/jobs.ts';
+import { JobOutput } from '../../output/job-output.ts';
+import { aContext } from '../../testing/fakes.ts';
+import { aJob, aJobApi, aTaskPod, me, noNeeds, plainDraft } from '../../testing/jobs.ts';
+import { runningTask } from './connect.ts';
+import { Follower } from './follow.ts';
+import { jobArea } from './index.ts';
+import { parseIndices, printLogs } from './logs.ts';
+import { treeOf } from './printing.ts';
+import { reservationSpec } from './reserve.ts';
+import { printJobs } from './show.ts';
+import { changeSignal, parseSignal } from './signals.ts';
+import { endLine, exitStatusOf, stateLine } from './state.ts';
+import { draftsOf, documentsOf, followToEnd, organizationOf, submit } from './submit.ts';
+
+const cluster = { context: undefined, kubeconfig: undefined, vo: undefined, namespace: undefined };
+const submitting = { ...cluster, ...plainDraft, file: undefined };
+
+let folder: string;
+beforeAll(() => {
+  folder = mkdtempSync(path.join(tmpdir(), 'xos-'));
+});
+afterAll(() => rmSync(folder, { recursive: true }));
+
+describe('submitting', () => {
+  const manifest = (name: string, text: string): string => {
+    const file = path.join(folder, name);
+    writeFileSync(file, text);
+    return file;
+  };
+  const job = (name: string, namespace: string): string =>
+    `apiVersion: xtreemos.io/v1alpha1\nkind: GridJob\nmetadata: {name: ${name}, namespace: ${namespace}}\nspec: {template: {image: a}}\n`;
+
+  test('takes manifests, and the virtual organization from them', async () => {
+    const file = manifest('two.yaml', `${job('a', 'vo-physics')}---\n${job('b', 'vo-physics')}`);
+    const input = { ...submitting, image: undefined, command: [], name: undefined, file };
+    const documents = await documentsOf(input);
+    expect(organizationOf(input, documents).namespace).toBe('vo-physics');
+    const api = aJobApi();
+    await submit(aContext(), api, draftsOf(input, documents), false);
+    expect([...api.jobs.stored.keys()]).toEqual(['vo-physics/a', 'vo-physics/b']);
+  });
+
+  test('refuses what contradicts itself', async () => {
+    const file = manifest('one.yaml', job('a', 'vo-physics'));
+    await expect(documentsOf({ ...submitting, file })).rejects.toThrow(/both say what to run/);
+    await expect(documentsOf({ ...submitting, image: undefined, command: [] })).rejects.toThrow(/IMAGE: is missing/);
+    const documents = await documentsOf({ ...submitting, image: undefined, command: [], file });
+    expect(() => organizationOf({ ...cluster, ...submitting, vo: 'chemistry' }, documents)).toThrow(
+      /chemistry was asked/,
+    );
+    const other = manifest(
+      'other.yaml',
+      'apiVersion: xtreemos.io/v1alpha1\nkind: Volume\nmetadata: {name: a}\nspec: {}\n',
+    );
+    await expect(documentsOf({ ...submitting, image: undefined, command: [], file: other })).rejects.toThrow(
+      /"Volume" is not GridJob/,
+    );
+  });
+});
+
+const succeeded = { state: 'Succeeded', exitCode: 0 } as const;
+
+describe('following a job', () => {
+  test('shows its output as it is and ends with its status', async () => {
+    const api = aJobApi(
+      [aJob('a', { status: { state: 'Failed', exitCode: 3 } })],
+      [aTaskPod('p', { log: 'one\ntwo' })],
+    );
+    const context = aContext();
+    expect(await followToEnd(context, api, 'a')).toBe(3);
+    expect(context.stdout()).toBe('one\ntwo');
+    expect(context.stderr()).toBe('a failed with exit status 3\n');
+  });
+
+  test('names the tasks where there are several', async () => {
+    const pods = [aTaskPod('p', { log: 'one\n' }), aTaskPod('q', { index: 1, log: 'two' })];
+    const api = aJobApi([aJob('a', { spec: { tasks: { count: 2 } }, status: succeeded })], pods);
+    const context = aContext();
+    await new Follower(context, api, { tasks: undefined, timestamps: false }).untilEnd('a');
+    expect(context.stdout().split('\n').sort()).toEqual(['', '[0] one', '[1] two']);
+  });
+
+  test('takes a log up where its connection broke', async () => {
+    const api = aJobApi([aJob('a', { status: succeeded })], [aTaskPod('p', { log: 'abcdefgh', breaks: 2 })]);
+    const context = aContext();
+    await new Follower(context, api, { tasks: undefined, timestamps: false }).untilEnd('a');
+    expect(context.stdout()).toBe('abcdefgh');
+  });
+
+  test('reads more logs than it reads at once', async () => {
+    const pods = Array.from({ length: 100 }, (_, index) => aTaskPod(`p${index}`, { index, log: `${index}\n` }));
+    const api = aJobApi([aJob('a', { spec: { tasks: { count: 100 } }, status: succeeded })], pods);
+    const context = aContext();
+    await new Follower(context, api, { tasks: undefined, timestamps: false }).untilEnd('a');
+    expect(context.stdout().trim().split('\n')).toHaveLength(100);
+  });
+
+  test('ends the job when it is interrupted', async () => {
+    const api = aJobApi([aJob('a', { status: { state: 'Running' } })]);
+    const controller = new AbortController();
+    controller.abort(new Error('Got SIGINT'));
+    const context = { ...aContext(), signal: controller.signal };
+    await expect(followToEnd(context, api, 'a')).rejects.toThrow('Got SIGINT');
+    expect(api.jobs.stored.get('vo-physics/a')?.spec.signal).toEqual({ name: 'TERM', sequence: 1 });
+  });
+
+  test('says so when the job is deleted', async () => {
+    await expect(followToEnd(aContext(), aJobApi(), 'a')).rejects.toThrow('a was deleted while it was followed');
+  });
+});
+
+describe('logs', () => {
+  test('of chosen tasks only, in their order', async () => {
+    const pods = [2, 0, 1].map((index) => aTaskPod(`p${index}`, { index, log: `${index}` }));
+    const context = aContext();
+    const input = { ...cluster, job: 'a', tasks: [], follow: false, tail: undefined, timestamps: false };
+    await printLogs(context, aJobApi([], pods), input, { tasks: new Set([0, 2]), isOne: false });
+    expect(context.stdout()).toBe('[0] 0\n[2] 2\n');
+  });
+
+  test('of what has not started are not there', async () => {
+    const input = { ...cluster, job: 'a', tasks: [], follow: false, tail: undefined, timestamps: false };
+    const read = printLogs(aContext(), aJobApi([], [aTaskPod('p', { hasStarted: false })]), input, {
+      tasks: undefined,
+      isOne: true,
+    });
+    await expect(read).rejects.toThrow(/Nothing of a has started/);
+  });
+
+  test.each([
+    ['3', [3]],
+    ['1-3', [1, 2, 3]],
+  ])('of indices %s', (text, indices) => expect(parseIndices(text)).toEqual(indices));
+  test.each(['', 'a', '3-1', '-1', '1-'])('refuses %j', (text) => expect(() => parseIndices(text)).toThrow(/TASKS/));
+});
+
+describe('output of tasks', () => {
+  const nasty = '\u001b[31mred\u001b[0m \u001b]52;c;ZXZpbA==\u0007\u001b[2J progress\rdone\r\n';
+
+  test('does nothing to a terminal but colour it (threat 54)', () => {
+    const context = aContext({ isTerminal: true });
+    const output = new JobOutput(context.terminal, undefined);
+    for (const byte of Buffer.from(nasty)) output.write(Buffer.from([byte]));
+    output.end();
+    expect(context.stdout()).toBe('\u001b[31mred\u001b[0m \\x1b]52;c;ZXZpbA==\\x07\\x1b[2J progress\ndone\n');
+  });
+
+  test('is passed on byte by byte in a pipe', () => {
+    const context = aContext();
+    new JobOutput(context.terminal, undefined).write(Buffer.from(nasty));
+    expect(context.stdout()).toBe(nasty);
+  });
+
+  test('never keeps more than one line in memory', () => {
+    const context = aContext();
+    const output = new JobOutput(context.terminal, 7);
+    for (let count = 0; count < 100; count++) output.write(Buffer.alloc(10_000, 'x'));
+    expect(context.stdout().length).toBeGreaterThan(900_000);
+  });
+});
+
+describe('signals', () => {
+  test('are counted, and not sent to what has ended', async () => {
+    const api = aJobApi([aJob('a', { status: { state: 'Running' } }), aJob('b', { status: succeeded })]);
+    await changeSignal(aContext(), api, 'a', 'TERM');
+    await changeSignal(aContext(), api, 'a', 'KILL');
+    expect(api.jobs.stored.get('vo-physics/a')?.spec.signal).toEqual({ name: 'KILL', sequence: 2 });
+    expect((await changeSignal(aContext(), api, 'b', 'KILL')).isChanged).toBe(false);
+    await expect(changeSignal(aContext(), api, 'c', 'KILL')).rejects.toThrow('No job is called c; there are: a, b');
+  });
+
+  test.each(['9', 'KILL', 'kill', 'SIGKILL'])('are called %s', (text) => expect(parseSignal(text)).toBe('KILL'));
+  test('that there are not are refused', () => expect(() => parseSignal('HUP')).toThrow('not one of TERM, KILL'));
+
+  test('are given as Unix users write them', () => {
+    const rewrite = jobArea.commands.find(({ path: name }) => name === 'kill')?.rewrite;
+    expect(rewrite?.(['-9', 'a'])).toEqual(['--signal', '9', 'a']);
+    expect(rewrite?.(['-SIGTERM', 'a', '-n', 'vo-x', '--wait'])).toEqual([
+      '--signal',
+      'SIGTERM',
+      'a',
+      '-n',
+      'vo-x',
+      '--wait',
+    ]);
+  });
+});
+
+describe('what is said of a job', () => {
+  const waiting = (status: object): GridJob => aJob('a', { status: { state: 'Waiting', ...status } });
+  test.each([
+    [aJob('a'), 'submitted'],
+    [
+      waiting({ waiting: [{ site: 's', reason: 'Not enough free cpu', nodes: 2 }] }),
+      'waiting: Not enough free cpu (2 nodes)',
+    ],
+    [waiting({}), 'waiting'],
+    [aJob('a', { status: { state: 'Running' } }), 'running'],
+  ])('%#', (job, line) => expect(stateLine(job)).toBe(line));
+
+  test.each([
+    [aJob('a', { status: succeeded }), 0, ''],
+    [aJob('a', { status: { state: 'Failed', exitCode: 9 } }), 9, 'a failed with exit status 9'],
+    [aJob('a', { status: { state: 'Failed' } }), 1, 'a failed: '],
+    [aJob('a', { spec: { signal: { name: 'KILL' } }, status: { state: 'Killed' } }), 137, 'a killed: '],
+    [aJob('a', { status: { state: 'Killed' } }), 143, 'a killed: '],
+  ])('%# as an exit status', (job, status, line) => {
+    expect([exitStatusOf(job), endLine(job)]).toEqual([status, line]);
+  });
+});
+
+describe('ps', () => {
+  const psInput = {
+    ...{
+      ...cluster,
+      everyone: false,
+      all: false,
+      full: false,
+      user: undefined,
+      watch: false,
+      output: 'table' as const,
+    },
+  };
+  const jobs = [
+    aJob('mine', { status: { state: 'Running' } }),
+    aJob('done', { status: succeeded }),
+    aJob('theirs', { spec: { owner: 'u-bob-2013300124' }, status: { state: 'Running' } }),
+  ];
+
+  test('shows what runs of the caller, and says what it leaves out', async () => {
+    const context = aContext({ isTerminal: true });
+    await printJobs(context, aJobApi(jobs), psInput, me);
+    expect(context.stdout().split('\n').slice(1, -1)).toEqual([
+      expect.stringMatching(/^mine +u-alice-2013300123 +Running/),
+    ]);
+    expect(context.stderr()).toContain('1 that ended is not shown');
+  });
+
+  test('of somebody by handle', async () => {
+    const context = aContext();
+    await printJobs(context, aJobApi(jobs), { ...psInput, output: 'name' }, 'bob');
+    expect(context.stdout()).toBe('gridjob.xtreemos.io/theirs\n');
+  });
+
+  test('shows children below their parents', () => {
+    const child = aJob('child', { spec: { parent: { job: 'mine', uid: 'uid-mine' } } });
+    const orphan = aJob('orphan', { spec: { parent: { job: 'gone', uid: 'uid-gone' } } });
+    const known = [child, orphan, ...jobs].map((job) => ({
+      ...job,
+      metadata: { ...job.metadata, uid: `uid-${job.metadata.name}` },
+    }));
+    const rows = treeOf(known).map(({ job, depth }) => `${depth} ${job.metadata.name}`);
+    expect(rows).toEqual(['0 done', '0 mine', '1 child', '0 orphan', '0 theirs']);
+  });
+});
+
+describe('which task is meant', () => {
+  const input = { ...cluster, job: 'a', task: undefined };
+  const running = (index: number) => aTaskPod(`p${index}`, { index, isRunning: true });
+
+  test('is the one that runs, or the one that is named', async () => {
+    const job = aJob('a', { status: { state: 'Running' } });
+    expect((await runningTask(aContext(), aJobApi([job], [aTaskPod('old'), running(0)]), input)).name).toBe('p0');
+    const several = aJobApi([job], [running(0), running(1)]);
+    expect((await runningTask(aContext(), several, { ...input, task: 1 })).name).toBe('p1');
+    await expect(runningTask(aContext(), several, input)).rejects.toThrow('--task: is needed: 2 tasks of a run (0, 1)');
+    await expect(runningTask(aContext(), several, { ...input, task: 5 })).rejects.toThrow('Task 5 of a does not run');
+  });
+});
+
+describe('reservations', () => {
+  const reserving = {
+    ...{ ...cluster, ...noNeeds, name: 'r', slots: 2, start: undefined, end: undefined, for: 60, every: undefined },
+    ...{ until: undefined, atStart: undefined, group: [], member: [], dryRun: false, wait: false, timeout: 1000 },
+    output: 'table' as const,
+  };
+  const now = Date.parse('2026-11-25T12:00:00Z');
+
+  test('begin at moments that people write', () => {
+    const spec = reservationSpec({ ...reserving, cpu: '2', start: '24h', every: 'Day', until: '2026-12-31' }, now);
+    expect(JSON.parse(JSON.stringify(spec))).toEqual({
+      slots: 2,
+      resources: { cpu: '2' },
+      window: {
+        start: '2026-11-26T12:00:00Z',
+        durationSeconds: 60,
+        recurrence: { every: 'Day', until: '2026-12-31T23:59:59Z' },
+      },
+    });
+  });
+
+  test('say how long they last, once', () => {
+    expect(() => reservationSpec({ ...reserving, for: undefined }, now)).toThrow(/--for/);
+    expect(() => reservationSpec({ ...reserving, end: '24h' }, now)).toThrow(/--for/);
+    expect(() => reservationSpec({ ...reserving, every: 'Day' }, now)).toThrow(/--until/);
+  });
+});
+
+test('a member is known by the name of the service account', () => {
+  expect(memberName(`system:serviceaccount:vo-physics:${me}`, 'vo-physics')).toBe(me);
+  expect(memberName(`system:serviceaccount:vo-other:${me}`, 'vo-physics')).toBeUndefined();
+  expect(memberName('alice', 'vo-physics')).toBeUndefined();
+});

@@ -1,0 +1,119 @@
+import { InvalidInputError } from '#common/errors.ts';
+import { type GridJob, jobSignals } from '#crds/grid-job.ts';
+import type { Stored } from '#runtime/types.ts';
+import { type JobApi, withJobs } from '../../api/jobs.ts';
+import { changeSpec, getOrExplain, type OrganizationInput } from '../../api/organizations.ts';
+import { explain, waitUntil } from '../../api/waiting.ts';
+import type { Context } from '../../frame/context.ts';
+import { hasEnded } from './state.ts';
+
+type Signal = keyof typeof jobSignals;
+
+interface JobsInput extends OrganizationInput {
+  readonly jobs: readonly string[];
+  readonly wait: boolean;
+  readonly timeout: number;
+}
+
+/** Numbers of signals on Linux. */
+const numbers: Readonly<Record<string, Signal>> = { '9': 'KILL', '15': 'TERM' };
+
+/** The signal that a user means: a name with or without SIG, or a number. @throws {InvalidInputError} */
+export function parseSignal(text: string): Signal {
+  const name = numbers[text] ?? text.toUpperCase().replace(/^SIG/, '');
+  const found = (Object.keys(jobSignals) as Signal[]).find((signal) => signal === name);
+  if (found === undefined) {
+    throw new InvalidInputError(
+      '--signal',
+      `${JSON.stringify(text)} is not one of ${Object.keys(jobSignals).join(', ')}`,
+    );
+  }
+  return found;
+}
+
+/** `xos kill`. */
+export async function kill(context: Context, input: JobsInput & { readonly signal: string }): Promise<void> {
+  const signal = parseSignal(input.signal);
+  return eachJob(context, input, async (api, name) => {
+    const { object, isChanged } = await changeSignal(context, api, name, signal);
+    context.terminal.print(isChanged ? `${name}: SIG${signal} sent` : `${name} has ended already`);
+    if (input.wait && isChanged) await untilSeen(context, api, object, 'end', hasEnded, input.timeout);
+  });
+}
+
+/** Sends a signal; a job that has ended gets none. */
+export async function changeSignal(
+  context: Context,
+  api: JobApi,
+  name: string,
+  signal: Signal,
+): Promise<{ readonly object: Stored<GridJob>; readonly isChanged: boolean }> {
+  return change(context, api, name, (job) => {
+    return hasEnded(job) ? undefined : { signal: { name: signal, sequence: (job.spec.signal?.sequence ?? 0) + 1 } };
+  });
+}
+
+/** `xos suspend`. */
+export async function suspend(context: Context, input: JobsInput): Promise<void> {
+  return setSuspend(context, input, true);
+}
+
+/** `xos resume`. */
+export async function resume(context: Context, input: JobsInput): Promise<void> {
+  return setSuspend(context, input, false);
+}
+
+async function setSuspend(context: Context, input: JobsInput, isWanted: boolean): Promise<void> {
+  const isInForce = (job: GridJob): boolean =>
+    hasEnded(job) || (isWanted ? job.status?.state === 'Suspended' : job.status?.state !== 'Suspended');
+  return eachJob(context, input, async (api, name) => {
+    const { object, isChanged } = await change(context, api, name, (job) =>
+      hasEnded(job) || job.spec.suspend === isWanted ? undefined : { suspend: isWanted },
+    );
+    context.terminal.print(`${name} ${wordFor(object, isWanted, isChanged)}`);
+    const what = isWanted ? 'be suspended' : 'go on';
+    if (input.wait && isChanged) await untilSeen(context, api, object, what, isInForce, input.timeout);
+  });
+}
+
+function wordFor(job: GridJob, isSuspended: boolean, isChanged: boolean): string {
+  if (hasEnded(job)) return 'has ended already';
+  if (!isChanged) return isSuspended ? 'is suspended already' : 'is not suspended';
+  return isSuspended ? 'is being suspended' : 'goes on';
+}
+
+async function eachJob(
+  context: Context,
+  input: JobsInput,
+  act: (api: JobApi, name: string) => Promise<void>,
+): Promise<void> {
+  return withJobs(context, input, async (api) => {
+    for (const name of input.jobs) await act(api, name);
+  });
+}
+
+async function change(
+  { signal }: Context,
+  api: JobApi,
+  name: string,
+  decide: (job: Stored<GridJob>) => object | undefined,
+): Promise<{ readonly object: Stored<GridJob>; readonly isChanged: boolean }> {
+  const key = { name, namespace: api.namespace };
+  return changeSpec(api.jobs, async () => getOrExplain(api.jobs, key, 'job', signal), decide, { signal });
+}
+
+async function untilSeen(
+  context: Context,
+  api: JobApi,
+  { metadata }: Stored<GridJob>,
+  what: string,
+  isSeen: (job: GridJob) => boolean,
+  timeoutMs: number,
+): Promise<void> {
+  await waitUntil(context, api.jobs, metadata, {
+    what: `${metadata.name} to ${what}`,
+    timeoutMs,
+    isDone: (job) => job === undefined || isSeen(job),
+    why: (job) => explain(job, 'Running'),
+  });
+}

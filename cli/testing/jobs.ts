@@ -1,0 +1,103 @@
+/** Jobs in memory, for tests of the commands about them. */
+import type { GridJob, GridJobStatus } from '#crds/grid-job.ts';
+import type { Reservation } from '#crds/reservation.ts';
+import { ConnectionError } from '#runtime/errors.ts';
+import type { ConnectRequest, JobApi, LogRequest, TaskPod } from '../api/jobs.ts';
+import type { DraftInput } from '../commands/job/draft.ts';
+import { FakeObjects } from './fakes.ts';
+
+/** Options that describe nodes, none of them given. */
+export const noNeeds = {
+  ...{
+    cpu: undefined,
+    memory: undefined,
+    device: [],
+    require: [],
+    where: [],
+    rank: undefined,
+    site: [],
+    spread: false,
+  },
+};
+
+/** Options of a job, none of them given but what it runs and its name. */
+export const plainDraft: DraftInput = {
+  ...noNeeds,
+  ...{ image: 'busybox:1', command: ['sh', '-c', 'true'], name: 'mine', env: [], workingDir: undefined },
+  ...{ tasks: 1, parallelism: undefined, gang: undefined, volume: [], stdin: undefined, stdout: undefined },
+  ...{ stderr: undefined, after: [], reservation: undefined, preemptible: false, priority: undefined },
+  ...{ retries: undefined, deadline: undefined, ttl: undefined, grace: undefined, interactive: false },
+};
+
+/** User name of who asks. */
+export const me = 'u-alice-2013300123';
+
+/** What a pod has said, and how often its log breaks off in the middle before it is read to its end. */
+export interface FakePod extends TaskPod {
+  readonly log: string;
+  readonly breaks?: number;
+}
+
+/** A virtual organization with jobs. */
+export interface FakeJobs extends JobApi {
+  readonly jobs: FakeObjects<GridJob>;
+  readonly reservations: FakeObjects<Reservation>;
+  readonly pods: FakePod[];
+  readonly connected: { readonly pod: string; readonly request: ConnectRequest }[];
+  readonly read: LogRequest[];
+}
+
+/** Jobs of `vo-physics`, seen as {@link me}. */
+export function aJobApi(jobs: readonly GridJob[] = [], pods: FakePod[] = []): FakeJobs {
+  const broken = new Map<string, number>();
+  const api: FakeJobs = {
+    vo: 'physics',
+    namespace: 'vo-physics',
+    jobs: new FakeObjects<GridJob>('GridJob', jobs),
+    reservations: new FakeObjects<Reservation>('Reservation'),
+    pods,
+    connected: [],
+    read: [],
+    podsOf: async () => pods,
+    userName: async () => me,
+    readLog: async (name, request, onChunk) => {
+      api.read.push(request);
+      const pod = pods.find((one) => one.name === name);
+      const log = Buffer.from(pod?.log ?? '');
+      const times = broken.get(name) ?? 0;
+      if (times >= (pod?.breaks ?? 0)) {
+        onChunk(log);
+        return;
+      }
+      broken.set(name, times + 1);
+      onChunk(log.subarray(0, Math.floor(log.length / 2)));
+      throw new ConnectionError({ method: 'GET', path: '/log' }, 'reset', { maySent: true });
+    },
+    connect: async (pod, request) => {
+      api.connected.push({ pod, request });
+      return 0;
+    },
+  };
+  return api;
+}
+
+/** A job as the server keeps it. */
+export function aJob(name: string, more: { spec?: object; status?: Partial<GridJobStatus> } = {}): GridJob {
+  return {
+    metadata: { name, namespace: 'vo-physics' },
+    spec: {
+      owner: me,
+      tasks: { count: 1, gangMinimum: 0 },
+      template: { image: 'busybox:1', command: ['true'], args: [], env: [] },
+      suspend: false,
+      interactive: false,
+      ...more.spec,
+    },
+    status: more.status,
+  } as unknown as GridJob;
+}
+
+/** A pod whose container has run and ended. */
+export function aTaskPod(name: string, more: Partial<FakePod> = {}): FakePod {
+  return { name, index: 0, node: 'node-1', hasStarted: true, isRunning: false, log: '', ...more };
+}

@@ -1,0 +1,190 @@
+/**
+ * Commands in running containers: `exec` and `attach` of pods over WebSocket, protocol v5.channel.k8s.io (v4 where a
+ * server has no newer one). Each message starts with the number of its channel.
+ * Source: KEP-4006, k8s.io/client-go/tools/remotecommand.
+ */
+import type { IncomingMessage } from 'node:http';
+import { WebSocket } from 'ws';
+import { InvalidInputError } from '#common/errors.ts';
+import type { Credentials, CredentialSource } from './credentials.ts';
+import { apiError, ConnectionError, type RequestInfo } from './errors.ts';
+import type { Status } from './types.ts';
+
+const channels = { stdin: 0, stdout: 1, stderr: 2, status: 3, resize: 4, close: 255 } as const;
+const protocols = ['v5.channel.k8s.io', 'v4.channel.k8s.io'];
+/** A message of the server; it cuts output into far smaller ones. */
+const messageSizeMax = 16 * 1024 * 1024;
+/** Bytes of stdin under way; beyond it nothing more is read until some have left. */
+const stdinWindow = 1024 * 1024;
+const handshakeTimeoutMs = 30_000;
+/** Keeps proxies in between from closing a quiet connection, and notices a dead one. */
+const pingMs = 30_000;
+
+/** Columns and rows of a terminal. */
+export interface TerminalSize {
+  readonly columns: number;
+  readonly rows: number;
+}
+
+/** What is connected to the command. */
+export interface RemoteStreams {
+  /** Absent: nothing is sent. */
+  readonly stdin?: AsyncIterable<Buffer> | undefined;
+  /** Whether the end of `stdin` is the end of the command's input; of what others are connected to as well it is not. */
+  readonly endsStdin: boolean;
+  onStdout(chunk: Buffer): void;
+  onStderr(chunk: Buffer): void;
+  /** Called once the command is connected, with what tells it the size of the terminal. */
+  onConnect?(resize: (size: TerminalSize) => void): void;
+}
+
+/** Which container, and how. */
+export interface RemoteCommand {
+  /** Of the API server, with its query. */
+  readonly path: string;
+  readonly signal: AbortSignal;
+}
+
+/**
+ * Connects streams to a command until it ends.
+ * @returns its exit status; undefined where the server tells none, as of `attach` to what goes on.
+ * @throws {ApiError} when the server refuses, {@link ConnectionError} when the connection ends before the command, or
+ *   the signal's reason; the command itself may go on then.
+ */
+export async function runRemoteCommand(
+  source: CredentialSource,
+  command: RemoteCommand,
+  streams: RemoteStreams,
+): Promise<number | undefined> {
+  const credentials = await source.load(false);
+  command.signal.throwIfAborted();
+  const socket = connect(credentials, command.path);
+  const abort = (): void => socket.terminate();
+  command.signal.addEventListener('abort', abort, { once: true });
+  let isAnswering = true;
+  const ping = setInterval(() => {
+    if (!isAnswering) {
+      socket.terminate();
+      return;
+    }
+    isAnswering = false;
+    socket.ping();
+  }, pingMs);
+  socket.on('pong', () => (isAnswering = true));
+  try {
+    return await untilEnd(socket, command, streams);
+  } catch (error) {
+    command.signal.throwIfAborted();
+    throw error;
+  } finally {
+    clearInterval(ping);
+    command.signal.removeEventListener('abort', abort);
+    socket.on('error', () => undefined);
+    socket.close();
+  }
+}
+
+function connect({ origin, basePath, headers, tls, proxy }: Credentials, path: string): WebSocket {
+  if (proxy !== undefined) {
+    throw new InvalidInputError('proxy-url', `exec and attach do not go through a proxy (${proxy}): use kubectl exec`);
+  }
+  return new WebSocket(origin.replace(/^http/, 'ws') + basePath + path, protocols, {
+    ...tls,
+    headers: { ...headers },
+    handshakeTimeout: handshakeTimeoutMs,
+    maxPayload: messageSizeMax,
+    perMessageDeflate: false,
+    followRedirects: false,
+  });
+}
+
+async function untilEnd(
+  socket: WebSocket,
+  { path }: RemoteCommand,
+  streams: RemoteStreams,
+): Promise<number | undefined> {
+  const request = { method: 'GET', path };
+  const ended = Promise.withResolvers<number | undefined>();
+  let status: Status | undefined;
+  socket.on('unexpected-response', (_request, response) => {
+    void refusalOf(response, request).then(ended.reject, ended.reject);
+  });
+  socket.on('error', (error) =>
+    ended.reject(new ConnectionError(request, error.message, { maySent: true, cause: error })),
+  );
+  socket.on('open', () => {
+    streams.onConnect?.((size) => void send(socket, channels.resize, sizeMessage(size)));
+    if (streams.stdin !== undefined) sendAll(socket, streams.stdin, streams.endsStdin).catch(ended.reject);
+  });
+  socket.on('message', (data) => {
+    const message = data as Buffer;
+    const rest = message.subarray(1);
+    try {
+      if (message[0] === channels.stdout && rest.length > 0) streams.onStdout(rest);
+      else if (message[0] === channels.stderr && rest.length > 0) streams.onStderr(rest);
+      else if (message[0] === channels.status) status = JSON.parse(rest.toString('utf8')) as Status;
+    } catch (error) {
+      ended.reject(error);
+    }
+  });
+  socket.on('close', () => {
+    if (status !== undefined) {
+      try {
+        ended.resolve(exitStatusOf(status, request));
+      } catch (error) {
+        ended.reject(error);
+      }
+    } else ended.reject(new ConnectionError(request, 'the connection ended before the command', { maySent: true }));
+  });
+  return ended.promise;
+}
+
+async function refusalOf(response: IncomingMessage, request: RequestInfo): Promise<never> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of response) {
+    chunks.push(chunk as Buffer);
+    if (chunks.length > 64) break;
+  }
+  const body = Buffer.concat(chunks).toString('utf8');
+  let status: Status = { message: body.slice(0, 500).trim() };
+  try {
+    status = JSON.parse(body) as Status;
+  } catch {
+    // A proxy in between answers in its own words.
+  }
+  throw apiError(request, response.statusCode ?? 0, status);
+}
+
+/** Exit status of what the server says at the end. @throws {ApiError} when the command could not be run. */
+function exitStatusOf(status: Status, request: RequestInfo): number {
+  if (status.status === 'Success') return 0;
+  const cause = status.details?.causes?.find(({ reason }) => reason === 'ExitCode');
+  const code = Number(cause?.message);
+  if (status.reason === 'NonZeroExitCode' && Number.isInteger(code)) return code;
+  throw apiError(request, status.code ?? 500, status);
+}
+
+async function sendAll(socket: WebSocket, stdin: AsyncIterable<Buffer>, endsStdin: boolean): Promise<void> {
+  for await (const chunk of stdin) {
+    if (socket.readyState !== WebSocket.OPEN) return;
+    const hasLeft = send(socket, channels.stdin, chunk);
+    if (socket.bufferedAmount > stdinWindow) await hasLeft;
+  }
+  // Only version 5 can say that the input has ended without closing the connection.
+  if (endsStdin && socket.protocol === protocols[0]) await send(socket, channels.close, Buffer.from([channels.stdin]));
+}
+
+async function send(socket: WebSocket, channel: number, data: Buffer): Promise<void> {
+  return new Promise((resolve) => {
+    // A connection that broke is told by its own events.
+    if (socket.readyState !== WebSocket.OPEN) {
+      resolve();
+      return;
+    }
+    socket.send(Buffer.concat([Buffer.from([channel]), data]), () => resolve());
+  });
+}
+
+function sizeMessage({ columns, rows }: TerminalSize): Buffer {
+  return Buffer.from(JSON.stringify({ Width: columns, Height: rows }));
+}
