@@ -213,10 +213,7 @@ class Handlers {
    * A token of the member's service account. The right to issue it is written together with the account, and a server
    * authorizes by what it has read so far: it may refuse for a moment.
    */
-  private async issueToken(
-    account: ObjectKey,
-    signal: AbortSignal,
-  ): Promise<IssuedToken> {
+  private async issueToken(account: ObjectKey, signal: AbortSignal): Promise<IssuedToken> {
     const { client, clock } = this.parts;
     const body = {
       apiVersion: 'authentication.k8s.io/v1',
