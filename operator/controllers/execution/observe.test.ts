@@ -1,7 +1,8 @@
 import { describe, expect, test } from '@jest/globals';
 import type { Pod } from '#runtime/builtin.ts';
 import type { Stored, StoredMeta } from '#runtime/types.ts';
-import { anExecution, ended, running, withStatus } from '#operator/testing/jobs.ts';
+import { aGridJob, anExecution, ended, running, withStatus } from '#operator/testing/jobs.ts';
+import { sortTasks } from '#operator/controllers/gridjob/plan.ts';
 import { isLost, observe, rowsOf, type Observation } from './observe.ts';
 import { taskPod, type PodSurroundings } from './pod.ts';
 
@@ -117,6 +118,19 @@ describe('observe', () => {
     const { surplus, missing } = look([podOf(0, running), podOf(1, ended(0))], closed);
     expect(surplus).toHaveLength(1);
     expect(missing).toEqual([]);
+  });
+
+  test.each([
+    ['has told nothing of it yet', undefined],
+    ['saw it start last', { tasks: tasksWith({ rows: [{ index: 0, run: 'r1', state: 'Starting' as const }] }) }],
+  ])('says of a run without a pod that it is over when the part is closed, and %s', (_, status) => {
+    const closed = anExecution('job', { placements: [{ run: 'r1', node: 'n1', tasks: '0' }], isClosed: true }, status);
+    const { findings, missing } = look([], closed);
+    expect(findings.get(0)).toMatchObject({ state: 'Killed', reason: 'Closed' });
+    expect(missing).toEqual([]);
+    const told = { ...closed, status: { tasks: tasksWith({ rows: [findings.get(0)] }) } };
+    expect(sortTasks(aGridJob('job'), told, 0).active.size).toBe(0);
+    expect(sortTasks(aGridJob('job'), told, 0).failed.size).toBe(0);
   });
 
   test('does not take a pod for ended that is only being ended', () => {

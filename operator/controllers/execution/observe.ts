@@ -69,7 +69,8 @@ export function observe(
     } else if (known?.run === run && isEnded(known)) findings.set(index, known);
     else if (!nodeExists(node)) findings.set(index, lost(place, 'NodeLost'));
     else if (known?.run === run && known.state === 'Running') findings.set(index, lost(place, 'PodDeleted'));
-    else if (!spec.isClosed) {
+    else if (spec.isClosed) findings.set(index, { ...place, ...neverRan });
+    else {
       findings.set(index, { ...place, state: 'Starting' });
       missing.push(task);
     }
@@ -106,6 +107,11 @@ export function runsOf({ spec }: Pick<Execution, 'spec'>): Iterable<TaskRun> {
   }
   return runs.values();
 }
+
+/** A run without a pod whose part was closed: whatever became of it, it is over, and its job must hear so to end. */
+const neverRan: Pick<RunFinding, 'state' | 'reason' | 'message'> = {
+  ...{ state: 'Killed', reason: 'Closed', message: 'Its job ended before the run was seen to start.' },
+};
 
 const keyOf = (run: string, index: number): string => `${run}/${index}`;
 const labelOf = (pod: Pod, label: string): string => pod.metadata.labels?.[label] ?? '';

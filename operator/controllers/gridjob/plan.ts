@@ -48,7 +48,7 @@ export function sortTasks({ spec }: Pick<GridJob, 'spec'>, execution: Execution 
     const finding: RunFinding = row?.run === run ? { ...row, run } : { index, run, node, state: 'Starting' };
     current.push(finding);
     if (!isEnded(finding)) active.push(index);
-    else if (!isLost(finding)) {
+    else if (!isLost(finding) && finding.state !== 'Killed') {
       const verdict = judge(finding, spec, counts.get(index) ?? 0);
       failures.set(index, verdict.count);
       if (verdict.isFatal) fatal ??= finding;
