@@ -9,6 +9,7 @@ import { createRegistry, type Registry } from '#common/metrics.ts';
 import { helpText, parseOptions } from '#common/options.ts';
 import { systemRandom } from '#common/random.ts';
 import { GrpcResourceSelection } from '#proto/selector/client.ts';
+import type { ResourceSelection } from '#proto/selector/contract.ts';
 import { followTlsFiles } from '#proto/selector/tls.ts';
 import {
   createClient,
@@ -141,7 +142,8 @@ function addEverything(manager: Manager, { options, log, registry, transport, cr
     reservedRanges: options.reservedRanges,
   });
   if (options.image !== '') addStorage(manager, { options, log });
-  if (options.selector !== '') addJobs(manager, { options, log, registry, identities });
+  const selection = options.selector === '' ? undefined : selectionOf(options);
+  if (selection !== undefined) addJobs(manager, { options, log, registry, identities, selection });
   // Any replica may ask for an account; the leader makes it.
   const client = createClient(transport, { fieldManager: 'xtreemos-gateway' });
   addGateway(manager, {
@@ -153,6 +155,7 @@ function addEverything(manager: Manager, { options, log, registry, transport, cr
     credentials,
     signing,
     requestAccount: async (membership, untilMs, stop) => requestAccount(client, clock, membership, untilMs, stop),
+    selection,
     localSite,
     namespace,
     port: options.gatewayPort,
@@ -173,6 +176,13 @@ function addStorage(manager: Manager, { options, log }: Pick<Surroundings, 'opti
   addVolumeController(manager, { clock, log: log.with({ controller: 'volume' }), installations });
 }
 
+/** The selector beside this process. */
+function selectionOf({ selector, selectorTls }: OperatorOptions): ResourceSelection {
+  const file = (name: string): string => path.join(selectorTls, name);
+  const tls = followTlsFiles({ ca: file('ca.crt'), certificate: file('tls.crt'), key: file('tls.key') });
+  return new GrpcResourceSelection(selector, tls.client);
+}
+
 /** Jobs: their nodes are found through the selector beside this process. */
 function addJobs(
   manager: Manager,
@@ -181,10 +191,12 @@ function addJobs(
     log,
     registry,
     identities,
-  }: Pick<Surroundings, 'options' | 'log' | 'registry'> & { identities: Identities },
+    selection,
+  }: Pick<Surroundings, 'options' | 'log' | 'registry'> & {
+    readonly identities: Identities;
+    readonly selection: ResourceSelection;
+  },
 ): void {
-  const file = (name: string): string => path.join(options.selectorTls, name);
-  const tls = followTlsFiles({ ca: file('ca.crt'), certificate: file('tls.crt'), key: file('tls.key') });
   const surroundings = new MemberSurroundings({
     identities,
     accounts: manager.informer(serviceAccounts, memberAccounts),
@@ -195,7 +207,7 @@ function addJobs(
   });
   addJobControllers(manager, {
     ...{ clock: systemClock, random: systemRandom(), log, registry, siteName: options.siteName, surroundings },
-    selection: new GrpcResourceSelection(options.selector, tls.client),
+    selection,
     admission: ({ metadata, spec }) => surroundings.refusalOf(metadata.namespace ?? '', spec.owner),
     reservationAdmission: (namespace, owner) => surroundings.refusalOf(namespace, owner)?.message,
     isInGroup: (namespace, userName, groups) => surroundings.isInGroup(namespace, userName, groups),

@@ -13,6 +13,7 @@
  * | `POST /v1/kubernetes-credential` | session | {@link kubernetesCredentialRequest} → {@link kubernetesCredentialAnswer} |
  * | `GET /v1/virtual-organizations/NAME/state` | anyone | → {@link stateAnswer} |
  * | `POST /v1/virtual-organizations/NAME/requests` | session | {@link joinRequest} → {@link joinAnswer} |
+ * | `POST /v1/virtual-organizations/NAME/selection` | session | requirements, as operator/gateway/selection.ts has them → {@link selectionAnswer} |
  *
  * «session» means the header `Authorization: Bearer SESSION-TOKEN`.
  */
@@ -194,6 +195,32 @@ export const kubernetesCredentialAnswer = z.object({
 });
 /** What `kubectl` needs to act as the member. */
 export type KubernetesCredentialAnswer = z.infer<typeof kubernetesCredentialAnswer>;
+
+/** Numbers and words by name. */
+const facts = z.record(z.string(), z.union([z.number(), z.string()]));
+
+/** Answer to `POST /v1/virtual-organizations/NAME/selection`: nodes that would take the work at this moment. Nothing is held. */
+export const selectionAnswer = z.object({
+  nodes: z.array(
+    z.object({
+      site: z.string(),
+      node: z.string(),
+      attributes: facts,
+      /** By the ledger of the node; `cpu` in millicores, the rest in bytes or units. */
+      free: z.record(z.string(), z.number()),
+      /** Measured. */
+      live: z.record(z.string(), z.number()),
+      /** How often the demand fits. */
+      fits: z.int(),
+    }),
+  ),
+  /** Nodes that match the static requirements and said no. */
+  refusals: z.array(z.object({ reason: z.string(), nodes: z.int() })),
+  /** Whether every node that could match has answered; false when enough was found, or some could not be reached. */
+  isWhole: z.boolean(),
+});
+/** Nodes that would take the work at this moment. */
+export type SelectionAnswer = z.infer<typeof selectionAnswer>;
 
 /** Answer to `GET /v1/virtual-organizations/NAME/state`. Both are signed; nothing else here needs to be believed. */
 export const stateAnswer = z.object({

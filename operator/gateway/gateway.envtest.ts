@@ -373,6 +373,35 @@ describe('members', () => {
     ]);
   });
 
+  test('ask which nodes would take some work, and nobody else does', async () => {
+    const ask = async (body: object, bearer = session.sessionToken) =>
+      gateway.call('POST', '/v1/virtual-organizations/physics/selection', { bearer, body });
+    const { status, body } = await ask({
+      resources: { cpu: '1' },
+      requirements: { static: [{ attribute: 'arch', in: ['amd64'] }] },
+    });
+    expect([status, body]).toEqual([
+      200,
+      expect.objectContaining({
+        nodes: [expect.objectContaining({ node: 'node-1', fits: 4 })],
+        refusals: [],
+        isWhole: true,
+      }),
+    ]);
+    expect((await ask({ resources: { cpu: '5' } })).body).toMatchObject({ nodes: [], refusals: [{ nodes: 1 }] });
+    expect(errorOf(await ask({ requirements: { dynamic: ['free.cpu >'] } }))).toMatchObject({
+      code: 'InvalidRequest',
+      message: expect.stringContaining('spec.requirements.dynamic[0]'),
+    });
+    expect(errorOf(await ask({ limit: 5 })).code).toBe('InvalidRequest');
+    expect((await ask({}, 'nobody')).status).toBe(401);
+    const elsewhere = await gateway.call('POST', '/v1/virtual-organizations/open/selection', {
+      bearer: session.sessionToken,
+      body: {},
+    });
+    expect(errorOf(elsewhere).code).toBe('Forbidden');
+  });
+
   test('get tokens that anyone can verify offline with the published state (threat 33)', async () => {
     const published = stateAnswer.parse((await gateway.call('GET', '/v1/virtual-organizations/physics/state')).body);
     const state = await verifyState(published.state, await verifyGenesis(published.genesis));

@@ -24,6 +24,7 @@ import type { GatewayMetrics } from './metrics.ts';
 import { type Member, type Members, tokenContent } from './members.ts';
 import { Refusal } from './refusal.ts';
 import type { RequestContext, Route, RouteAnswer } from './server.ts';
+import { type Explorer, selectionRequest } from './selection.ts';
 import type { Session, Sessions } from './sessions.ts';
 
 /** Makes the account of a member, if it isn't there, and keeps it until then at least. */
@@ -47,6 +48,8 @@ export interface RouteParts {
   readonly minter: TokenMinter;
   readonly enrolment: Enrolment;
   readonly requestAccount: AccountRequest;
+  /** Absent where no selectors run. */
+  readonly explorer: Explorer | undefined;
   /** Not fenced. */
   readonly client: Client;
   readonly apiServer: () => Promise<ApiServerAddress>;
@@ -100,6 +103,13 @@ export function gatewayRoutes(parts: RouteParts): Route[] {
       {
         isPublic: true,
       },
+    ),
+    route(
+      'nodes.select',
+      'POST',
+      '/v1/virtual-organizations/{name}/selection',
+      async (context) => handlers.selectNodes(context),
+      { isPublic: true },
     ),
     route('membership.request', 'POST', '/v1/virtual-organizations/{name}/requests', async (context) =>
       handlers.join(context),
@@ -241,6 +251,16 @@ class Handlers {
     if (vo === undefined) throw new Refusal('NotFound', `There is no virtual organization ${name} at this site.`);
     const documents = await minter.documents(vo).catch(notYet);
     return { status: 200, body: { virtualOrganization: name, ...documents } };
+  }
+
+  async selectNodes(context: RequestContext): Promise<RouteAnswer> {
+    const session = await this.session(context);
+    const name = context.parameters.name ?? '';
+    context.concern('VirtualOrganization', name);
+    this.allowed(session, name, 'nodes.select');
+    const { explorer } = this.parts;
+    if (explorer === undefined) throw new Refusal('NotFound', 'This site runs no selectors.');
+    return { status: 200, body: await explorer.explore(name, read(selectionRequest, context.body)) };
   }
 
   async join(context: RequestContext): Promise<RouteAnswer> {

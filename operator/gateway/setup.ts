@@ -7,6 +7,7 @@ import { virtualOrganizations } from '#crds/virtual-organization.ts';
 import { voMemberships } from '#crds/vo-membership.ts';
 import type { VoSigning } from '#operator/controllers/voauthority/setup.ts';
 import { TokenMinter } from '#operator/identity/minter.ts';
+import type { ResourceSelection } from '#proto/selector/contract.ts';
 import { configMaps, secrets } from '#runtime/builtin.ts';
 import { createClient } from '#runtime/client.ts';
 import type { CredentialSource } from '#runtime/credentials.ts';
@@ -19,6 +20,7 @@ import { clusterAuthentication, Logins } from './login/logins.ts';
 import { Members } from './members.ts';
 import { GatewayMetrics } from './metrics.ts';
 import { type AccountRequest, type ApiServerAddress, gatewayRoutes } from './routes.ts';
+import { Explorer } from './selection.ts';
 import { GatewayKeeper, GatewayListener, ServingMaterial } from './serving.ts';
 import { gatewayLabel, Sessions } from './sessions.ts';
 
@@ -32,6 +34,8 @@ export interface GatewaySetup {
   readonly credentials: CredentialSource;
   readonly signing: VoSigning;
   readonly requestAccount: AccountRequest;
+  /** Absent where no selectors run. */
+  readonly selection: ResourceSelection | undefined;
   readonly localSite: string;
   /** Namespace of the operator. */
   readonly namespace: string;
@@ -87,6 +91,7 @@ export function addGateway(manager: Manager, setup: GatewaySetup): GatewayListen
     minter,
     enrolment: new Enrolment({ ...parts, members, minter }),
     requestAccount: setup.requestAccount,
+    explorer: setup.selection === undefined ? undefined : new Explorer(setup.selection, clock),
     client,
     apiServer: async () => apiServerAddress(setup),
     metrics,

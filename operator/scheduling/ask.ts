@@ -5,6 +5,8 @@ export interface Found {
   readonly offers: readonly Offer[];
   readonly refusals: Refusals;
   readonly visited: number;
+  /** Whether every node that could match has answered. */
+  readonly isWhole: boolean;
 }
 
 /** Asks for offers until the query is over. @throws what the selection throws when it can't be asked. */
@@ -14,10 +16,14 @@ export async function ask(
   options: Parameters<ResourceSelection['select']>[1],
 ): Promise<Found> {
   const offers: Offer[] = [];
-  let [refusals, visited]: [Refusals, number] = [{}, 0];
+  let [refusals, visited, isWhole]: [Refusals, number, boolean] = [{}, 0, false];
   for await (const message of selection.select(query, options)) {
-    if ('offer' in message) offers.push(message.offer);
-    else ({ refusals, visited } = message.summary);
+    if ('offer' in message) {
+      offers.push(message.offer);
+      continue;
+    }
+    ({ refusals, visited } = message.summary);
+    isWhole = message.summary.isExhausted && message.summary.unreached === 0;
   }
-  return { offers, refusals, visited };
+  return { offers, refusals, visited, isWhole };
 }

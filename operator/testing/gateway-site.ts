@@ -11,6 +11,7 @@ import { installCrds } from '#crds/testing/install.ts';
 import { addVoAuthorityController } from '#operator/controllers/voauthority/setup.ts';
 import { addGateway } from '#operator/gateway/setup.ts';
 import type { GatewayListener } from '#operator/gateway/serving.ts';
+import { FakeResourceSelection } from '#proto/selector/testing/fake.ts';
 import { createManager, HttpTransport, kubeConfigCredentials } from '#runtime/index.ts';
 import { type AloneControlPlane, startControlPlane } from '#sites/control-plane.ts';
 import { KubeClient, type KubeObject, waitFor } from '#sites/kube-client.ts';
@@ -21,6 +22,9 @@ import { GatewayClient } from './gateway-client.ts';
 export const systemNamespace = 'xtreemos-system';
 const api = '/apis/xtreemos.io/v1alpha1';
 const merge = 'application/merge-patch+json';
+
+/** The only node that selectors of the site know. */
+const aNode = { name: 'node-1', attributes: { arch: 'amd64' }, allocatable: { cpu: 4000, memory: 8 * 1024 ** 3 } };
 
 /** Everything that gateways of the site wrote: log and audit log. */
 export interface Output {
@@ -76,6 +80,7 @@ export class GatewayReplica {
           priority: 'write', isIdempotent: true, verb: 'apply', resource: 'serviceaccounts',
         }); // prettier-ignore
       },
+      selection: new FakeResourceSelection(systemClock, [aNode]),
       port: 0,
       address: '127.0.0.1:7443',
       service: 'xtreemos-gateway',

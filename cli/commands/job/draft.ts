@@ -72,14 +72,24 @@ function templateOf(input: DraftInput, image: string): object {
 }
 
 /** What one task or slot takes. */
-export function resourcesOf({ cpu, memory, device }: NeedsInput): object | undefined {
+export function resourcesOf({
+  cpu,
+  memory,
+  device,
+}: Pick<NeedsInput, 'cpu' | 'memory' | 'device'>): object | undefined {
   const devices = device.length === 0 ? undefined : device.map(parseDevice);
   const resources = defined({ cpu, memory, devices });
   return Object.keys(resources).length === 0 ? undefined : resources;
 }
 
 /** `requirements`, `rank` and `placement`. */
-export function needsOf({ require, where, rank, site, spread }: NeedsInput): object {
+export function needsOf({
+  require,
+  where,
+  rank,
+  site,
+  spread,
+}: Omit<NeedsInput, 'cpu' | 'memory' | 'device'>): Record<string, unknown> {
   return defined({
     requirements:
       require.length + where.length === 0 ? undefined : { static: parseRequirements(require), dynamic: where },

@@ -27,15 +27,18 @@ const jobArgument = { job: required('Name of the job', 'job') };
 const jobsArgument = { jobs: several('Names of jobs', 'job') };
 const tasksMax = 10_000;
 
-/** What a node must be like, and what is taken of it. */
-const needs = {
+/** Which nodes, and what is taken of them. */
+const wishes = {
   cpu: word('CPU of each, for example 2 or 500m', 'QUANTITY'),
   memory: word('Memory of each, for example 4Gi', 'QUANTITY'),
   device: words('Devices of each, for example example.org/gpu=1', 'RESOURCE[=COUNT]'),
   require: texts('What an attribute of the node must be, for example arch=amd64 or memory>=16Gi', 'REQUIREMENT'),
   where: texts('What must hold on the node at the moment: CEL over free, live and node', 'EXPRESSION'),
-  rank: word('Which nodes are better: CEL that is a number, higher is better', 'EXPRESSION'),
   site: words('Only at these sites', 'SITE'),
+};
+const needs = {
+  ...wishes,
+  rank: word('Which nodes are better: CEL that is a number, higher is better', 'EXPRESSION'),
   spread: flag('Over many nodes instead of few'),
 };
 
@@ -236,6 +239,26 @@ const attach = defineCommand({
   load: async () => (await import('./connect.ts')).attach,
 });
 
+const nodes = defineCommand({
+  path: 'nodes',
+  about: 'Show which nodes would take some work now, and why others would not',
+  details:
+    'The gateway asks the overlay of selectors as a job would, and nothing is held. It needs a session: xos login. With -o wide, each node shows its attributes, which --require can name.',
+  args: {},
+  options: {
+    ...wishes,
+    limit: whole('How many nodes are enough', { min: 1, max: 200 }, 50),
+    at: word('Ask the gateway of this site; default: the only one you are logged in at', 'SITE'),
+    ...outputOption,
+    ...which,
+  },
+  examples: [
+    { does: 'what there is, with attributes', line: 'nodes -o wide' },
+    { does: 'before submitting', line: 'nodes --cpu 2 --memory 8Gi --require arch=amd64 --where "live.load1 < 4.0"' },
+  ],
+  load: async () => (await import('./nodes.ts')).nodes,
+});
+
 const reserve = defineCommand({
   path: 'reserve',
   about: 'Keep slots on nodes for a window of time: all of them or none',
@@ -273,5 +296,5 @@ const reserve = defineCommand({
 /** Jobs and reservations. */
 export const jobArea: Area = {
   title: 'Jobs and reservations',
-  commands: [run, sub, ps, explain, logs, wait, kill, suspend, resume, exec, attach, reserve],
+  commands: [run, sub, ps, explain, logs, wait, kill, suspend, resume, exec, attach, nodes, reserve],
 };

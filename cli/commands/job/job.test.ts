@@ -11,6 +11,7 @@ import { runningTask } from './connect.ts';
 import { Follower } from './follow.ts';
 import { jobArea } from './index.ts';
 import { parseIndices, printLogs } from './logs.ts';
+import { printNodes } from './nodes.ts';
 import { treeOf } from './printing.ts';
 import { reservationSpec } from './reserve.ts';
 import { printJobs } from './show.ts';
@@ -271,6 +272,52 @@ describe('which task is meant', () => {
     expect((await runningTask(aContext(), several, { ...input, task: 1 })).name).toBe('p1');
     await expect(runningTask(aContext(), several, input)).rejects.toThrow('--task: is needed: 2 tasks of a run (0, 1)');
     await expect(runningTask(aContext(), several, { ...input, task: 5 })).rejects.toThrow('Task 5 of a does not run');
+  });
+});
+
+describe('nodes', () => {
+  const answer = {
+    nodes: [
+      {
+        site: 'rennes',
+        node: 'b',
+        attributes: { arch: 'arm64' },
+        free: { cpu: 500, memory: 2 ** 30 },
+        live: {},
+        fits: 1,
+      },
+      { site: 'rennes', node: 'a', attributes: { arch: 'amd64' }, free: { cpu: 1850 }, live: { load1: 0.5 }, fits: 18 },
+    ],
+    refusals: [{ reason: 'Not enough free cpu', nodes: 3 }],
+    isWhole: false,
+  };
+
+  test('are shown in order, with why others would not and that there may be more', async () => {
+    const context = aContext({ isTerminal: true });
+    await printNodes(context, 'table', answer);
+    expect(
+      context
+        .stdout()
+        .split('\n')
+        .map((line) => line.split(/ {3,}/)),
+    ).toEqual([
+      [
+        expect.stringContaining('NODE'),
+        'SITE',
+        'FITS',
+        'FREE CPU',
+        'FREE MEMORY',
+        'LOAD',
+        expect.stringContaining('ARCH'),
+      ],
+      ['a', 'rennes', '18', '1.9', '0.0Gi', '0.50', 'amd64'],
+      ['b', 'rennes', '1', '0.5', '1.0Gi', '-', 'arm64'],
+      [''],
+      [expect.stringContaining('NODES'), expect.stringContaining('WHY THEY WOULD NOT')],
+      ['3', 'Not enough free cpu'],
+      [''],
+    ]);
+    expect(context.stderr()).toContain('There may be more');
   });
 });
 
