@@ -17,18 +17,10 @@ export const demoTasks = 4;
 
 /** A job says what it needs, never where. */
 const job = {
-  apiVersion,
-  kind: 'GridJob',
-  metadata: { name: 'where' },
-  spec: {
-    tasks: { count: demoTasks },
-    placement: { spread: 'Spread' },
-    template: {
-      image: 'xtreemos.io/busybox:1',
-      command: ['sh', '-c', 'echo task $XTREEMOS_TASK_INDEX runs as $(id -un) on $XTREEMOS_NODE'],
-      resources: { cpu: '100m', memory: '32Mi' },
-    },
-  },
+  name: 'where',
+  options: ['--tasks', String(demoTasks), '--spread', '--cpu', '100m', '--memory', '32Mi'],
+  program: ['xtreemos.io/busybox:1', '--', 'sh', '-c'],
+  script: 'echo task $XTREEMOS_TASK_INDEX runs as $(id -un) on $XTREEMOS_NODE',
 };
 
 /** What the demo shows it on. */
@@ -111,21 +103,16 @@ async function runAsMember({ site, siteName, kubeconfig, report }: OrganizationD
     run(kubectl, ...asMember, ...command);
     run(kubectl, ...asMember, 'wait', '--for=jsonpath={.status.phase}=Succeeded', 'pod/hello', '--timeout=60s');
     const seen = run(kubectl, ...asMember, 'logs', 'hello');
-    report('Submitting a job that finds its own nodes');
-    run(kubectl, ...asMember, 'delete', 'gridjob', job.metadata.name, '--ignore-not-found');
-    const manifest = path.join(scratch, 'job.json');
-    writeFileSync(manifest, JSON.stringify(job));
-    run(kubectl, ...asMember, 'create', '-f', manifest);
-    run(kubectl, ...asMember, 'wait', '--for=condition=Succeeded', `gridjob/${job.metadata.name}`, '--timeout=60s');
-    const asked = ['get', 'gridjob', job.metadata.name];
-    const table = run(kubectl, ...asMember, ...asked);
-    const logs = ['logs', '-l', `xtreemos.io/job=${job.metadata.name}`];
-    const said = run(kubectl, ...asMember, ...logs);
+    report('Running a job that finds its own nodes');
+    run(kubectl, ...asMember, 'delete', 'gridjob', job.name, '--ignore-not-found');
+    const submitted = ['run', '--name', job.name, ...job.options, ...job.program];
+    const said = run(xos, submitted[0] ?? '', ...asMember, ...submitted.slice(1), job.script);
+    const listed = run(xos, 'ps', ...asMember, '--all');
+    const nodes = run(xos, 'nodes', ...asMember);
     run(xos, 'logout', '--site', siteName);
-    const as = `$ kubectl ${asMember.join(' ')}`;
     return [
-      `${as} ${command.join(' ')}\n${as} logs hello\n${seen}`,
-      `${as} ${asked.join(' ')}\n${table}${as} ${logs.join(' ')}\n${said}`,
+      `$ kubectl ${asMember.join(' ')} ${command.join(' ')}\n$ kubectl ${asMember.join(' ')} logs hello\n${seen}`,
+      `$ xos ${submitted.join(' ')} '${job.script}'\n${said}$ xos ps --all\n${listed}$ xos nodes\n${nodes}`,
     ].join('\n');
   } finally {
     rmSync(scratch, { recursive: true, force: true });

@@ -44,7 +44,7 @@ async function demo(name: string): Promise<void> {
   const ready = await waitForSite(site, Date.now());
   console.log(`\n$ kubectl get site\n${await site.kubectl(['get', 'site'])}`);
   console.log(await showOrganization({ site, siteName, kubeconfig, report }));
-  console.log(await nextSteps(site, name));
+  console.log(await nextSteps(site, name, kubeconfig));
   const figure = {
     seconds: seconds(),
     sites: 1,
@@ -130,18 +130,20 @@ async function waitForSite(site: TestSite, since: number): Promise<Site> {
   );
 }
 
-async function nextSteps(site: TestSite, name: string): Promise<string> {
+async function nextSteps(site: TestSite, name: string, kubeconfig: string): Promise<string> {
   const hasKubectl = findCommand('kubectl') !== undefined;
   const kubectl = (await ensureTools(['kubectl'])).path('kubectl');
   const lines = [
     'Try next:',
-    `  export KUBECONFIG=${site.kubeconfig}`,
+    `  export KUBECONFIG=${kubeconfig}`,
     ...(hasKubectl ? [] : [`  alias kubectl=${kubectl}`]),
     `  kubectl describe site ${siteName}            # conditions and events`,
     '  kubectl explain site.spec.local         # what its owner can say',
     `  kubectl edit site ${siteName}                # say it`,
     `  kubectl cordon ${site.nodes.at(-1) ?? ''}            # then look at the site again; uncordon undoes it`,
-    '  kubectl apply -f crds/samples/site-peer.yaml  # a peer: its condition says what this version can do',
+    '  make install-cli PREFIX=~/.local        # xos, if ~/.local/bin is on your PATH',
+    `  xos login --kubernetes --context bob@${site.name}   # as the member; then`,
+    `  xos run --context xos-${siteName}-physics xtreemos.io/busybox:1 -- id   # and xos ps, xos nodes, xos --help`,
     `Take it away: make down${name === siteName ? '' : ` NAME=${name}`}`,
   ];
   return `${lines.join('\n')}\n`;

@@ -1,7 +1,9 @@
 /** Jobs as commands need them: a narrow port, so that tests bring their own. */
 import { parseUserName } from '#common/identity/ids.ts';
 import type { GridJob } from '#crds/grid-job.ts';
+import type { KeptLog } from '#crds/kept-logs.ts';
 import type { Reservation } from '#crds/reservation.ts';
+import type { Client } from '#runtime/contracts.ts';
 import type { Pod } from '#runtime/builtin.ts';
 import type { RemoteStreams } from '#runtime/remote-command.ts';
 import type { Context } from '../frame/context.ts';
@@ -16,6 +18,8 @@ export interface TaskPod {
   readonly name: string;
   /** Index of the task. */
   readonly index: number;
+  /** Which run of the task, as `placements` of the Execution call it. */
+  readonly run: string;
   readonly node: string | undefined;
   /** Whether its container runs or has run, so that there is a log. */
   readonly hasStarted: boolean;
@@ -46,6 +50,8 @@ export interface JobApi {
   readonly reservations: Objects<Reservation>;
   /** Pods of the tasks of a job, the oldest first. */
   podsOf(job: string): Promise<TaskPod[]>;
+  /** Logs that were kept of runs that have ended, also when their pods are gone. */
+  keptLogsOf(job: GridJob): Promise<KeptLog[]>;
   /** User name of the caller as a member here; undefined for anybody else. */
   userName(): Promise<string | undefined>;
   /** Hands out the log of a pod until its end; with `follow`, until its container has ended. */
@@ -80,8 +86,12 @@ export async function withJobs<T>(
       podsOf: async (job) => {
         const { items } = await client.of(pods).list({ namespace, labelSelector: `${podLabels.job}=${job}`, signal });
         const sorted = items.sort((a, b) => createdAt(a) - createdAt(b));
-        return sorted.map((pod) => taskPod(pod, Number(pod.metadata.labels?.[podLabels.index] ?? 0)));
+        return sorted.map((pod) => {
+          const { [podLabels.index]: index, [podLabels.run]: run } = pod.metadata.labels ?? {};
+          return taskPod(pod, Number(index ?? 0), run ?? '');
+        });
       },
+      keptLogsOf: async (job) => keptLogs(client, job, namespace, signal),
       userName: async () => memberName(await askWhoIAm(client, signal), namespace),
       readLog: async (pod, request, onChunk, logSignal) => {
         await client.download(pathOf(pod, 'log', logQuery(request)), onChunk, { signal: logSignal });
@@ -95,6 +105,26 @@ export async function withJobs<T>(
   });
 }
 
+async function keptLogs(
+  client: Client,
+  { status }: GridJob,
+  namespace: string,
+  signal: AbortSignal,
+): Promise<KeptLog[]> {
+  const [{ executions }, { keptLogsName, readKeptLogs }, { configMaps }] = await Promise.all([
+    import('#crds/execution.ts'),
+    import('#crds/kept-logs.ts'),
+    import('#runtime/builtin.ts'),
+  ]);
+  const logs: KeptLog[] = [];
+  for (const { name } of status?.executions ?? []) {
+    const execution = await client.of(executions).find({ name, namespace }, { signal });
+    const kept = await client.of(configMaps).find({ name: keptLogsName(name), namespace }, { signal });
+    if (execution !== undefined && kept !== undefined) logs.push(...readKeptLogs(kept, execution.metadata.uid));
+  }
+  return logs;
+}
+
 /** Members act as service accounts that are called like them. */
 export function memberName(kubernetesUser: string, namespace: string): string | undefined {
   const prefix = `system:serviceaccount:${namespace}:`;
@@ -103,11 +133,10 @@ export function memberName(kubernetesUser: string, namespace: string): string | 
   return parseUserName(name) === undefined ? undefined : name;
 }
 
-function taskPod({ metadata, spec, status }: Pod, index: number): TaskPod {
+function taskPod({ metadata, spec, status }: Pod, index: number, run: string): TaskPod {
   const state = status?.containerStatuses?.find(({ name }) => name === container)?.state;
   return {
-    name: metadata.name,
-    index,
+    ...{ name: metadata.name, index, run },
     node: spec?.nodeName,
     hasStarted: state?.running !== undefined || state?.terminated !== undefined,
     isRunning: state?.running !== undefined && metadata.deletionTimestamp === undefined,

@@ -1,5 +1,6 @@
 /** Jobs in memory, for tests of the commands about them. */
 import type { GridJob, GridJobStatus } from '#crds/grid-job.ts';
+import type { KeptLog } from '#crds/kept-logs.ts';
 import type { Reservation } from '#crds/reservation.ts';
 import { ConnectionError } from '#runtime/errors.ts';
 import type { ConnectRequest, JobApi, LogRequest, TaskPod } from '../api/jobs.ts';
@@ -43,6 +44,7 @@ export interface FakeJobs extends JobApi {
   readonly jobs: FakeObjects<GridJob>;
   readonly reservations: FakeObjects<Reservation>;
   readonly pods: FakePod[];
+  readonly kept: KeptLog[];
   readonly connected: { readonly pod: string; readonly request: ConnectRequest }[];
   readonly read: LogRequest[];
 }
@@ -56,9 +58,11 @@ export function aJobApi(jobs: readonly GridJob[] = [], pods: FakePod[] = []): Fa
     jobs: new FakeObjects<GridJob>('GridJob', jobs),
     reservations: new FakeObjects<Reservation>('Reservation'),
     pods,
+    kept: [],
     connected: [],
     read: [],
     podsOf: async () => pods,
+    keptLogsOf: async () => api.kept,
     userName: async () => me,
     readLog: async (name, request, onChunk) => {
       api.read.push(request);
@@ -99,5 +103,5 @@ export function aJob(name: string, more: { spec?: object; status?: Partial<GridJ
 
 /** A pod whose container has run and ended. */
 export function aTaskPod(name: string, more: Partial<FakePod> = {}): FakePod {
-  return { name, index: 0, node: 'node-1', hasStarted: true, isRunning: false, log: '', ...more };
+  return { name, index: 0, run: 'r1', node: 'node-1', hasStarted: true, isRunning: false, log: '', ...more };
 }

@@ -19,12 +19,23 @@ export interface FollowRequest extends Omit<LogRequest, 'follow'> {
   readonly tasks: ReadonlySet<number> | undefined;
 }
 
+/** Whether lines need no index before them. */
+export function isOneTask({ spec }: GridJob, tasks: ReadonlySet<number> | undefined): boolean {
+  return spec.tasks.count === 1 || tasks?.size === 1;
+}
+
+/** What tells runs of tasks apart. */
+export function runOf({ index, run }: Pick<TaskPod, 'index' | 'run'>): string {
+  return `${index}.${run}`;
+}
+
 /** One job that is followed. */
 export class Follower {
   private readonly context: Context;
   private readonly api: JobApi;
   private readonly request: FollowRequest;
   private readonly seen = new Set<string>();
+  private readonly runs = new Set<string>();
   private readonly open = new Set<Promise<void>>();
 
   constructor(context: Context, api: JobApi, request: FollowRequest) {
@@ -48,6 +59,7 @@ export class Follower {
       const isAllRead = this.begin(await this.api.podsOf(name), job);
       if (isLast && isAllRead) {
         await Promise.all(this.open);
+        await this.printKept(job);
         return job;
       }
       if (this.open.size === 0) terminal.progress(`${name}: ${stateLine(job)}`);
@@ -63,14 +75,27 @@ export class Follower {
     const fresh = pods.filter(
       ({ name, index, hasStarted }) => hasStarted && !this.seen.has(name) && (tasks === undefined || tasks.has(index)),
     );
-    const isOne = job.spec.tasks.count === 1 || tasks?.size === 1;
+    const isOne = isOneTask(job, tasks);
     for (const pod of fresh) {
       if (this.open.size >= logsMax) return false;
       this.seen.add(pod.name);
+      this.runs.add(runOf(pod));
       const reading = this.read(pod, isOne).finally(() => this.open.delete(reading));
       this.open.add(reading);
     }
     return true;
+  }
+
+  /** Runs whose pods were gone before their logs could be read. */
+  private async printKept(job: GridJob): Promise<void> {
+    const { tasks } = this.request;
+    const isOne = isOneTask(job, tasks);
+    for (const log of await this.api.keptLogsOf(job)) {
+      if (this.runs.has(runOf(log)) || tasks?.has(log.index) === false) continue;
+      const output = new JobOutput(this.context.terminal, isOne ? undefined : log.index);
+      output.write(Buffer.from(log.text));
+      output.end();
+    }
   }
 
   private async read({ name, index }: TaskPod, isOne: boolean): Promise<void> {

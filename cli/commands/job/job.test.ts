@@ -117,20 +117,35 @@ describe('following a job', () => {
 });
 
 describe('logs', () => {
+  const all = { tasks: undefined, tailLines: undefined, timestamps: false };
+  const three = aJob('a', { spec: { tasks: { count: 3 } } });
+  const kept = (index: number, run: string, text: string) => ({ index, run, isFailed: false, text });
+
   test('of chosen tasks only, in their order', async () => {
     const pods = [2, 0, 1].map((index) => aTaskPod(`p${index}`, { index, log: `${index}` }));
     const context = aContext();
-    const input = { ...cluster, job: 'a', tasks: [], follow: false, tail: undefined, timestamps: false };
-    await printLogs(context, aJobApi([], pods), input, { tasks: new Set([0, 2]), isOne: false });
+    await printLogs(context, aJobApi([], pods), three, { ...all, tasks: new Set([0, 2]) });
     expect(context.stdout()).toBe('[0] 0\n[2] 2\n');
   });
 
+  test('of pods that are gone are those that were kept', async () => {
+    const api = aJobApi([], [aTaskPod('p', { run: 'r2', log: 'second\n' })]);
+    api.kept.push(kept(0, 'r1', 'one\nfirst\n'), kept(0, 'r2', 'not this\n'), kept(1, 'r1', 'other'));
+    const context = aContext();
+    await printLogs(context, api, three, { ...all, tailLines: 1 });
+    expect(context.stdout()).toBe('[0] first\n[0] second\n[1] other\n');
+  });
+
+  test('that were kept end what is followed', async () => {
+    const api = aJobApi([aJob('a', { status: succeeded })], [aTaskPod('p', { run: 'r2', log: 'second\n' })]);
+    api.kept.push(kept(0, 'r1', 'first\n'), kept(0, 'r2', 'second\n'));
+    const context = aContext();
+    await new Follower(context, api, { tasks: undefined, timestamps: false }).untilEnd('a');
+    expect(context.stdout()).toBe('second\nfirst\n');
+  });
+
   test('of what has not started are not there', async () => {
-    const input = { ...cluster, job: 'a', tasks: [], follow: false, tail: undefined, timestamps: false };
-    const read = printLogs(aContext(), aJobApi([], [aTaskPod('p', { hasStarted: false })]), input, {
-      tasks: undefined,
-      isOne: true,
-    });
+    const read = printLogs(aContext(), aJobApi([], [aTaskPod('p', { hasStarted: false })]), three, all);
     await expect(read).rejects.toThrow(/Nothing of a has started/);
   });
 

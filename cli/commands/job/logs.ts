@@ -1,10 +1,11 @@
 import { InvalidInputError } from '#common/errors.ts';
-import { type JobApi, type TaskPod, withJobs } from '../../api/jobs.ts';
+import type { GridJob } from '#crds/grid-job.ts';
+import { type JobApi, withJobs } from '../../api/jobs.ts';
 import { getOrExplain, type OrganizationInput } from '../../api/organizations.ts';
 import { CommandError } from '../../frame/exit.ts';
 import type { Context } from '../../frame/context.ts';
 import { JobOutput } from '../../output/job-output.ts';
-import { Follower } from './follow.ts';
+import { Follower, type FollowRequest, isOneTask, runOf } from './follow.ts';
 
 interface LogsInput extends OrganizationInput {
   readonly job: string;
@@ -19,46 +20,68 @@ export async function logs(context: Context, input: LogsInput): Promise<void> {
   const { signal } = context;
   const tasks = input.tasks.length === 0 ? undefined : new Set(input.tasks.flatMap((text) => parseIndices(text)));
   return withJobs(context, input, async (api) => {
-    const { spec } = await getOrExplain(api.jobs, { name: input.job, namespace: api.namespace }, 'job', signal);
-    const stray = [...(tasks ?? [])].find((index) => index >= spec.tasks.count);
+    const job = await getOrExplain(api.jobs, { name: input.job, namespace: api.namespace }, 'job', signal);
+    const { count } = job.spec.tasks;
+    const stray = [...(tasks ?? [])].find((index) => index >= count);
     if (stray !== undefined) {
-      throw new InvalidInputError('TASKS', `${stray} is no task of ${input.job}: its last is ${spec.tasks.count - 1}`);
+      throw new InvalidInputError('TASKS', `${stray} is no task of ${input.job}: its last is ${count - 1}`);
     }
     const request = { tasks, tailLines: input.tail, timestamps: input.timestamps };
-    if (input.follow) {
-      await new Follower(context, api, request).untilEnd(input.job);
-      return;
-    }
-    const isOne = spec.tasks.count === 1 || tasks?.size === 1;
-    await printLogs(context, api, input, { tasks, isOne });
+    if (input.follow) await new Follower(context, api, request).untilEnd(input.job);
+    else await printLogs(context, api, job, request);
   });
 }
 
-/** Prints what there is to read. */
-export async function printLogs(
-  context: Context,
-  api: JobApi,
-  { job, tail, timestamps }: LogsInput,
-  { tasks, isOne }: { readonly tasks: ReadonlySet<number> | undefined; readonly isOne: boolean },
-): Promise<void> {
-  const { signal, terminal, program } = context;
-  const pods = (await api.podsOf(job)).filter(({ index }) => tasks === undefined || tasks.has(index));
-  const begun = pods.filter(({ hasStarted }) => hasStarted);
-  if (begun.length === 0) {
-    const remedy = `See what it waits for: ${program} explain ${job}. Wait for output: ${program} logs -f ${job}`;
-    throw new CommandError('notFound', `Nothing of ${job} has started on a node that is still there`, remedy);
+/** One log: read from a pod, or kept of one that is gone. */
+interface Source {
+  readonly index: number;
+  read(output: JobOutput): Promise<void>;
+}
+
+/** Prints what there is to read, by index; the runs of one task in the order in which they began. */
+export async function printLogs(context: Context, api: JobApi, job: GridJob, request: FollowRequest): Promise<void> {
+  const { tasks } = request;
+  const sources = (await sourcesOf(context, api, job, request)).filter(({ index }) => tasks?.has(index) !== false);
+  if (sources.length === 0) {
+    const { name } = job.metadata;
+    const remedy = `See what it waits for: ${context.program} explain ${name}. Wait for output: ${context.program} logs -f ${name}`;
+    throw new CommandError('notFound', `Nothing of ${name} has started, or it left no log`, remedy);
   }
-  for (const pod of inOrder(begun)) {
-    const output = new JobOutput(terminal, isOne ? undefined : pod.index);
-    const request = { follow: false, tailLines: tail, timestamps };
-    await api.readLog(pod.name, request, (chunk) => output.write(chunk), signal);
+  const isOne = isOneTask(job, tasks);
+  for (const source of sources.toSorted((a, b) => a.index - b.index)) {
+    const output = new JobOutput(context.terminal, isOne ? undefined : source.index);
+    await source.read(output);
     output.end();
   }
 }
 
-/** By index; the runs of one task in the order in which they began. */
-function inOrder(pods: readonly TaskPod[]): TaskPod[] {
-  return pods.toSorted((a, b) => a.index - b.index);
+async function sourcesOf(
+  { signal }: Context,
+  api: JobApi,
+  job: GridJob,
+  { tailLines, timestamps }: FollowRequest,
+): Promise<Source[]> {
+  const pods = (await api.podsOf(job.metadata.name)).filter(({ hasStarted }) => hasStarted);
+  const there = new Set(pods.map(runOf));
+  const gone = (await api.keptLogsOf(job)).filter((log) => !there.has(runOf(log)));
+  return [
+    ...gone.map(({ index, text }) => ({
+      index,
+      read: async (output: JobOutput) => output.write(Buffer.from(lastLines(text, tailLines))),
+    })),
+    ...pods.map(({ index, name }) => ({
+      index,
+      read: async (output: JobOutput) =>
+        api.readLog(name, { follow: false, tailLines, timestamps }, (chunk) => output.write(chunk), signal),
+    })),
+  ];
+}
+
+function lastLines(text: string, count: number | undefined): string {
+  if (count === undefined) return text;
+  const isEnded = text.endsWith('\n');
+  const lines = (isEnded ? text.slice(0, -1) : text).split('\n');
+  return count === 0 ? '' : lines.slice(-count).join('\n') + (isEnded ? '\n' : '');
 }
 
 /** The indices of `3` or `0-9`; several are given as several words. @throws {InvalidInputError} */
