@@ -163,6 +163,7 @@ function addEverything(manager: Manager, { options, log, registry, transport, cr
     service: options.gatewayService,
     apiServer: options.apiServerAddress,
     version: productVersion,
+    trustDomain: options.trustDomain,
   });
 }
 

@@ -170,6 +170,16 @@ export const operatorOptions = {
     default: 'xtreemos-gateway',
     value: 'NAME',
   }),
+  trustDomain: option({
+    schema: z
+      .string()
+      .max(255, 'use at most 255 characters')
+      .regex(/^[a-z0-9._-]*$/, 'use lower-case letters, digits, dots, hyphens and underscores'),
+    about:
+      'Trust domain under which peers know this site (SPIFFE); empty: the name of the site. Peers have to be joined anew when it changes',
+    default: '',
+    value: 'DOMAIN',
+  }),
   apiServerAddress: option({
     schema: z
       .string()

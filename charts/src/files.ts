@@ -56,6 +56,13 @@ const helpers = `{{/* ${notice} */}}
 {{- end }}
 {{- end -}}
 
+{{- define "xtreemos.peerPorts" -}}
+{{- range .Values.networkPolicy.peerPorts }}
+- port: {{ int . }}
+  protocol: TCP
+{{- end }}
+{{- end -}}
+
 {{- define "xtreemos.identityProviderPorts" -}}
 {{- range .Values.networkPolicy.identityProviderPorts }}
 - port: {{ int . }}

@@ -58,6 +58,12 @@ export const valuesSchema = z.strictObject({
     'The local site. The operator makes the `Site` object from this when there is none; edit that object afterwards.',
     {
       name: word('Name of this site. It stays; choose one that no peer has.', 'local', label, 63),
+      trustDomain: word(
+        'Trust domain under which other sites know this one, for example `rennes.example.org`. By default its name. It stays: with another, sites have to be joined anew.',
+        '',
+        /^[a-z0-9._-]*$/,
+        255,
+      ),
       attributes: z
         .record(
           z.string().max(63),
@@ -214,6 +220,12 @@ export const valuesSchema = z.strictObject({
       .max(16)
       .meta({ description: 'TCP ports that the API server listens on.' })
       .default([443, 6443]),
+    peerPorts: z
+      .array(z.int().min(1).max(65_535))
+      .min(1)
+      .max(16)
+      .meta({ description: 'TCP ports that the gateways of other sites listen on.' })
+      .default([7443]),
     identityProviderPorts: z
       .array(z.int().min(1).max(65_535))
       .min(1)

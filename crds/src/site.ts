@@ -5,6 +5,7 @@ import { conditions, defineCondition } from './conditions.ts';
 import { describeKind, group, runtimeKind } from './kind.ts';
 import { isolationLevel, limitFields, providerNameMax, virtualOrganizationNameMax } from './organization.ts';
 import {
+  choice,
   dictionary,
   dnsLabel,
   flag,
@@ -233,6 +234,10 @@ const peerSite = object('Another cluster that runs XtreemOS.', {
   trustBundle: pem(
     'Its root certificates, PEM, one after another. They are used for this peer alone and are never merged with those of another site.',
   ),
+  connection: choice('Whether this site and the peer speak to each other.', {
+    Open: 'they do, as soon as each reaches the other.',
+    Cut: 'the peer is cut off: nothing is sent to it or taken from it, from the moment that this is written.',
+  }).default('Open'),
 });
 
 const spec = union(

@@ -78,6 +78,15 @@ export interface ServerParts {
   readonly log: Logger;
   readonly audit: AuditLog;
   readonly metrics: GatewayMetrics;
+  /** Takes the connections of peers: those that speak HTTP/2. */
+  readonly peers: PeerDoor;
+}
+
+/** Where connections of peers go, after their handshake. */
+export interface PeerDoor {
+  accept(socket: TLSSocket): void;
+  /** Ends all of them. */
+  stop(): void;
 }
 
 /** HTTPS for users, with a limit for everything: sizes, times, connections, rates. */
@@ -106,10 +115,12 @@ export class GatewayServer {
         connectionsCheckingInterval: 2000,
         keepAliveTimeout: keepAliveMs,
         maxHeaderSize: headerMaxBytes,
-        ALPNProtocols: ['http/1.1'],
+        // Who offers both is a user's program; gRPC offers h2 alone.
+        ALPNProtocols: ['http/1.1', 'h2'],
       },
       (request, response) => void this.answer(request, response),
     );
+    this.routeByProtocol();
     this.server.maxConnections = connectionsMax;
     this.server.on('connection', (socket) => {
       const address = socket instanceof Socket ? (socket.remoteAddress ?? '') : '';
@@ -147,6 +158,7 @@ export class GatewayServer {
 
   /** Lets running requests end for a moment, then closes. */
   async stop(): Promise<void> {
+    this.parts.peers.stop();
     await new Promise<void>((resolve) => {
       const timer = this.parts.clock.after(2000, () => this.server.closeAllConnections());
       this.server.close(() => {
@@ -154,6 +166,21 @@ export class GatewayServer {
         resolve();
       });
       this.server.closeIdleConnections();
+    });
+  }
+
+  /** One port for both: what TLS agreed on says whether a connection is a user's or a peer's. */
+  private routeByProtocol(): void {
+    const { peers, metrics } = this.parts;
+    const users = this.server.listeners('secureConnection') as ((socket: TLSSocket) => void)[];
+    this.server.removeAllListeners('secureConnection');
+    this.server.on('secureConnection', (socket) => {
+      if (socket.alpnProtocol !== 'h2') {
+        for (const listener of users) listener.call(this.server, socket);
+      } else if (this.byAddress.take(socket.remoteAddress ?? '') > 0) {
+        metrics.refusedConnections.inc({ reason: 'too-often' });
+        socket.destroy();
+      } else peers.accept(socket);
     });
   }
 

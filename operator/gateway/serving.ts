@@ -16,6 +16,7 @@ import { ApiError, ConnectionError, FencedError } from '#runtime/errors.ts';
 import { certificatesIn } from './login/client-certificate.ts';
 import type { Logins } from './login/logins.ts';
 import type { GatewayMetrics } from './metrics.ts';
+import { gatewayIdentity } from './peers/peer-identity.ts';
 import { GatewayServer, type ServerParts, type TlsMaterial } from './server.ts';
 import { gatewayLabel, type Sessions } from './sessions.ts';
 
@@ -119,6 +120,8 @@ export interface KeeperParts {
   readonly address: string;
   /** Name of the Service in front of it. */
   readonly service: string;
+  /** Under which peers know this site. */
+  readonly trustDomain: string;
   readonly synced: (signal: AbortSignal) => Promise<void>;
 }
 
@@ -161,18 +164,18 @@ export class GatewayKeeper implements Runnable {
 
   private async askForCertificate(signal: AbortSignal): Promise<void> {
     if (this.isAsked && this.parts.material.current !== undefined) return;
-    const { client, namespace, service, address } = this.parts;
-    const wanted = gatewayCertificates(namespace, service, hostOf(address));
+    const { client, namespace, service, address, trustDomain } = this.parts;
+    const wanted = gatewayCertificates(namespace, service, hostOf(address), trustDomain);
     for (const issuer of wanted.issuers) await client.of(issuers).apply(issuer, { signal });
     for (const certificate of wanted.certificates) await client.of(certificates).apply(certificate, { signal });
     this.isAsked = true;
   }
 
   private async publish(signal: AbortSignal): Promise<void> {
-    const { client, material, site, address } = this.parts;
+    const { client, material, site, address, trustDomain } = this.parts;
     const caBundle = material.current?.authority;
     if (caBundle === undefined) return;
-    const data = { site, address, caBundle };
+    const data = { site, address, trustDomain, caBundle };
     const text = JSON.stringify(data);
     if (this.published === text && (await this.isPublished(data, signal))) return;
     await client.of(configMaps).apply({ metadata: publicKey, data }, { signal });
@@ -190,6 +193,7 @@ export function gatewayCertificates(
   namespace: string,
   service: string,
   host: string,
+  trustDomain: string,
 ): { readonly issuers: readonly Issuer[]; readonly certificates: readonly Certificate[] } {
   const names = [
     host,
@@ -226,10 +230,12 @@ export function gatewayCertificates(
         spec: {
           secretName: tlsSecret,
           dnsNames: [...new Set(names.filter((name) => isIP(name) === 0))],
+          // What it is to peers; users look at the names.
+          uris: [gatewayIdentity(trustDomain)],
           ipAddresses: [...new Set([...names.filter((name) => isIP(name) !== 0), '127.0.0.1'])],
           duration: '2160h',
           renewBefore: '720h',
-          usages: ['server auth', 'digital signature'],
+          usages: ['server auth', 'client auth', 'digital signature'],
           privateKey: { ...key, rotationPolicy: 'Always' },
           issuerRef: { kind: 'Issuer', name: authorityName },
           secretTemplate: { labels: { [gatewayLabel]: 'certificate' } },

@@ -19,6 +19,10 @@ import { GatewayKeys } from './gateway-keys.ts';
 import { clusterAuthentication, Logins } from './login/logins.ts';
 import { Members } from './members.ts';
 import { GatewayMetrics } from './metrics.ts';
+import { GrpcPeerChannels } from './peers/channels.ts';
+import type { PeerChannels, PeerServices } from './peers/contract.ts';
+import { PeerDirectory } from './peers/directory.ts';
+import { PeerServer } from './peers/services.ts';
 import { type AccountRequest, type ApiServerAddress, gatewayRoutes } from './routes.ts';
 import { Explorer } from './selection.ts';
 import { GatewayKeeper, GatewayListener, ServingMaterial } from './serving.ts';
@@ -47,10 +51,19 @@ export interface GatewaySetup {
   /** URL of the API server as users reach it; empty: as the operator does. */
   readonly apiServer: string;
   readonly version: string;
+  /** Trust domain of this site; empty: its name. */
+  readonly trustDomain: string;
+}
+
+/** The door of a site, and the ways through the doors of others. */
+export interface Gateway {
+  readonly listener: GatewayListener;
+  readonly channels: PeerChannels;
+  readonly services: PeerServices;
 }
 
 /** Adds the gateway to a manager: it serves on every replica; the leader keeps its certificate. */
-export function addGateway(manager: Manager, setup: GatewaySetup): GatewayListener {
+export function addGateway(manager: Manager, setup: GatewaySetup): Gateway {
   const { clock, log, audit, registry, namespace, localSite, service, signing, version } = setup;
   // Every replica writes sessions and requests: each write is safe by itself.
   const client = createClient(setup.transport, { fieldManager: 'xtreemos-gateway' });
@@ -100,8 +113,11 @@ export function addGateway(manager: Manager, setup: GatewaySetup): GatewayListen
     address,
     version,
   });
+  const directory = new PeerDirectory(siteInformer, localSite);
+  const peers = new PeerServer({ directory, clock, log, audit });
   const listener = new GatewayListener({
     routes,
+    peers,
     clock,
     log,
     audit,
@@ -125,9 +141,10 @@ export function addGateway(manager: Manager, setup: GatewaySetup): GatewayListen
       address,
       service,
       synced,
+      trustDomain: setup.trustDomain === '' ? localSite : setup.trustDomain,
     }),
   );
-  return listener;
+  return { listener, services: peers, channels: new GrpcPeerChannels(directory, () => material.current) };
 }
 
 async function apiServerAddress({ apiServer, credentials }: GatewaySetup): Promise<ApiServerAddress> {

@@ -9,6 +9,7 @@ export interface Certificate extends KubeObject {
     commonName?: string;
     dnsNames?: readonly string[];
     ipAddresses?: readonly string[];
+    uris?: readonly string[];
     duration: string;
     renewBefore?: string;
     isCA?: boolean;

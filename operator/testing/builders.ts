@@ -41,8 +41,9 @@ export function aLocalSite(name: string, status?: SiteStatus): Stored<Site> {
 
 /** A Site of type Peer as the API server would return it. */
 export function aPeerSite(name: string, status?: SiteStatus): Stored<Site> {
-  const peer = { address: `${name}.example.org:7443`, trustDomain: `${name}.example.org`, trustBundle: 'pem' };
-  return stored(name, { type: 'Peer', peer }, status);
+  const bundle = '-----BEGIN CERTIFICATE-----\n';
+  const peer = { address: `${name}.example.org:7443`, trustDomain: `${name}.example.org`, trustBundle: bundle };
+  return stored(name, siteDefinition.spec.parse({ type: 'Peer', peer }), status);
 }
 
 /** A VirtualOrganization as the API server would return it: Operational, owned by alice of site `home`, unless told otherwise. */

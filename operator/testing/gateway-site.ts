@@ -62,7 +62,7 @@ export class GatewayReplica {
     const audit = new JsonAuditLog(systemClock, destination);
     const common = { clock: systemClock, log, audit, localSite: 'rennes', namespace: systemNamespace };
     const signing = addVoAuthorityController(manager, common);
-    this.listener = addGateway(manager, {
+    ({ listener: this.listener } = addGateway(manager, {
       ...common,
       registry: this.registry,
       transport: this.transport,
@@ -86,7 +86,8 @@ export class GatewayReplica {
       service: 'xtreemos-gateway',
       apiServer: '',
       version: '0.0.0',
-    });
+      trustDomain: '',
+    }));
     this.end = manager.run(this.stopper.signal);
     this.end.catch(() => undefined);
   }

@@ -38,6 +38,13 @@
 {{- end }}
 {{- end -}}
 
+{{- define "xtreemos.peerPorts" -}}
+{{- range .Values.networkPolicy.peerPorts }}
+- port: {{ int . }}
+  protocol: TCP
+{{- end }}
+{{- end -}}
+
 {{- define "xtreemos.identityProviderPorts" -}}
 {{- range .Values.networkPolicy.identityProviderPorts }}
 - port: {{ int . }}
