@@ -1,6 +1,6 @@
 /**
  * `make demo`: brings up one site on this machine, builds and loads the image, installs the chart with Helm, shows the
- * Site, runs a pod as a member of a virtual organization, and says what to try next. Safe to repeat at any time, also after it was killed half-way. `make down` takes it away.
+ * Site, and does the main job as a member of a virtual organization: an array job on real data in a volume, and a chart of what it found. Says what to try next. Safe to repeat at any time, also after it was killed half-way. `make down` takes it away.
  */
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
@@ -14,11 +14,14 @@ import { readCredentials } from '#sites/kubeconfig.ts';
 import { findCommand } from '#sites/prerequisites.ts';
 import { localProvider } from '#sites/provider.ts';
 import { ensureTools } from '#sites/tools.ts';
-import { demoTasks, showOrganization } from './demo-organization.ts';
-import { writeArchive, writeLayout } from './images/layout.ts';
-import { productRecipe } from './images/recipes.ts';
+import { writeArchive, writeLayout } from '../images/layout.ts';
+import { nodeJobRecipe, productRecipe } from '../images/recipes.ts';
+import { runMainJob, startFileSystem } from './main-job.ts';
+import { formOrganization, namespace as organizationNamespace, showPod } from './organization.ts';
 
-const root = path.resolve(import.meta.dirname, '..');
+const root = path.resolve(import.meta.dirname, '../..');
+/** Tasks of the array job, and the one that merges. */
+const tasks = 9;
 const namespace = 'xtreemos-system';
 const release = 'xtreemos';
 const siteName = 'demo';
@@ -43,12 +46,22 @@ async function demo(name: string): Promise<void> {
   report('Waiting for the Site to be Ready');
   const ready = await waitForSite(site, Date.now());
   console.log(`\n$ kubectl get site\n${await site.kubectl(['get', 'site'])}`);
-  console.log(await showOrganization({ site, siteName, kubeconfig, report }));
+  await startFileSystem({ site });
+  const member = await formOrganization({ site, siteName, kubeconfig, report });
+  try {
+    report('Running a pod as the member');
+    console.log(`\n${showPod(member)}`);
+    const demo = { site, systemNamespace: namespace, namespace: organizationNamespace, report };
+    console.log(`\n${await runMainJob(demo, member)}`);
+    console.log(`\n$ xos nodes\n${member.xos('nodes')}`);
+  } finally {
+    member.logOut(siteName);
+  }
   console.log(await nextSteps(site, name, kubeconfig));
   const figure = {
     seconds: seconds(),
     sites: 1,
-    tasks: demoTasks,
+    tasks,
     warm: isWarm,
     nodes: ready.status?.nodes?.ready ?? 0,
   };
@@ -67,7 +80,7 @@ async function loadImage(site: TestSite): Promise<string> {
     const layout = path.join(scratch, 'layout');
     const archive = path.join(scratch, 'images.tar');
     mkdirSync(layout);
-    const [image] = await writeLayout(layout, [productRecipe()]);
+    const [image] = await writeLayout(layout, [productRecipe(), nodeJobRecipe()]);
     await writeArchive(layout, archive);
     report('Loading the image into the nodes');
     await site.loadImage(archive);

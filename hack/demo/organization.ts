@@ -1,0 +1,77 @@
+/** The part of `make demo` that forms a virtual organization with a member, who runs a pod under their own user id. */
+import type { Site } from '#crds/site.ts';
+import type { TestSite } from '#sites/harness.ts';
+import { MemberShell } from './member.ts';
+
+const organization = 'physics';
+const member = 'bob';
+/** Namespace of the virtual organization of the demo. */
+export const namespace = `vo-${organization}`;
+const apiVersion = 'xtreemos.io/v1alpha1';
+
+/** What the demo shows it on. */
+export interface OrganizationDemo {
+  readonly site: TestSite;
+  /** Name of the Site object. */
+  readonly siteName: string;
+  /** kubeconfig that holds the users of the site. */
+  readonly kubeconfig: string;
+  readonly report: (line: string) => void;
+}
+
+/**
+ * Forms the organization, lets the site accept it, and logs a member in. What is there is kept, so it can be repeated after a crash.
+ */
+export async function formOrganization(demo: OrganizationDemo): Promise<MemberShell> {
+  const { site, siteName, report } = demo;
+  const issuer = `kubernetes:${siteName}`;
+  report(`Forming the virtual organization ${organization}, with ${member} as a member`);
+  await clearDissolved(site);
+  await site.apply([
+    {
+      apiVersion,
+      kind: 'VirtualOrganization',
+      metadata: { name: organization },
+      spec: { state: 'Operational', administrators: [{ issuer, subject: 'alice' }] },
+    },
+  ]);
+  await accept(site, siteName);
+  await site.kubectl(['wait', '--for=condition=Ready', `vo/${organization}`, '--timeout=60s']);
+  await site.apply([
+    {
+      apiVersion,
+      kind: 'VOMembership',
+      metadata: { name: member, namespace },
+      spec: { principal: { issuer, subject: member }, state: 'Active' },
+    },
+  ]);
+  await site.kubectl(['wait', '--for=condition=Ready', `vom/${member}`, '-n', namespace, '--timeout=60s']);
+  report(`Logging in as ${member}`);
+  return MemberShell.logIn(demo.kubeconfig, `${member}@${site.name}`, `xos-${siteName}-${organization}`);
+}
+
+/** What was dissolved stays as a tombstone, which keeps the name until the owner of the site deletes it. */
+async function clearDissolved(site: TestSite): Promise<void> {
+  const state = ['-o', 'jsonpath={.status.state}'];
+  const found = await site.kubectl(['get', 'vo', organization, '--ignore-not-found', ...state]);
+  if (found === 'Dissolved') await site.kubectl(['delete', 'vo', organization, '--timeout=60s']);
+}
+
+async function accept(site: TestSite, siteName: string): Promise<void> {
+  const { spec } = await site.get<Site>('site', siteName);
+  const local = spec.type === 'Local' ? spec.local : undefined;
+  const accepted = local?.acceptedVirtualOrganizations ?? [];
+  if (accepted.some(({ name }) => name === organization)) return;
+  const body = { spec: { local: { acceptedVirtualOrganizations: [...accepted, { name: organization }] } } };
+  await site.kubectl(['patch', 'site', siteName, '--type=merge', '-p', JSON.stringify(body)]);
+}
+
+/** A plain pod of the member. @returns what they see. */
+export function showPod(shell: MemberShell): string {
+  shell.kubectl('delete', 'pod', 'hello', '--ignore-not-found');
+  const command = ['run', 'hello', '--image=xtreemos.io/busybox:1', '--restart=Never', '--command', '--', 'id'];
+  shell.kubectl(...command);
+  shell.kubectl('wait', '--for=jsonpath={.status.phase}=Succeeded', 'pod/hello', '--timeout=60s');
+  const seen = shell.kubectl('logs', 'hello');
+  return `$ kubectl ${shell.context.join(' ')} ${command.join(' ')}; kubectl logs hello\n${seen}`;
+}
