@@ -30,6 +30,7 @@ import {
 import { addFileSystemController } from './controllers/filesystem/setup.ts';
 import { addIdentityController } from './controllers/identity/setup.ts';
 import { MemberSurroundings } from './controllers/execution/member-surroundings.ts';
+import { KubeletLogs } from './controllers/execution/task-logs.ts';
 import { addJobControllers } from './controllers/gridjob/setup.ts';
 import { addSiteController } from './controllers/site/setup.ts';
 import { addVirtualOrganizationController } from './controllers/virtualorganization/setup.ts';
@@ -143,7 +144,7 @@ function addEverything(manager: Manager, { options, log, registry, transport, cr
   });
   if (options.image !== '') addStorage(manager, { options, log });
   const selection = options.selector === '' ? undefined : selectionOf(options);
-  if (selection !== undefined) addJobs(manager, { options, log, registry, identities, selection });
+  if (selection !== undefined) addJobs(manager, { options, log, registry, transport, identities, selection });
   // Any replica may ask for an account; the leader makes it.
   const client = createClient(transport, { fieldManager: 'xtreemos-gateway' });
   addGateway(manager, {
@@ -191,9 +192,10 @@ function addJobs(
     options,
     log,
     registry,
+    transport,
     identities,
     selection,
-  }: Pick<Surroundings, 'options' | 'log' | 'registry'> & {
+  }: Pick<Surroundings, 'options' | 'log' | 'registry' | 'transport'> & {
     readonly identities: Identities;
     readonly selection: ResourceSelection;
   },
@@ -211,6 +213,7 @@ function addJobs(
     selection,
     admission: ({ metadata, spec }) => surroundings.refusalOf(metadata.namespace ?? '', spec.owner),
     reservationAdmission: (namespace, owner) => surroundings.refusalOf(namespace, owner)?.message,
+    taskLogs: new KubeletLogs(transport, log),
     isInGroup: (namespace, userName, groups) => surroundings.isInGroup(namespace, userName, groups),
   });
 }

@@ -19,5 +19,8 @@ export const operatorJobRules: readonly RoleRule[] = [
   // To be named as owner of what is made for them, where the API server asks for it.
   { apiGroups: [group], resources: ['gridjobs/finalizers', 'executions/finalizers'], verbs: ['update'] },
   { apiGroups: [''], resources: ['pods'], verbs: [...read, 'create', 'delete'] },
+  { apiGroups: [''], resources: ['pods/log'], verbs: ['get'] },
+  // The logs of tasks that are kept when their pods are gone.
+  { apiGroups: [''], resources: ['configmaps'], verbs: ['get', 'create', 'update'] },
   { apiGroups: [''], resources: ['persistentvolumeclaims'], verbs: ['get'] },
 ];

@@ -82,6 +82,7 @@ const spec = object(
     stdin: volumeFile('File that tasks read as standard input.').optional(),
     stdout: volumeFile('File that standard output goes to, besides the log.').optional(),
     stderr: volumeFile('File that standard error goes to, besides the log.').optional(),
+    keepLogs: flag('Whether the end of what each task writes is kept when its pod is gone.').default(true),
     interactive: z
       .boolean()
       .meta({ description: 'Whether tasks have a terminal and an open standard input.' })

@@ -229,6 +229,9 @@ const spec = object(
       min: 0,
       max: 31_536_000,
     }).optional(),
+    keepLogs: flag(
+      'Whether the end of what each task writes is kept when its pod is gone, for as long as the job is there. Turn it off where output is a secret.',
+    ).default(true),
     interactive: z
       .boolean()
       .meta({ description: 'Whether tasks have a terminal and an open standard input, for `xos attach`.' })
@@ -248,7 +251,7 @@ const spec = object(
         'stdout',
         'stderr',
       ].map(unchangeable),
-      ...['dependsOn', 'retries', 'interactive', 'reservation', 'preemptible'].map(unchangeable),
+      ...['dependsOn', 'retries', 'interactive', 'reservation', 'preemptible', 'keepLogs'].map(unchangeable),
       {
         rule: '!has(self.reservation) || (self.requirements.static.size() == 0 && self.requirements.dynamic.size() == 0 && !has(self.rank))',
         message: 'the nodes are those of the reservation: leave requirements and rank out',

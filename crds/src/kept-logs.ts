@@ -18,12 +18,17 @@ export const keptLogTasksMax = keptLogBounds.totalBytes / keptLogBounds.taskMinB
 /** First line of a log of which only the end was kept. */
 export const cutMark = '[only the end of this log was kept]\n';
 
-/** The log of one ended run of a task. */
-export interface KeptLog {
+/** A run of a task whose log is kept. */
+export interface KeptRun {
   readonly index: number;
   /** Which run, as `placements` of the Execution call it. */
   readonly run: string;
+  /** Whether it ended otherwise than with exit status 0. */
   readonly isFailed: boolean;
+}
+
+/** The log of one run of a task. */
+export interface KeptLog extends KeptRun {
   /** What the task wrote, standard output and error as they came; it may hold anything, also control characters. */
   readonly text: string;
 }
@@ -84,8 +89,8 @@ export function addKeptLogs(before: readonly KeptLog[], more: readonly KeptLog[]
 
 /** Whether the log of a task that ended would find room among those that are kept. */
 export function hasRoomFor(
-  kept: readonly KeptLog[],
-  { index, isFailed }: Pick<KeptLog, 'index' | 'isFailed'>,
+  kept: readonly KeptRun[],
+  { index, isFailed }: Pick<KeptRun, 'index' | 'isFailed'>,
 ): boolean {
   if (kept.length < keptLogTasksMax || kept.some((log) => log.index === index)) return true;
   return isFailed && kept.some((log) => !log.isFailed);

@@ -1,8 +1,9 @@
 /** Jobs of a member on a real site: nodes are found by the selectors, pods run as the member, also while the operator is killed. */
 import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
 import { type Finished, runXos } from '#cli/testing/processes.ts';
-import { podLabels } from '#crds/execution.ts';
+import { type Execution, podLabels } from '#crds/execution.ts';
 import type { GridJob } from '#crds/grid-job.ts';
+import { type KeptLogsObject, keptLogsName, readKeptLogs } from '#crds/kept-logs.ts';
 import type { Pod } from '#runtime/builtin.ts';
 import type { Stored } from '#runtime/index.ts';
 import { type TestSite, waitFor } from '#sites/harness.ts';
@@ -60,6 +61,16 @@ const state =
 const podsOf = async (name: string): Promise<Pod[]> =>
   (await site.get<{ items: Pod[] }>('pods', '-n', namespace, '-l', `${podLabels.job}=${name}`)).items;
 
+/** What was kept of the tasks of a job, by index, once there is so much. */
+async function keptLog(name: string, count: number): Promise<string[]> {
+  return waitFor(`${count} logs of ${name} are kept`, async () => {
+    const { uid } = (await site.get<Stored<Execution>>('execution', name, '-n', namespace)).metadata;
+    const found = await site.tryKubectl(['get', 'configmap', keptLogsName(name), '-n', namespace, '-o', 'json']);
+    const kept = found.status === 0 ? readKeptLogs(JSON.parse(found.stdout) as KeptLogsObject, uid) : [];
+    return kept.length === count ? kept.map(({ text }) => text) : undefined;
+  });
+}
+
 describe('a job of a member', () => {
   test('runs as them, on a node that promised the room', async () => {
     expect(await submit('hello', { template: task('id; echo on $XTREEMOS_NODE') })).toMatchObject({ status: 0 });
@@ -104,7 +115,7 @@ describe('a job of a member', () => {
   });
 
   test('is suspended, goes on, and is killed', async () => {
-    await submit('long', { template: task('sleep 600') });
+    await submit('long', { template: task('echo began; sleep 600') });
     await until('long', (job) => job.status?.tasks?.running === 1);
     const patch = async (spec: object): Promise<unknown> =>
       site.kubectl([...alice.login, 'patch', 'gridjob', 'long', '--type=merge', '-p', JSON.stringify({ spec })]);
@@ -114,6 +125,10 @@ describe('a job of a member', () => {
     await until('long', (job) => job.status?.tasks?.running === 1);
     await patch({ signal: { name: 'KILL', sequence: 1 } });
     await until('long', state('Killed'));
+    expect(await keptLog('long', 1)).toEqual(['began\n']);
+    const [pod] = await podsOf('hello');
+    await site.kubectl(['delete', 'pod', pod!.metadata.name, '-n', namespace]);
+    expect(await keptLog('hello', 1)).toEqual([expect.stringContaining(`uid=${alice.uid}`)]);
   });
 
   test('can not be submitted as somebody else, nor by somebody who is no member', async () => {

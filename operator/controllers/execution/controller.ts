@@ -7,6 +7,7 @@ import { type Client, done, type Lister, type Reconciler, requeueAfter, type Res
 import { AlreadyExistsError, ForbiddenError, InvalidError, NotFoundError } from '#runtime/errors.ts';
 import { isDeleting, keyOf, type ObjectKey, type Stored } from '#runtime/types.ts';
 import { isSame } from '../status-change.ts';
+import type { LogKeeper } from './log-keeper.ts';
 import type { Surroundings } from './surroundings.ts';
 import { observe } from './observe.ts';
 import { type TaskRun, taskPod } from './pod.ts';
@@ -24,6 +25,7 @@ export interface ExecutionParts {
   readonly log: Logger;
   readonly surroundings: Surroundings;
   readonly siteName: string;
+  readonly keeper: LogKeeper;
   /** Tells that tasks of a job ended here, so that those who wait for room can be tried again. */
   readonly freed: (count: number) => void;
 }
@@ -51,9 +53,12 @@ export class ExecutionReconciler implements Reconciler {
     const execution = this.parts.executions.get(key);
     if (execution === undefined || isDeleting(execution)) return done;
     const { surroundings, siteName, clock } = this.parts;
-    const pods = this.parts.pods.byIndex(byExecution, `${key.namespace ?? ''}/${key.name}`);
-    const ours = pods.filter((pod) => pod.metadata.ownerReferences?.some(({ uid }) => uid === execution.metadata.uid));
-    const observation = observe(execution, ours, (node) => surroundings.nodeExists(node), siteName);
+    const observation = observe(
+      execution,
+      podsOf(this.parts.pods, execution),
+      (node) => surroundings.nodeExists(node),
+      siteName,
+    );
     await this.end(observation.surplus, execution, signal);
     const { refusal, retryMs } = await this.start(execution, observation.missing, signal);
     const now = clock.now();
@@ -94,6 +99,12 @@ export class ExecutionReconciler implements Reconciler {
   }
 
   private async end(surplus: readonly Stored<Pod>[], execution: Stored<Execution>, signal: AbortSignal): Promise<void> {
+    if (surplus.length === 0) return;
+    const { keeper, log } = this.parts;
+    await keeper.keep(execution, surplus, signal).catch((error: unknown) => {
+      signal.throwIfAborted();
+      log.warn('Logs were not kept before pods were ended', { Execution: keyOf(execution), error });
+    });
     const isKilled = execution.spec.signal?.name === 'KILL';
     await inParallel(surplus.slice(0, batchMax), async ({ metadata }) => {
       const { namespace, name, uid } = metadata;
@@ -121,6 +132,12 @@ export class ExecutionReconciler implements Reconciler {
     const freed = ended(status) - ended(execution.status);
     if (freed > 0) this.parts.freed(freed);
   }
+}
+
+/** The pods that belong to an Execution, and not to an earlier one of its name. */
+export function podsOf(pods: Lister<Pod>, { metadata }: Stored<Execution>): Stored<Pod>[] {
+  const named = pods.byIndex(byExecution, `${metadata.namespace ?? ''}/${metadata.name}`);
+  return named.filter((pod) => pod.metadata.ownerReferences?.some(({ uid }) => uid === metadata.uid));
 }
 
 /** Runs an action for every item, at most {@link parallelMax} at a time; the first failure is thrown when all have ended. */

@@ -4,9 +4,12 @@ import { type Execution, executions } from '#crds/execution.ts';
 import type { Pod } from '#runtime/builtin.ts';
 import type { Informer, Manager } from '#runtime/contracts.ts';
 import { owned } from '#runtime/sources.ts';
-import { byExecution, ExecutionReconciler } from './controller.ts';
+import { byExecution, ExecutionReconciler, podsOf } from './controller.ts';
 import { podLabels } from '#crds/execution.ts';
+import { LogKeeper } from './log-keeper.ts';
+import { ExecutionLogReconciler } from './logs-controller.ts';
 import type { Surroundings } from './surroundings.ts';
+import type { TaskLogs } from './task-logs.ts';
 
 /** What the controller of Executions takes from the process it runs in. */
 export interface ExecutionSetup {
@@ -18,12 +21,19 @@ export interface ExecutionSetup {
   /** Pods of tasks. */
   readonly pods: Informer<Pod>;
   readonly concurrency: number;
+  /** Where the logs of tasks are read that are kept. */
+  readonly taskLogs: TaskLogs;
   readonly freed: (count: number) => void;
 }
 
+/** Executions whose logs are read at the same time: in the background, so that it takes nothing from those that start. */
+const logConcurrency = 4;
+
 /** Adds the controller of Executions to a manager. */
 export function addExecutionController(manager: Manager, setup: ExecutionSetup): void {
-  const { concurrency, executions: primary, pods, log, ...parts } = setup;
+  const { concurrency, executions: primary, pods, log, taskLogs, ...parts } = setup;
+  const { client } = manager;
+  const keeper = new LogKeeper({ client, taskLogs, clock: setup.clock, log: log.with({ part: 'kept-logs' }) });
   pods.addIndex(byExecution, ({ metadata }) => [
     `${metadata.namespace ?? ''}/${metadata.labels?.[podLabels.execution] ?? ''}`,
   ]);
@@ -32,11 +42,23 @@ export function addExecutionController(manager: Manager, setup: ExecutionSetup):
     primary,
     reconciler: new ExecutionReconciler({
       ...parts,
-      ...{ executions: primary, pods, client: manager.client },
+      ...{ executions: primary, pods, client, keeper },
       log: log.with({ controller: 'execution' }),
     }),
     sources: [owned(executions, pods)],
     concurrency,
     changed: (after, before) => after.metadata.generation !== before.metadata.generation,
+  });
+  manager.addController({
+    name: 'execution-logs',
+    primary,
+    reconciler: new ExecutionLogReconciler({
+      ...{ executions: primary, keeper, clock: setup.clock },
+      podsOf: (execution) => podsOf(pods, execution),
+    }),
+    sources: [owned(executions, pods)],
+    concurrency: logConcurrency,
+    // Deletion counts always, and all else is told by pods.
+    changed: () => false,
   });
 }

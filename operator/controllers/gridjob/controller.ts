@@ -400,7 +400,7 @@ function newExecution(
   parts: Pick<Execution['spec'], 'placements' | 'failures'>,
 ): Execution {
   const { metadata, spec } = job;
-  const { template, volumes, stdin, stdout, stderr, interactive, tasks, preemptible, owner = '' } = spec;
+  const { template, volumes, stdin, stdout, stderr, interactive, tasks, preemptible, keepLogs, owner = '' } = spec;
   return {
     apiVersion: 'xtreemos.io/v1alpha1',
     kind: 'Execution',
@@ -411,7 +411,7 @@ function newExecution(
     },
     spec: {
       gridJob: { name: metadata.name, uid: metadata.uid, site },
-      ...{ owner, taskCount: tasks.count, template, volumes, interactive, preemptible, isClosed: false },
+      ...{ owner, taskCount: tasks.count, template, volumes, interactive, preemptible, keepLogs, isClosed: false },
       ...(stdin === undefined ? {} : { stdin }),
       ...(stdout === undefined ? {} : { stdout }),
       ...(stderr === undefined ? {} : { stderr }),

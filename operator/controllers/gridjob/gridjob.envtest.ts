@@ -9,12 +9,14 @@ import { createRegistry } from '#common/metrics.ts';
 import { systemRandom } from '#common/random.ts';
 import { type Execution, executions } from '#crds/execution.ts';
 import { type GridJob, gridJobs } from '#crds/grid-job.ts';
+import { keptLogsName, readKeptLogs } from '#crds/kept-logs.ts';
 import { installCrds } from '#crds/testing/install.ts';
 import { podLabels } from '#crds/execution.ts';
 import { owner } from '#operator/testing/jobs.ts';
 import { TestKubelet } from '#operator/testing/kubelet.ts';
+import { FakeTaskLogs } from '#operator/testing/task-logs.ts';
 import { FakeResourceSelection } from '#proto/selector/testing/fake.ts';
-import { namespaces, nodes, pods, serviceAccounts } from '#runtime/builtin.ts';
+import { configMaps, namespaces, nodes, pods, serviceAccounts } from '#runtime/builtin.ts';
 import { createClient } from '#runtime/client.ts';
 import type { Client, Manager } from '#runtime/contracts.ts';
 import { kubeConfigCredentials } from '#runtime/credentials.ts';
@@ -33,6 +35,7 @@ let plane: AloneControlPlane;
 let transport: HttpTransport;
 let client: Client;
 let selection: FakeResourceSelection;
+const taskLogs = new FakeTaskLogs();
 let kubelet: TestKubelet;
 let operator: RunningOperator;
 let refusal: string | undefined;
@@ -51,6 +54,7 @@ class RunningOperator {
     addJobControllers(this.manager, {
       ...{ clock: systemClock, random: systemRandom(), log: silentLogger, registry: createRegistry(), selection },
       siteName: 'home',
+      taskLogs,
       surroundings: {
         nodeExists: (name) => nodeNames.includes(name),
         of: async () =>
@@ -242,6 +246,51 @@ describe('a job', () => {
     await until(name, (now) => now.status?.conditions?.some(({ reason }) => reason === 'MemberNotActive') === true);
     refusal = undefined;
     await until(name, state('Succeeded'));
+  });
+});
+
+describe('logs of tasks', () => {
+  const keptOf = async (name: string): Promise<ReturnType<typeof readKeptLogs>> => {
+    const found = await client.of(configMaps).find({ namespace, name: keptLogsName(name) });
+    return found === undefined ? [] : readKeptLogs(found, (await part(name)).metadata.uid);
+  };
+  const untilKept = async (name: string, count: number): Promise<Awaited<ReturnType<typeof keptOf>>> =>
+    waitFor(`${count} logs of ${name} are kept`, async () => {
+      const kept = await keptOf(name);
+      return kept.length === count ? kept : undefined;
+    });
+
+  test('stay when the pods are gone, with the job', async () => {
+    const name = await submit({ tasks: { count: 5 } });
+    const kept = await untilKept(name, 5);
+    expect(kept.map(({ index, isFailed }) => [index, isFailed])).toEqual(
+      [0, 1, 2, 3, 4].map((index) => [index, false]),
+    );
+    expect(kept[3]?.text).toMatch(new RegExp(`^I am ${owner}-${name}-.*-3\\n$`));
+    await client.of(gridJobs).delete({ namespace, name }, { propagationPolicy: 'Background' });
+    await waitFor('the logs are gone with the job', async () => (await keptOf(name).catch(() => [])).length === 0);
+  });
+
+  test('are kept of what is ended before its time, and of nothing when the job says so', async () => {
+    const name = await submit({ template: template('stay') });
+    const secret = await submit({ keepLogs: false });
+    await until(name, (job) => job.status?.tasks?.running === 1);
+    await client.of(gridJobs).patch({ namespace, name }, merge({ spec: { signal: { name: 'KILL', sequence: 1 } } }));
+    expect(await untilKept(name, 1)).toMatchObject([{ index: 0, isFailed: true }]);
+    await until(secret, state('Succeeded'));
+    expect(await keptOf(secret)).toEqual([]);
+  });
+
+  test("are not put into somebody else's ConfigMap", async () => {
+    const name = `job-${++count}`;
+    const data = { 'mine.txt': 'precious' };
+    await client.of(configMaps).apply({ metadata: { namespace, name: keptLogsName(name) }, data });
+    await until(await submit({}, name), state('Succeeded'));
+    await waitFor('its log was read', async () =>
+      Promise.resolve(taskLogs.read.some((pod) => pod.includes(`-${name}-`))),
+    );
+    await untilKept(await submit({ dependsOn: [{ job: name }] }), 1);
+    expect((await client.of(configMaps).get({ namespace, name: keptLogsName(name) })).data).toEqual(data);
   });
 });
 

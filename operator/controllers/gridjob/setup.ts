@@ -10,6 +10,7 @@ import type { ReservationAdmission } from '#operator/controllers/reservation/con
 import { addReservationController } from '#operator/controllers/reservation/setup.ts';
 import { addExecutionController } from '#operator/controllers/execution/setup.ts';
 import type { Surroundings } from '#operator/controllers/execution/surroundings.ts';
+import type { TaskLogs } from '#operator/controllers/execution/task-logs.ts';
 import { Dispatcher } from '#operator/scheduling/dispatcher.ts';
 import { DispatchMetrics } from '#operator/scheduling/metrics.ts';
 import type { ResourceSelection } from '#proto/selector/contract.ts';
@@ -31,6 +32,7 @@ export interface JobSetup {
   /** Finds nodes and has them promise resources. */
   readonly selection: ResourceSelection;
   readonly surroundings: Surroundings;
+  readonly taskLogs: TaskLogs;
   readonly admission: (job: Stored<GridJob>) => Admission;
   /** Why a member may not reserve now; undefined when they may. */
   readonly reservationAdmission: ReservationAdmission;
@@ -87,7 +89,7 @@ export function addJobControllers(manager: Manager, setup: JobSetup): void {
       after.status?.completionTime !== before.status?.completionTime,
   });
   addExecutionController(manager, {
-    ...{ clock, log, siteName, surroundings, executions: parts, pods, concurrency },
+    ...{ clock, log, siteName, surroundings, taskLogs: setup.taskLogs, executions: parts, pods, concurrency },
     freed: (count) => dispatcher.nudge(count),
   });
 }

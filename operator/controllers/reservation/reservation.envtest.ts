@@ -14,6 +14,7 @@ import { sites } from '#crds/site.ts';
 import { installCrds } from '#crds/testing/install.ts';
 import { addJobControllers } from '#operator/controllers/gridjob/setup.ts';
 import { owner } from '#operator/testing/jobs.ts';
+import { FakeTaskLogs } from '#operator/testing/task-logs.ts';
 import { TestKubelet } from '#operator/testing/kubelet.ts';
 import { GrpcResourceSelection } from '#proto/selector/client.ts';
 import { namespaces, nodes, serviceAccounts } from '#runtime/builtin.ts';
@@ -57,6 +58,7 @@ class RunningOperator {
     const manager: Manager = createManager({ name: 'operator', transport: this.transport, graceMs: 2_000 });
     const nodeInformer = manager.informer(nodes);
     addJobControllers(manager, {
+      taskLogs: new FakeTaskLogs(),
       ...{ clock: systemClock, random: systemRandom(), log: silentLogger, registry: createRegistry() },
       ...{ siteName: 'home', selection: this.selection, admission: () => undefined },
       ...{
