@@ -8,6 +8,8 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { describeError } from '#common/errors.ts';
+import { siteTools } from '#sites/lifecycle.ts';
+import { ensureTools } from '#sites/tools.ts';
 
 interface Counts {
   passed: number;
@@ -29,9 +31,10 @@ interface JestReport {
  * they compute; the files of the e2e tier share one site and one process's harness.
  */
 const workersOf: Partial<Record<string, number>> = { envtest: 2, e2e: 1 };
-const tiers = ['unit', 'sim', 'envtest', 'e2e'] as const;
+/** Steps that are no tier of tests. */
+const steps: Partial<Record<string, (name: string) => Promise<Counts>>> = { verify, programs };
 const { positionals } = parseArgs({ allowPositionals: true });
-const chosen = positionals.length === 0 ? ['verify', ...tiers] : positionals;
+const chosen = positionals.length === 0 ? ['verify', 'unit', 'sim', 'programs', 'envtest', 'e2e'] : positionals;
 const started = Date.now();
 const scratch = mkdtempSync(path.join(tmpdir(), 'xtreemos-test-'));
 const total: Counts = { passed: 0, failed: 0, skipped: 0 };
@@ -41,7 +44,7 @@ try {
   for (const [index, step] of chosen.entries()) {
     const begin = Date.now();
     console.log(`\n=== ${step} (${index + 1} of ${chosen.length}, ${minutes(started)} min so far)`);
-    const counts = step === 'verify' ? await verify() : await tier(step);
+    const counts = await (steps[step] ?? tier)(step);
     total.passed += counts.passed;
     total.failed += counts.failed;
     total.skipped += counts.skipped;
@@ -59,6 +62,17 @@ process.exitCode = total.failed === 0 && total.passed > 0 ? 0 : 1;
 async function verify(): Promise<Counts> {
   const status = await run('make', ['verify']);
   return { passed: status === 0 ? 1 : 0, failed: status === 0 ? 0 : 1, skipped: 0 };
+}
+
+/** Programs that tests run are built before the tests, so that no time limit of a test has to hold that. */
+async function programs(): Promise<Counts> {
+  try {
+    await ensureTools(siteTools);
+    return { passed: 1, failed: 0, skipped: 0 };
+  } catch (error) {
+    console.error(describeError(error));
+    return { passed: 0, failed: 1, skipped: 0 };
+  }
 }
 
 async function tier(name: string): Promise<Counts> {
