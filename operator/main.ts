@@ -37,6 +37,7 @@ import { addVirtualOrganizationController } from './controllers/virtualorganizat
 import { addVolumeController } from './controllers/volume/setup.ts';
 import { addVoAuthorityController } from './controllers/voauthority/setup.ts';
 import { addMembershipControllers } from './controllers/vomembership/setup.ts';
+import { PeerStates } from './gateway/peers/peer-states.ts';
 import { addGateway } from './gateway/setup.ts';
 import { memberAccounts, requestAccount } from './identity/accounts.ts';
 import { createIdentities, type Identities } from './identity/setup.ts';
@@ -122,8 +123,10 @@ function addEverything(manager: Manager, { options, log, registry, transport, cr
   const clock = systemClock;
   const audit = new JsonAuditLog(clock);
   const logOf = (controller: string): Logger => log.with({ controller });
+  const peerStates = new PeerStates();
   addSiteController(manager, {
     clock,
+    peers: peerStates,
     log: logOf('site'),
     registry,
     local: { name: localSite, attributes: options.siteAttributes, heartbeatMs: options.siteHeartbeatMs },
@@ -165,6 +168,7 @@ function addEverything(manager: Manager, { options, log, registry, transport, cr
     apiServer: options.apiServerAddress,
     version: productVersion,
     trustDomain: options.trustDomain,
+    peerStates,
   });
 }
 

@@ -180,7 +180,7 @@ test('keeps what the owner of the site wrote', async () => {
   expect(site.spec).toMatchObject(spec);
 });
 
-test('a peer is told that peering is not served, and what to do', async () => {
+test('a peer that is not reached says why', async () => {
   const { metadata, spec } = aPeerSite('far');
   const peer = { ...(spec as { peer: object }).peer, trustBundle: '-----BEGIN CERTIFICATE-----\nMIIB\n' };
   const body = {
@@ -192,12 +192,11 @@ test('a peer is told that peering is not served, and what to do', async () => {
   await client.json('POST', sitesPath, { body });
   const site = await waitFor('the peer has a condition', async () => {
     const found = await siteNamed('far');
-    return reasonOf(found, 'Ready') === undefined ? undefined : found;
+    return reasonOf(found, 'Ready') === 'Unreachable' ? found : undefined;
   });
   expect(site.status?.conditions?.[0]).toMatchObject({
     status: 'False',
-    reason: 'PeeringUnsupported',
-    message: expect.stringContaining('upgrade'),
+    message: expect.stringContaining('cert-manager makes it'),
   });
 });
 
@@ -217,7 +216,7 @@ test('tells its history as events', async () => {
     const reasons = items.map((event) => (event as KubeObject & { reason: string }).reason);
     return reasons.includes('SomeNodesNotReady') ? reasons : undefined;
   });
-  expect(events).toEqual(expect.arrayContaining(['Created', 'NodesAvailable', 'PeeringUnsupported', 'AllNodesReady']));
+  expect(events).toEqual(expect.arrayContaining(['Created', 'NodesAvailable', 'Unreachable', 'AllNodesReady']));
 });
 
 test('a quiet cluster gets a heartbeat and no other write', async () => {

@@ -3,7 +3,8 @@ import { completionArea } from './completion/index.ts';
 import { jobArea } from './job/index.ts';
 import { memberArea } from './member/index.ts';
 import { sessionArea } from './session/index.ts';
+import { siteArea } from './site/index.ts';
 import { voArea } from './vo/index.ts';
 
 /** Every area, in the order of help and reference. A new area joins here. */
-export const areas: readonly Area[] = [sessionArea, jobArea, voArea, memberArea, completionArea];
+export const areas: readonly Area[] = [sessionArea, jobArea, voArea, memberArea, siteArea, completionArea];

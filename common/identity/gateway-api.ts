@@ -14,6 +14,7 @@
  * | `GET /v1/virtual-organizations/NAME/state` | anyone | → {@link stateAnswer} |
  * | `POST /v1/virtual-organizations/NAME/requests` | session | {@link joinRequest} → {@link joinAnswer} |
  * | `POST /v1/virtual-organizations/NAME/selection` | session | requirements, as operator/gateway/selection.ts has them → {@link selectionAnswer} |
+ * | `POST /v1/peers` | holder of an invitation | {@link peerRequest} → 201 {@link peerAnswer}; makes the sender's site a peer |
  *
  * «session» means the header `Authorization: Bearer SESSION-TOKEN`.
  */
@@ -257,6 +258,45 @@ export const joinAnswer = z.object({
   /** The text to accept; there only when the virtual organization has one that was not accepted yet. Ask again with its digest. */
   acceptableUse: z.object({ text: z.string(), digest: z.string() }).optional(),
 });
+
+/** Label of Secrets with invitations of sites, in the namespace of the operator; its value there is `invitation`. */
+export const invitationLabel = 'xtreemos.io/gateway';
+
+/** PEM certificates. */
+const caBundle = z
+  .string()
+  .max(65_536)
+  .regex(/^-----BEGIN CERTIFICATE-----\r?\n/, 'use PEM, starting with -----BEGIN CERTIFICATE-----');
+
+/** Body of `POST /v1/peers`: the site of the sender asks to be a peer. */
+export const peerRequest = z.strictObject({
+  /** `ID.SECRET`, from the invitation. */
+  invitation: z.string().regex(/^[a-z0-9]{16}\.[A-Za-z0-9_-]{43}$/, 'use the invitation as it was given'),
+  site: name,
+  /** `host:port` of the sender's gateway. */
+  address: z.string().max(259),
+  trustDomain: z.string().max(255),
+  caBundle,
+});
+
+/** Answer to `POST /v1/peers`. */
+export const peerAnswer = z.object({ site: name });
+
+/** What a site tells another of itself, out of band, to be joined: the text after `xos-site-1.`, base64url of JSON. */
+export const invitationText = z.strictObject({
+  /** Who invites. */
+  site: name,
+  address: z.string().max(259),
+  trustDomain: z.string().max(255),
+  caBundle,
+  /** Who is invited. */
+  peer: name,
+  /** `ID.SECRET`: as good as a password until it is used or over. */
+  invitation: z.string().max(64),
+  expiresAt: moment,
+});
+/** An invitation, read. */
+export type InvitationText = z.infer<typeof invitationText>;
 
 /** Why a gateway refused; programs compare these. */
 export const errorCodes = [

@@ -34,7 +34,7 @@ export const nodesReady = defineCondition('NodesReady', 'Every node of the site 
     'Surfaces when at least one node is ready and schedulable and at least one is not; the message names some.',
   NoNodesReady: 'Surfaces when the cluster has nodes, but none is both ready and schedulable.',
   NoNodes: 'Surfaces when the cluster has no node at all.',
-  PeeringUnsupported: 'Surfaces on a peer: its nodes are not known, since this version does not connect peers.',
+  PeerAway: 'Surfaces on a peer that is not connected: its nodes are not known.',
   NotThisSite: 'Surfaces on a Local site that is not the one of this cluster: nothing is known of it here.',
 });
 
@@ -42,8 +42,13 @@ export const nodesReady = defineCondition('NodesReady', 'Every node of the site 
 export const siteReady = defineCondition('Ready', 'Summary: the site can run work.', {
   NodesAvailable: 'Surfaces when at least one node is ready and schedulable.',
   NoNodesAvailable: 'Surfaces when no node is both ready and schedulable, or there are none; see `NodesReady`.',
-  PeeringUnsupported:
-    'Surfaces on a Site of type Peer: this version keeps the object but does not connect peers. Upgrade to a version that does, or delete the Site.',
+  Connected: 'Surfaces on a peer that answers, under its own trust bundle.',
+  Connecting: 'Surfaces on a peer that was not greeted yet.',
+  Unreachable:
+    'Surfaces on a peer that does not answer, or whose certificate its trust bundle does not vouch for; the message says more.',
+  Refused:
+    'Surfaces on a peer that answers and does not want to: it knows this site by another name, or speaks no common version of the protocol.',
+  Cut: 'Surfaces on a peer that the owner of this site cut off (`spec.peer.connection`).',
   NameTaken:
     'Surfaces on a Site of type Peer that bears the name which the operator was given for the local site (`--site-name`). Delete it: the operator then makes the local Site.',
   NotThisSite:

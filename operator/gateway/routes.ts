@@ -5,6 +5,7 @@ import type { membershipAnswer } from '#common/identity/gateway-api.ts';
 import {
   joinRequest,
   kubernetesCredentialRequest,
+  peerRequest,
   refreshRequest,
   sessionRequest,
   tokenRequest,
@@ -19,6 +20,7 @@ import { objectPath } from '#runtime/kind.ts';
 import { serviceAccounts } from '#runtime/builtin.ts';
 import type { ObjectKey, Stored } from '#runtime/types.ts';
 import type { Enrolment } from './enrolment.ts';
+import type { Invitations } from './invitations.ts';
 import type { Logins } from './login/logins.ts';
 import type { GatewayMetrics } from './metrics.ts';
 import { type Member, type Members, tokenContent } from './members.ts';
@@ -47,6 +49,7 @@ export interface RouteParts {
   readonly members: Members;
   readonly minter: TokenMinter;
   readonly enrolment: Enrolment;
+  readonly invitations: Invitations;
   readonly requestAccount: AccountRequest;
   /** Absent where no selectors run. */
   readonly explorer: Explorer | undefined;
@@ -111,6 +114,8 @@ export function gatewayRoutes(parts: RouteParts): Route[] {
       async (context) => handlers.selectNodes(context),
       { isPublic: true },
     ),
+    // As guessable as a login, so as seldom.
+    route('peer.join', 'POST', '/v1/peers', async (context) => handlers.joinPeers(context), { isLogin: true }),
     route('membership.request', 'POST', '/v1/virtual-organizations/{name}/requests', async (context) =>
       handlers.join(context),
     ),
@@ -133,6 +138,14 @@ class Handlers {
     );
     const kubernetesLogin = logins.site?.kubernetesLogin === true;
     return { status: 200, body: { site, address, version, kubernetesLogin, identityProviders } };
+  }
+
+  async joinPeers(context: RequestContext): Promise<RouteAnswer> {
+    const { invitations, site } = this.parts;
+    const request = read(peerRequest, context.body);
+    context.concern('Site', request.site);
+    await invitations.redeem(request, context.signal);
+    return { status: 201, body: { site }, why: 'Invited' };
   }
 
   async createSession(context: RequestContext): Promise<RouteAnswer> {

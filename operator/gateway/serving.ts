@@ -172,10 +172,10 @@ export class GatewayKeeper implements Runnable {
   }
 
   private async publish(signal: AbortSignal): Promise<void> {
-    const { client, material, site, address, trustDomain } = this.parts;
+    const { client, material, site, address, trustDomain, namespace } = this.parts;
     const caBundle = material.current?.authority;
     if (caBundle === undefined) return;
-    const data = { site, address, trustDomain, caBundle };
+    const data = { site, namespace, address, trustDomain, caBundle };
     const text = JSON.stringify(data);
     if (this.published === text && (await this.isPublished(data, signal))) return;
     await client.of(configMaps).apply({ metadata: publicKey, data }, { signal });

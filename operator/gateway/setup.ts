@@ -16,12 +16,15 @@ import type { Transport } from '#runtime/transport.ts';
 import type { KubeObject } from '#runtime/types.ts';
 import { Enrolment } from './enrolment.ts';
 import { GatewayKeys } from './gateway-keys.ts';
+import { Invitations } from './invitations.ts';
 import { clusterAuthentication, Logins } from './login/logins.ts';
 import { Members } from './members.ts';
 import { GatewayMetrics } from './metrics.ts';
 import { GrpcPeerChannels } from './peers/channels.ts';
 import type { PeerChannels, PeerServices } from './peers/contract.ts';
 import { PeerDirectory } from './peers/directory.ts';
+import { helloMethod, PeerGreeter } from './peers/hello.ts';
+import type { PeerStates } from './peers/peer-states.ts';
 import { PeerServer } from './peers/services.ts';
 import { type AccountRequest, type ApiServerAddress, gatewayRoutes } from './routes.ts';
 import { Explorer } from './selection.ts';
@@ -51,6 +54,8 @@ export interface GatewaySetup {
   /** URL of the API server as users reach it; empty: as the operator does. */
   readonly apiServer: string;
   readonly version: string;
+  /** What is heard of peers goes here. */
+  readonly peerStates: PeerStates;
   /** Trust domain of this site; empty: its name. */
   readonly trustDomain: string;
 }
@@ -75,6 +80,7 @@ export function addGateway(manager: Manager, setup: GatewaySetup): Gateway {
   const siteInformer = manager.informer(sites);
   const organizations = manager.informer(virtualOrganizations);
   const memberships = manager.informer(voMemberships);
+  const trustDomain = setup.trustDomain === '' ? localSite : setup.trustDomain;
   const keys = new GatewayKeys(client, own, namespace);
   const sealer = keys.sealer.bind(keys);
   const parts = { client, clock, localSite };
@@ -103,6 +109,7 @@ export function addGateway(manager: Manager, setup: GatewaySetup): Gateway {
     members,
     minter,
     enrolment: new Enrolment({ ...parts, members, minter }),
+    invitations: new Invitations({ ...parts, namespace, trustDomain }),
     requestAccount: setup.requestAccount,
     explorer: setup.selection === undefined ? undefined : new Explorer(setup.selection, clock),
     client,
@@ -141,10 +148,13 @@ export function addGateway(manager: Manager, setup: GatewaySetup): Gateway {
       address,
       service,
       synced,
-      trustDomain: setup.trustDomain === '' ? localSite : setup.trustDomain,
+      trustDomain,
     }),
   );
-  return { listener, services: peers, channels: new GrpcPeerChannels(directory, () => material.current) };
+  const channels = new GrpcPeerChannels(directory, () => material.current);
+  peers.add([helloMethod({ sites: siteInformer, localSite, version })]);
+  manager.addRunnable(new PeerGreeter({ channels, states: setup.peerStates, clock, localSite, synced }));
+  return { listener, services: peers, channels };
 }
 
 async function apiServerAddress({ apiServer, credentials }: GatewaySetup): Promise<ApiServerAddress> {

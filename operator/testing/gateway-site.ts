@@ -9,6 +9,7 @@ import { createLogger } from '#common/logger.ts';
 import { createRegistry } from '#common/metrics.ts';
 import { installCrds } from '#crds/testing/install.ts';
 import { addVoAuthorityController } from '#operator/controllers/voauthority/setup.ts';
+import { PeerStates } from '#operator/gateway/peers/peer-states.ts';
 import { addGateway } from '#operator/gateway/setup.ts';
 import type { GatewayListener } from '#operator/gateway/serving.ts';
 import { FakeResourceSelection } from '#proto/selector/testing/fake.ts';
@@ -87,6 +88,7 @@ export class GatewayReplica {
       apiServer: '',
       version: '0.0.0',
       trustDomain: '',
+      peerStates: new PeerStates(),
     }));
     this.end = manager.run(this.stopper.signal);
     this.end.catch(() => undefined);

@@ -15,6 +15,7 @@ import { findCondition } from '#runtime/conditions.ts';
 import { AlreadyExistsError, NotFoundError } from '#runtime/errors.ts';
 import { isDeleting, type ObjectKey, type Stored } from '#runtime/types.ts';
 import { created, nodesRecovered, nodesUnavailable, readinessChanged } from './events.ts';
+import type { PeerStates } from '#operator/gateway/peers/peer-states.ts';
 import type { SiteMetrics } from './metrics.ts';
 import { roleOf, summarizeNodes } from './phases.ts';
 import { computeStatus, heartbeatRemainingMs, isStatusChanged, readyCondition, type SiteScope } from './status.ts';
@@ -39,6 +40,7 @@ export interface SiteParts {
   readonly clock: Clock;
   readonly log: Logger;
   readonly local: LocalSite;
+  readonly peers: Pick<PeerStates, 'get'>;
   readonly xtreemosVersion: string;
 }
 
@@ -69,8 +71,8 @@ export class SiteReconciler implements Reconciler {
     if (scope.role === 'local') this.parts.metrics.observe(scope.nodes);
     const status = computeStatus(scope);
     if (isStatusChanged(site.status, status)) await this.write(site, status, signal);
-    if (scope.role !== 'local') return done;
-    return { requeueAfterMs: Math.max(1, heartbeatRemainingMs(status, scope)) };
+    if (scope.role !== 'local' && scope.peer?.state !== 'Connected') return done;
+    return { requeueAfterMs: Math.max(1000, heartbeatRemainingMs(status, scope)) };
   }
 
   /** Every read, once. */
@@ -82,6 +84,7 @@ export class SiteReconciler implements Reconciler {
       nodes: summarizeNodes(nodes.list()),
       kubernetesVersion: await this.kubernetesVersion(signal),
       xtreemosVersion,
+      peer: this.parts.peers.get(site.metadata.name),
       localName: local.name,
       now: clock.now(),
       heartbeatMs: local.heartbeatMs,

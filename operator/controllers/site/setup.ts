@@ -4,6 +4,7 @@ import type { Registry } from '#common/metrics.ts';
 import { sites } from '#crds/site.ts';
 import { mapped, nodes } from '#runtime/index.ts';
 import type { Manager, Source } from '#runtime/contracts.ts';
+import type { PeerStates } from '#operator/gateway/peers/peer-states.ts';
 import { type LocalSite, SiteReconciler } from './controller.ts';
 import { SiteMetrics } from './metrics.ts';
 
@@ -13,10 +14,12 @@ export interface SiteSetup {
   readonly log: Logger;
   readonly registry: Registry;
   readonly local: LocalSite;
+  /** What is heard of peers. */
+  readonly peers: PeerStates;
   readonly xtreemosVersion: string;
 }
 
-/** Adds the controller of Sites to a manager. It also wakes for changes of nodes, and once at the start for the local Site. */
+/** Adds the controller of Sites to a manager. It also wakes for changes of nodes and of what is heard of peers, and once at the start for the local Site. */
 export function addSiteController(manager: Manager, { registry, ...setup }: SiteSetup): void {
   const siteInformer = manager.informer(sites);
   const nodeInformer = manager.informer(nodes);
@@ -30,6 +33,11 @@ export function addSiteController(manager: Manager, { registry, ...setup }: Site
       return () => undefined;
     },
   };
+  const greetings: Source = {
+    name: 'peers',
+    synced: async () => Promise.resolve(),
+    attach: (enqueue) => setup.peers.onChange((name) => enqueue({ name }, false)),
+  };
   manager.addController({
     name: 'site',
     primary: siteInformer,
@@ -41,6 +49,6 @@ export function addSiteController(manager: Manager, { registry, ...setup }: Site
       events: manager.events,
       metrics: new SiteMetrics(registry),
     }),
-    sources: [mapped(nodeInformer, () => [localKey]), bootstrap],
+    sources: [mapped(nodeInformer, () => [localKey]), bootstrap, greetings],
   });
 }

@@ -3,18 +3,20 @@ import { siteDefinition, type Site, type SiteStatus } from '#crds/site.ts';
 import { aLocalSite, aNode, aPeerSite } from '#operator/testing/builders.ts';
 import type { Node } from '#runtime/builtin.ts';
 import { roleOf, summarizeNodes } from './phases.ts';
+import type { PeerView } from '#operator/gateway/peers/peer-states.ts';
 import { computeStatus, heartbeatRemainingMs, isStatusChanged, type SiteScope } from './status.ts';
 
 const start = Date.UTC(2026, 0, 1);
 const second = 1000;
 
-function aScope(site: Site, nodes: readonly Node[], now = start): SiteScope {
+function aScope(site: Site, nodes: readonly Node[], now = start, peer?: PeerView): SiteScope {
   return {
     site,
     role: roleOf(site, 'home'),
     nodes: summarizeNodes(nodes),
     kubernetesVersion: 'v1.36.3',
     xtreemosVersion: '0.1.0',
+    peer,
     localName: 'home',
     now,
     heartbeatMs: 60 * second,
@@ -89,16 +91,44 @@ describe('the status of the local Site', () => {
 
 describe('the status of another Site', () => {
   test.each<[string, Site, string]>([
-    ['a peer says that peering is not served, and what to do', aPeerSite('far'), 'PeeringUnsupported'],
     ['a second local site says which one is local', aLocalSite('second'), 'NotThisSite'],
     ['a peer under the name of the local site says so', aPeerSite('home'), 'NameTaken'],
   ])('%s', (_, site, reason) => {
     const status = computeStatus(aScope(site, [aNode('a')]));
     const ready = status.conditions?.find((condition) => condition.type === 'Ready');
     expect(ready).toMatchObject({ status: 'False', reason });
-    expect(ready?.message).toMatch(/[Uu]pgrade|delete this/);
+    expect(ready?.message).toMatch(/delete this/);
     expect(status).not.toHaveProperty('nodes');
     expect(siteDefinition.status.safeParse(status)).toMatchObject({ success: true });
+  });
+
+  const seen = { seenMs: start, version: '1.2.3', nodes: 3, nodesReady: 2, message: '' };
+
+  test.each<[string, PeerView | undefined, string[]]>([
+    ['was not greeted yet', undefined, ['Ready=Unknown: Connecting', 'NodesReady=Unknown: PeerAway']],
+    ['answers', { ...seen, state: 'Connected' }, ['Ready=True: Connected', 'NodesReady=False: SomeNodesNotReady']],
+    [
+      'is silent',
+      { ...seen, state: 'Unreachable', message: 'no answer' },
+      ['Ready=False: Unreachable', 'NodesReady=Unknown: PeerAway'],
+    ],
+    ['refuses', { ...seen, state: 'Refused', message: 'no' }, ['Ready=False: Refused', 'NodesReady=Unknown: PeerAway']],
+  ])('of a peer that %s', (_, view, expected) => {
+    const status = computeStatus(aScope(aPeerSite('far'), [aNode('a')], start, view));
+    expect(reasons(status)).toEqual(expected);
+    expect(siteDefinition.status.safeParse(status)).toMatchObject({ success: true });
+    expect(status.nodes).toEqual(view?.state === 'Connected' ? { count: 3, ready: 2 } : undefined);
+    if (view !== undefined)
+      expect(status).toMatchObject({ lastSeenTime: '2026-01-01T00:00:00Z', xtreemosVersion: '1.2.3' });
+  });
+
+  test('a peer that is cut off says so, whatever was heard of it', () => {
+    const site = aPeerSite('far');
+    const spec = siteDefinition.spec.parse(site.spec);
+    if (spec.type !== 'Peer') throw new Error('no peer');
+    const cut: Site = { ...site, spec: { ...spec, peer: { ...spec.peer, connection: 'Cut' } } };
+    const status = computeStatus(aScope(cut, [], start, { ...seen, state: 'Connected' }));
+    expect(reasons(status)).toContain('Ready=False: Cut');
   });
 
   test('every reason that is used is documented', () => {

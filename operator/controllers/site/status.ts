@@ -3,6 +3,7 @@ import type { ConditionDefinition } from '#crds/conditions.ts';
 import { nodesReady, type Site, siteReady, type SiteStatus } from '#crds/site.ts';
 import { type ConditionUpdate, findCondition, formatTime, updateConditions } from '#runtime/conditions.ts';
 import type { Condition } from '#runtime/types.ts';
+import type { PeerView } from '#operator/gateway/peers/peer-states.ts';
 import type { NodeSummary, SiteRole } from './phases.ts';
 import { isSame } from '../status-change.ts';
 
@@ -14,6 +15,8 @@ export interface SiteScope {
   /** Version of the API server, such as `v1.36.3`. */
   readonly kubernetesVersion: string;
   readonly xtreemosVersion: string;
+  /** What was last heard of a peer. */
+  readonly peer: PeerView | undefined;
   /** What the local site is called. */
   readonly localName: string;
   /** Milliseconds since the Unix epoch. */
@@ -32,12 +35,13 @@ const namesMax = 5;
 export function computeStatus(scope: SiteScope): SiteStatus {
   const { site, role, nodes, xtreemosVersion } = scope;
   const before = site.status;
-  const findings = role === 'local' ? localFindings(nodes) : otherFindings(scope);
+  const findings = findingsOf(scope);
   const common: SiteStatus = {
     ...(site.metadata.generation === undefined ? {} : { observedGeneration: site.metadata.generation }),
     conditions: updatedConditions(findings, scope),
-    xtreemosVersion,
+    xtreemosVersion: role === 'peer' ? before?.xtreemosVersion : xtreemosVersion,
   };
+  if (role === 'peer') return { ...common, ...peerFacts(scope) };
   if (role !== 'local') return common;
   const last = heartbeatRemainingMs(before, scope) > 0 ? before?.lastSeenTime : undefined;
   return {
@@ -101,27 +105,56 @@ function listNames(names: readonly string[]): string {
   return names.length > namesMax ? `${names.slice(0, namesMax).join(', ')} and more` : names.join(', ');
 }
 
-function otherFindings({ role, localName, site }: SiteScope): Finding[] {
+function findingsOf(scope: SiteScope): Finding[] {
+  switch (scope.role) {
+    case 'local':
+      return localFindings(scope.nodes);
+    case 'peer':
+      return peerFindings(scope);
+    default:
+      return strayFindings(scope);
+  }
+}
+
+/** Of a Site that stands for nothing here. */
+function strayFindings({ role, localName, site }: SiteScope): Finding[] {
+  const unknown = finding(nodesReady, 'Unknown', nodesReady.reasons.NotThisSite, 'Its nodes are not known here.');
   if (role === 'foreign') {
     const message = `The local site of this cluster is ${JSON.stringify(localName)}: delete this Site, or use type Peer.`;
-    return [
-      finding(siteReady, 'False', siteReady.reasons.NotThisSite, message),
-      finding(nodesReady, 'Unknown', nodesReady.reasons.NotThisSite, 'Its nodes are not known here.'),
-    ];
+    return [finding(siteReady, 'False', siteReady.reasons.NotThisSite, message), unknown];
   }
-  const unknown = finding(
-    nodesReady,
-    'Unknown',
-    nodesReady.reasons.PeeringUnsupported,
-    'The nodes of a peer are not known: this version does not connect peers.',
-  );
-  if (role === 'nameTaken') {
-    const message = `The local site is to be called ${site.metadata.name}: delete this peer and give it another name.`;
-    return [finding(siteReady, 'False', siteReady.reasons.NameTaken, message), unknown];
-  }
-  const message =
-    'This version of XtreemOS does not connect peers: upgrade to one that does, or delete this Site. Nothing is sent to the peer.';
-  return [finding(siteReady, 'False', siteReady.reasons.PeeringUnsupported, message), unknown];
+  const message = `The local site is to be called ${site.metadata.name}: delete this peer and give it another name.`;
+  return [finding(siteReady, 'False', siteReady.reasons.NameTaken, message), unknown];
+}
+
+function peerFindings({ site: { spec }, peer }: SiteScope): Finding[] {
+  const { Connected, Connecting, Cut, Refused, Unreachable } = siteReady.reasons;
+  const away = finding(nodesReady, 'Unknown', nodesReady.reasons.PeerAway, 'Its nodes are not known.');
+  if (spec.type === 'Peer' && spec.peer.connection === 'Cut')
+    return [finding(siteReady, 'False', Cut, 'The peer is cut off: set connection to Open to let it back.'), away];
+  if (peer === undefined) return [finding(siteReady, 'Unknown', Connecting, 'The peer was not greeted yet.'), away];
+  if (peer.state === 'Refused') return [finding(siteReady, 'False', Refused, peer.message), away];
+  if (peer.state === 'Unreachable') return [finding(siteReady, 'False', Unreachable, peer.message), away];
+  return [finding(siteReady, 'True', Connected, 'The peer answers.'), peerNodes(peer)];
+}
+
+/** As the peer tells of them. */
+function peerNodes({ nodes, nodesReady: ready }: PeerView): Finding {
+  const { AllNodesReady, NoNodes, NoNodesReady, SomeNodesNotReady } = nodesReady.reasons;
+  if (nodes === 0) return finding(nodesReady, 'False', NoNodes, 'The peer has no node.');
+  if (ready === nodes) return finding(nodesReady, 'True', AllNodesReady, 'Every node is ready and schedulable.');
+  return finding(nodesReady, 'False', ready > 0 ? SomeNodesNotReady : NoNodesReady, 'The peer says that not all are.');
+}
+
+function peerFacts(scope: SiteScope): Partial<SiteStatus> {
+  const { peer, site } = scope;
+  const before = site.status;
+  if (peer?.seenMs === undefined)
+    return before?.lastSeenTime === undefined ? {} : { lastSeenTime: before.lastSeenTime };
+  const isOld = heartbeatRemainingMs(before, scope) === 0;
+  const lastSeenTime = isOld || before?.lastSeenTime === undefined ? formatTime(peer.seenMs) : before.lastSeenTime;
+  const nodes = peer.state === 'Connected' ? { nodes: { count: peer.nodes, ready: peer.nodesReady } } : {};
+  return { lastSeenTime, ...nodes, ...(peer.version === '' ? {} : { xtreemosVersion: peer.version }) };
 }
 
 /** The findings as conditions; the time of each moves only with its `status`. Conditions that we don't know are dropped. */

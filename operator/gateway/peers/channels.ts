@@ -1,4 +1,5 @@
 import { ChannelCredentials, Client, type ClientOptions, type MethodDefinition } from '@grpc/grpc-js';
+import { describeError } from '#common/errors.ts';
 import {
   type PeerCallOptions,
   peerCallTimeoutMs,
@@ -146,17 +147,8 @@ export class GrpcPeerChannels implements PeerChannels {
     if (known?.madeOf === madeOf) return known;
     // Another certificate of our own: what runs goes on with the old one.
     known?.client.close();
-    const credentials = ChannelCredentials.createSsl(
-      Buffer.from(trustBundle), Buffer.from(own.key), Buffer.from(own.cert),
-      {
-        // The identity counts, not the name of a host: that may be redirected.
-        checkServerIdentity: (_, { raw }) =>
-          trustDomainIn(raw) === trustDomain
-            ? undefined
-            : new Error(`The gateway at ${address} is not ${gatewayIdentity(trustDomain)}`),
-      },
-    ); // prettier-ignore
-    const way = { madeOf, client: new Client(address, credentials, options), stopper: new AbortController() };
+    const client = clientOf({ address, trustDomain, trustBundle }, own);
+    const way = { madeOf, client, stopper: new AbortController() };
     this.ways.set(site, way);
     return way;
   }
@@ -173,6 +165,27 @@ export class GrpcPeerChannels implements PeerChannels {
       this.ways.delete(site);
       end(way);
     }
+  }
+}
+
+/** @throws {PeerError} when address or bundle are of no use. */
+function clientOf(
+  { address, trustDomain, trustBundle }: Pick<Peer, 'address' | 'trustDomain' | 'trustBundle'>,
+  own: OwnCertificate,
+): Client {
+  // The identity counts, not the name of a host: that may be redirected.
+  const checkServerIdentity = (_: string, { raw }: { readonly raw: Buffer }): Error | undefined =>
+    trustDomainIn(raw) === trustDomain
+      ? undefined
+      : new Error(`The gateway at ${address} is not ${gatewayIdentity(trustDomain)}`);
+  try {
+    const [roots, key, chain] = [Buffer.from(trustBundle), Buffer.from(own.key), Buffer.from(own.cert)];
+    return new Client(address, ChannelCredentials.createSsl(roots, key, chain, { checkServerIdentity }), options);
+  } catch (error) {
+    const problem = describeError(error).slice(0, 200);
+    throw new PeerError('Unreachable', `Address or trust bundle of the peer can not be used: ${problem}.`, {
+      cause: error,
+    });
   }
 }
 

@@ -60,3 +60,16 @@ export class PeerDirectory {
     return { site: metadata.name, address, trustDomain, trustBundle, isCut: connection === 'Cut' };
   }
 }
+
+/** Why a site can't become a peer under a trust domain, as a sentence; undefined when it can. */
+export function trustDomainProblem(
+  known: readonly Site[],
+  { site, trustDomain }: { readonly site: string; readonly trustDomain: string },
+  ownTrustDomain: string,
+): string | undefined {
+  if (trustDomain === ownTrustDomain) return `Trust domain ${trustDomain} is that of this site: give yours another.`;
+  const holder = known.find(
+    ({ metadata, spec }) => metadata.name !== site && spec.type === 'Peer' && spec.peer.trustDomain === trustDomain,
+  );
+  return holder === undefined ? undefined : `Trust domain ${trustDomain} is that of Site ${holder.metadata.name}.`;
+}

@@ -155,6 +155,13 @@ describe('who a peer is', () => {
     expect(reason).toBe('Unreachable');
   });
 
+  test.each([
+    ['address', { address: 'nowhere.example:99999' }],
+    ['trust bundle', { trustBundle: '-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n' }],
+  ])('a peer whose %s is damaged is Unreachable, and harms nothing', async (_, change) => {
+    expect(await attempt(certificates.a, (world) => world.setPeer('a', 'Open', change))).toBe('Unreachable');
+  });
+
   test('a peer without HTTP/2 or a certificate gets nowhere', async () => {
     const shownByNobody = await authorities.a.sign([]);
     expect(await attempt(shownByNobody)).toBe('Unreachable');

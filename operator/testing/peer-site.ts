@@ -1,0 +1,141 @@
+/** A site without nodes for tests of several: a real API server, cert-manager, the chart's rights, and the operator as a process of its own. */
+import { execFile } from 'node:child_process';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { promisify } from 'node:util';
+import YAML from 'yaml';
+import type { Site } from '#crds/site.ts';
+import { type AloneControlPlane, startControlPlane } from '#sites/control-plane.ts';
+import { KubeClient, waitFor } from '#sites/kube-client.ts';
+import { ensureTools } from '#sites/tools.ts';
+import { type RunningCertManager, startCertManager } from './cert-manager.ts';
+import { freePort, OperatorProcess } from './process.ts';
+
+const run = promisify(execFile);
+const root = path.resolve(import.meta.dirname, '../..');
+const namespace = 'xtreemos-system';
+
+/** How a command ended. */
+export interface CommandResult {
+  readonly code: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** One of several sites that run at the same time. */
+export class PeerSite {
+  readonly name: string;
+  readonly client: KubeClient;
+  readonly gatewayPort: number;
+  private readonly plane: AloneControlPlane;
+  private readonly certManager: RunningCertManager;
+  private readonly kubeconfig: string;
+  private operator: OperatorProcess | undefined;
+
+  private constructor(
+    name: string,
+    parts: { plane: AloneControlPlane; client: KubeClient; certManager: RunningCertManager },
+    kubeconfig: string,
+    gatewayPort: number,
+  ) {
+    this.name = name;
+    this.client = parts.client;
+    this.plane = parts.plane;
+    this.certManager = parts.certManager;
+    this.kubeconfig = kubeconfig;
+    this.gatewayPort = gatewayPort;
+  }
+
+  /** @param scratch - folder of the test. */
+  static async start(name: string, scratch: string): Promise<PeerSite> {
+    const dir = path.join(scratch, name);
+    const home = path.join(scratch, `${name}-helm`);
+    mkdirSync(home);
+    const helm = (await ensureTools(['helm'])).path('helm');
+    const plane = await startControlPlane({ dir, name });
+    const client = new KubeClient(plane.credentials);
+    const certManager = await startCertManager(client, plane.kubeconfigPath);
+    const chart = path.join(root, 'charts/xtreemos');
+    // Certificates of pods: there are none here.
+    const settings = ['--set', `site.name=${name}`, '--set', 'certificates.create=false'];
+    await run(helm, ['install', 'xtreemos', chart, '--namespace', namespace, '--create-namespace', ...settings], {
+      env: { ...process.env, KUBECONFIG: plane.kubeconfigPath, HOME: home, XDG_CACHE_HOME: home, XDG_DATA_HOME: home },
+    });
+    const answer = await client.json('POST', `/api/v1/namespaces/${namespace}/serviceaccounts/xtreemos/token`, {
+      body: { apiVersion: 'authentication.k8s.io/v1', kind: 'TokenRequest', spec: { expirationSeconds: 7200 } },
+    });
+    const config = YAML.parse(readFileSync(plane.kubeconfigPath, 'utf8')) as { users: { user: unknown }[] };
+    for (const user of config.users) user.user = { token: (answer.status as { token: string }).token };
+    const kubeconfig = path.join(scratch, `${name}-operator`);
+    writeFileSync(kubeconfig, YAML.stringify(config), { mode: 0o600 });
+    return new PeerSite(name, { plane, client, certManager }, kubeconfig, await freePort());
+  }
+
+  /** Starts the operator. */
+  async startOperator(): Promise<void> {
+    const flags = ['--lease-name', 'xtreemos', '--lease-duration-ms', '3000', '--site-name', this.name];
+    const gateway = ['--gateway-port', String(this.gatewayPort), '--gateway-address', `127.0.0.1:${this.gatewayPort}`];
+    this.operator = await OperatorProcess.start(this.kubeconfig, ...flags, ...gateway);
+    await waitFor(
+      `the gateway of ${this.name} is published`,
+      async () => {
+        const found = await this.client.find('/api/v1/namespaces/kube-public/configmaps/xtreemos-gateway');
+        const address = (found as { data?: Record<string, string> } | undefined)?.data?.address;
+        return address === `127.0.0.1:${this.gatewayPort}` ? found : undefined;
+      },
+      { limitMs: 120_000 },
+    );
+  }
+
+  /** Ends the operator at once. */
+  async killOperator(): Promise<void> {
+    await this.operator?.end('SIGKILL');
+    this.operator = undefined;
+  }
+
+  /** What the operator has logged since it was started. */
+  get log(): string {
+    return this.operator?.log ?? '';
+  }
+
+  /** Runs `xos` as the owner of the site. @param input - for stdin. */
+  async xos(words: readonly string[], input = ''): Promise<CommandResult> {
+    const command = [path.join(root, 'cli/main.ts'), ...words, '--kubeconfig', this.plane.kubeconfigPath];
+    return new Promise((resolve) => {
+      const child = execFile(process.execPath, command, { timeout: 60_000 }, (error, stdout, stderr) => {
+        const code = error === null ? 0 : typeof error.code === 'number' ? error.code : -1;
+        resolve({ code, stdout, stderr });
+      });
+      child.stdin?.end(input);
+    });
+  }
+
+  /** A Site object; undefined when there is none. */
+  async site(name: string): Promise<Site | undefined> {
+    return (await this.client.find(`/apis/xtreemos.io/v1alpha1/sites/${name}`)) as Site | undefined;
+  }
+
+  /** Waits until the Ready condition of a Site has a reason. */
+  async waitForReason(name: string, reason: string, limitMs = 60_000): Promise<Site> {
+    let last = '';
+    return waitFor(
+      `Site ${name} is ${reason} at ${this.name}`,
+      async () => {
+        const site = await this.site(name);
+        const ready = site?.status?.conditions?.find(({ type }) => type === 'Ready');
+        last = ready === undefined ? 'nothing' : `${ready.reason}: ${ready.message}`;
+        return ready?.reason === reason ? site : undefined;
+      },
+      { limitMs },
+    ).catch((error: unknown) => {
+      throw new Error(`Site ${name} at ${this.name} is not ${reason} but ${last}`, { cause: error });
+    });
+  }
+
+  async stop(): Promise<void> {
+    await this.killOperator();
+    await this.certManager.stop();
+    this.client.close();
+    await this.plane.stop();
+  }
+}
