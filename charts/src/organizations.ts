@@ -41,7 +41,7 @@ const working: readonly RoleRule[] = [
   { apiGroups: ['apps'], resources: ['deployments', 'statefulsets'], verbs: write },
   { apiGroups: ['apps'], resources: ['deployments/scale', 'statefulsets/scale'], verbs: ['get', 'update', 'patch'] },
   { apiGroups: ['batch'], resources: ['jobs', 'cronjobs'], verbs: write },
-  { apiGroups: [group], resources: ['gridjobs', 'reservations'], verbs: write },
+  { apiGroups: [group], resources: ['gridjobs', 'reservations', 'volumes'], verbs: write },
 ];
 
 /** Deciding who is a member. */

@@ -6,6 +6,7 @@ import { accountFiles, accountVolume, dedicatedLabel, podResourceRules } from '.
 import type { MutatingPolicy, ResourceRule } from './policy.ts';
 import { fillsTemplates, isMemberRequest, requesterVariables } from './requester.ts';
 import { labelledRules, ownerLabel } from './tenants.ts';
+import { volumeDefaults } from './volumes.ts';
 
 /** Fields that the API server lets change in a pod that runs are not filled in again. */
 const isNewTemplate =
@@ -13,7 +14,14 @@ const isNewTemplate =
 
 /** The policies that fill in. */
 export function mutatingPolicies(): MutatingPolicy[] {
-  return [podDefaults(), ...groupDefaults(), ownerDefaults(), governanceDefaults(), submitterDefaults()];
+  return [
+    podDefaults(),
+    ...groupDefaults(),
+    ownerDefaults(),
+    governanceDefaults(),
+    submitterDefaults(),
+    volumeDefaults(),
+  ];
 }
 
 function podDefaults(): MutatingPolicy {

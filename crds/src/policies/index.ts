@@ -8,6 +8,7 @@ import { mutatingObjects, type PolicyObject, type PolicySettings, validatingObje
 import { recordPolicies } from './records.ts';
 import { organizationPolicy, sitePolicy } from './site.ts';
 import { annotationsPolicy, connectionsPolicy, ownersPolicy, tenantPolicies } from './tenants.ts';
+import { volumePolicies } from './volumes.ts';
 
 /** The kind of policies that fill in; only newer API servers (1.36) serve it. */
 export const mutatingKind = 'MutatingAdmissionPolicy';
@@ -22,6 +23,7 @@ export function policyObjects(settings: PolicySettings): Map<string, PolicyObjec
     ...tenantPolicies(),
     connectionsPolicy(settings),
     submittersPolicy(settings),
+    ...volumePolicies(settings),
     sitePolicy(settings),
     organizationPolicy(),
     governancePolicy(settings),

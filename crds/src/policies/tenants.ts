@@ -75,7 +75,7 @@ const resourceVariable: Named = {
  * True for who works in a virtual organization: its members, any other account of its namespace, and people who aren't owners of the site
  * (those may change the Site). Other programs of the cluster are as RBAC has them.
  */
-const isTenant = `(${[
+export const isTenant = `(${[
   isMemberRequest,
   "('system:serviceaccounts:' + request.namespace) in request.userInfo.?groups.orValue([])",
   "(!request.userInfo.username.startsWith('system:') && !authorizer.group('xtreemos.io').resource('sites').check('update').allowed())",
@@ -153,7 +153,7 @@ export function ownersPolicy({ operatorUser }: PolicySettings): ValidatingPolicy
       { name: 'isCaretaker', expression: isCaretakerRequest },
       { name: 'isTenant', expression: isTenant },
     ],
-    rules: [...ownershipRules(), ...nameRules(), ...metadataRules(), ...serviceRules()],
+    rules: [...ownershipRules(), ...nameRules(), ...metadataRules(), ...templateMetadataRules(), ...serviceRules()],
   };
 }
 
@@ -213,12 +213,19 @@ function nameRules(): Rule[] {
 
 const isReserved = "k.matches('^([a-z0-9.-]+[.])?xtreemos[.]io/')";
 
-function metadataRules(): Rule[] {
-  const rules: Rule[] = [];
-  for (const field of ['labels', 'annotations']) {
-    const own = field === 'labels' ? `!(k == '${ownerLabel}' && m[k] == variables.ownAccount)` : 'true';
-    rules.push(...reservedRules(field, own));
-  }
+const metadataFields = ['labels', 'annotations'] as const;
+
+/** CEL over the key `k` of the map `map`: true but for the label that names who asks. */
+function isNotOwn(field: string, map: string): string {
+  return field === 'labels' ? `!(k == '${ownerLabel}' && ${map}[k] == variables.ownAccount)` : 'true';
+}
+
+function reservedMessage(keys: string, at: string): string {
+  return `'${at}: ' + ${keys}[0] + ' is written by XtreemOS only: leave it as it is'`;
+}
+
+/** What tenants leave as it is in the metadata of an object. Reads `variables.isTenant` and `variables.ownAccount`. */
+export function metadataRules(): Rule[] {
   const kept = (field: string, what: string, except: string): Rule => {
     const [now, before] = ['object', 'oldObject'].map((name) => `${name}.metadata.?${field}.orValue([])`);
     const added = `${now}.filter(f, !(f in (oldObject == null ? [] : ${before})) && !(${except}))`;
@@ -229,32 +236,34 @@ function metadataRules(): Rule[] {
     };
   };
   return [
-    ...rules,
+    ...metadataFields.map(reservedRule),
     kept('ownerReferences', 'owners', 'false'),
     kept('finalizers', 'finalizers', "f in ['kubernetes.io/pvc-protection', 'foregroundDeletion', 'orphan']"),
   ];
 }
 
-/** Labels or annotations of the reserved prefix: on the object they stay as they are, in a template there are none. */
-function reservedRules(field: string, exceptOwn: string): Rule[] {
+/** Labels or annotations of the reserved prefix stay as they are. */
+function reservedRule(field: string): Rule {
   const map = `object.metadata.?${field}.orValue({})`;
   const before = `(oldObject == null ? {} : oldObject.metadata.?${field}.orValue({}))`;
-  const own = exceptOwn.replaceAll('m[k]', `${map}[k]`);
-  const changed = `${map}.filter(k, ${isReserved} && ${map}[k] != ${before}[?k].orValue('') && ${own})`;
+  const changed = `${map}.filter(k, ${isReserved} && ${map}[k] != ${before}[?k].orValue('') && ${isNotOwn(field, map)})`;
   const gone = `${before}.filter(k, ${isReserved} && !(k in ${map}))`;
-  const inTemplate = `variables.template.?metadata.?${field}.orValue({}).filter(k, ${isReserved} && ${own.replaceAll(map, `variables.template.metadata.${field}`)})`;
-  const message = (keys: string, where: string): string =>
-    `'${where}metadata.${field}: ' + ${keys}[0] + ' is written by XtreemOS only: leave it as it is'`;
-  return [
-    {
-      expression: `!variables.isTenant || request.operation == 'DELETE' || size(${changed}) == 0 && size(${gone}) == 0`,
-      messageExpression: message(`(${changed} + ${gone})`, ''),
-    },
-    {
+  return {
+    expression: `!variables.isTenant || request.operation == 'DELETE' || size(${changed}) == 0 && size(${gone}) == 0`,
+    messageExpression: reservedMessage(`(${changed} + ${gone})`, `metadata.${field}`),
+  };
+}
+
+/** In a template there are no labels or annotations of the reserved prefix. */
+function templateMetadataRules(): Rule[] {
+  return metadataFields.map((field) => {
+    const map = `variables.template.metadata.${field}`;
+    const inTemplate = `variables.template.?metadata.?${field}.orValue({}).filter(k, ${isReserved} && ${isNotOwn(field, map)})`;
+    return {
       expression: `!variables.isTenant || request.operation == 'DELETE' || !variables.hasTemplate || request.kind.kind == 'Pod' || size(${inTemplate}) == 0`,
-      messageExpression: message(inTemplate, 'template.'),
-    },
-  ];
+      messageExpression: reservedMessage(inTemplate, `template.metadata.${field}`),
+    };
+  });
 }
 
 function serviceRules(): Rule[] {

@@ -1,0 +1,110 @@
+/** Whose Volumes are whose, and which data a claim may name. */
+import type { MutatingPolicy, Named, PolicySettings, ResourceRule, Rule, ValidatingPolicy } from './policy.ts';
+import { isCaretakerRequest, isMemberRequest, mayActAsAccount, mayManage, requesterVariables } from './requester.ts';
+import { isTenant, metadataRules } from './tenants.ts';
+
+const volumeRules = (operations: readonly string[]): ResourceRule[] => [
+  { apiGroups: ['xtreemos.io'], apiVersions: ['*'], resources: ['volumes'], operations },
+];
+
+/** True for the site itself: the operator, provisioners, binders, and its owner. They decide which data is behind a PersistentVolume. */
+const isStorageOfSite: Named = {
+  name: 'isStorageOfSite',
+  expression: "!variables.isTenant && authorizer.group('').resource('persistentvolumes').check('create').allowed()",
+};
+
+/** Fills in the owner of a Volume that a member makes. */
+export function volumeDefaults(): MutatingPolicy {
+  return {
+    name: 'xtreemos-volumes',
+    about: 'Writes into Volumes which member makes them.',
+    resourceRules: volumeRules(['CREATE']),
+    conditions: [{ name: 'is-a-member', expression: isMemberRequest }],
+    variables: requesterVariables,
+    patches: [
+      "variables.ownAccount == '' || has(object.spec.owner) ? [] : [JSONPatch{op: 'add', path: '/spec/owner', value: variables.ownAccount}]",
+    ],
+  };
+}
+
+/** The policies on Volumes and on claims. */
+export function volumePolicies({ operatorUser }: PolicySettings): ValidatingPolicy[] {
+  const variables: readonly Named[] = [
+    ...requesterVariables,
+    { name: 'operatorUser', expression: operatorUser },
+    { name: 'isTenant', expression: isTenant },
+    { name: 'isCaretaker', expression: isCaretakerRequest },
+    isStorageOfSite,
+  ];
+  return [
+    {
+      name: 'xtreemos-volumes',
+      about:
+        'Members make Volumes for themselves only; only they, and administrators of the virtual organization, may change, grant or delete them.',
+      resourceRules: volumeRules(['CREATE', 'UPDATE', 'DELETE']),
+      variables: [
+        ...variables,
+        { name: 'stored', expression: "request.operation == 'CREATE' ? object : oldObject" },
+        { name: 'account', expression: "variables.stored.spec.?owner.orValue('')" },
+      ],
+      rules: [...volumeOwnerRules(), ...metadataRules()],
+    },
+    {
+      name: 'xtreemos-claims',
+      about:
+        'Claims of a virtual organization name no data that is there already: no PersistentVolume, no snapshot and no other claim.',
+      resourceRules: [
+        {
+          apiGroups: [''],
+          apiVersions: ['*'],
+          resources: ['persistentvolumeclaims'],
+          operations: ['CREATE', 'UPDATE'],
+        },
+      ],
+      variables,
+      rules: claimRules(),
+    },
+  ];
+}
+
+function volumeOwnerRules(): Rule[] {
+  return [
+    {
+      expression: `request.operation != 'CREATE' || variables.isStorageOfSite || ${mayManage} || variables.account != '' && (${mayActAsAccount})`,
+      messageExpression:
+        "'spec.owner: ' + (variables.account == '' ? 'is not set' : variables.account + ' is not who asks') + ': make Volumes as a member of the virtual organization (log in with \"xos login\"), and leave spec.owner out'",
+    },
+    {
+      expression: `request.operation == 'CREATE' || variables.isCaretaker || variables.isStorageOfSite || variables.ownAccount != '' && variables.ownAccount == variables.account || ${mayManage}`,
+      messageExpression:
+        "'metadata.name: Volume ' + variables.stored.metadata.name + ' belongs to ' + (variables.account == '' ? 'nobody' : variables.account) + ': only its owner and administrators of the virtual organization may change or delete it'",
+    },
+  ];
+}
+
+/**
+ * A claim that names data would get at it without being asked whose it is: only the site names data. Controllers bind claims that are there,
+ * and make others from the templates of members.
+ */
+function claimRules(): Rule[] {
+  const text = (field: string): string => `.spec.?${field}.orValue('')`;
+  const refused = (field: string, wrong: string, remedy: string): Rule => ({
+    expression: `variables.isStorageOfSite || request.operation == 'UPDATE' && variables.isCaretaker || !(${wrong})`,
+    messageExpression: `'spec.${field}: of PersistentVolumeClaim ' + object.metadata.?name.orValue(object.metadata.?generateName.orValue('')) + ' names data that is there already, which only the owner of the site may: leave it out; ${remedy}'`,
+  });
+  const volumeName = text('volumeName');
+  return [
+    refused(
+      'volumeName',
+      `object${volumeName} != (oldObject == null ? '' : oldObject${volumeName})`,
+      'Volumes have claims of their own',
+    ),
+    ...['selector', 'dataSource', 'dataSourceRef'].map((field) =>
+      refused(
+        field,
+        `has(object.spec.${field}) && (oldObject == null || !has(oldObject.spec.${field}))`,
+        'copy the files in a job that may read them',
+      ),
+    ),
+  ];
+}
