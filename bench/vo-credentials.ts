@@ -1,5 +1,4 @@
-/** What credentials of virtual organizations cost: minting, verifying, deciding. `node bench/vo-credentials.ts`; figures are CPU time of one core, not of the clock. */
-import { pathToFileURL } from 'node:url';
+/** What credentials of virtual organizations cost: minting, verifying, deciding. Figures are CPU time of one core, not of the clock. */
 import { verifyAccessToken } from '#common/identity/access-token.ts';
 import { decide, type MemberView, type OrganizationView, type SiteView } from '#common/identity/decide.ts';
 import { startMs, TestOrganization } from '#common/identity/testing/organization.ts';
@@ -59,8 +58,4 @@ function policyP99Ms(): number {
     return (user + system) / 1000;
   });
   return times.sort((a, b) => a - b)[Math.floor(decisionCount * 0.99)] ?? 0;
-}
-
-if (process.argv[1] !== undefined && import.meta.url === pathToFileURL(process.argv[1]).href) {
-  console.log(`figure: ${JSON.stringify(await measureCredentials())}`);
 }

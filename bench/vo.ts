@@ -2,11 +2,12 @@
  * `make bench-vo`: what virtual organizations cost. Each part measures some of the figures and returns them; the last line has them all. A part
  * joins by its function in `parts`. What it took to be measured is on the lines before.
  *
- * usage: node bench/vo.ts [--only members,suspension] [--members 10000] [--site NAME]
+ * usage: node bench/vo.ts [--only members,suspension,credentials] [--members 10000] [--site NAME]
  */
 import { loadavg } from 'node:os';
 import { parseArgs } from 'node:util';
 import { InvalidInputError } from '#common/errors.ts';
+import { measureCredentials } from './vo-credentials.ts';
 import { measureMembers } from './vo-members.ts';
 import { measureSuspension } from './vo-suspension.ts';
 
@@ -18,10 +19,11 @@ const { values } = parseArgs({
   },
 });
 
-/** Each part by name. Credentials (`tokens_per_s_core`, `verify_ms`, `policy_p99_ms`, `identity_added_ms`) join here. */
+/** Each part by name. */
 const parts: Readonly<Record<string, () => Promise<Record<string, unknown>>>> = {
   members: async () => measureMembers(Number(values.members)),
   suspension: async () => measureSuspension(values.site),
+  credentials: async () => ({ ...(await measureCredentials()) }),
 };
 
 const chosen = values.only?.split(',') ?? Object.keys(parts);

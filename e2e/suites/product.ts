@@ -39,9 +39,13 @@ export class Product {
     this.transport = new HttpTransport({ credentials: kubeConfigCredentials({ file: site.kubeconfig }) });
   }
 
-  /** Bundles what is checked out, and installs it as the site `home`. @param settings - further values of the chart. */
-  static async install(name: string, settings: readonly string[] = []): Promise<Product> {
-    const [site] = (await openSites()).sites;
+  /**
+   * Bundles what is checked out, and installs it as the site `home`.
+   * @param settings - further values of the chart.
+   * @param instance - of the sites; that of the suites unless given.
+   */
+  static async install(name: string, settings: readonly string[] = [], instance?: string): Promise<Product> {
+    const [site] = (await openSites(instance)).sites;
     if (site === undefined) throw new Error('there is no site for the suites');
     await promisify(execFile)(process.execPath, [path.join(root, 'hack/bundle.ts')], { cwd: root });
     await site.loadRecipes([productRecipe()]);
@@ -74,9 +78,9 @@ export class Product {
     await this.site.apply([{ ...membership, spec: { principal, state: 'Active', ...spec } }]);
   }
 
-  /** Waits for the member's id, and makes their account. */
-  async logIn(name: string): Promise<Login> {
-    const member = await waitFor(
+  /** Waits for the member's id. */
+  async member(name: string): Promise<Stored<VOMembership>> {
+    return waitFor(
       `${name} has an id`,
       async () => {
         const found = await this.site.get<Stored<VOMembership>>('vom', name, '-n', this.namespace);
@@ -84,6 +88,11 @@ export class Product {
       },
       { limitMs: 60_000 },
     );
+  }
+
+  /** Waits for the member's id, and makes their account. */
+  async logIn(name: string): Promise<Login> {
+    const member = await this.member(name);
     await this.makeAccount(member, Date.now() + 3_600_000);
     const { userName = '', uid = 0 } = member.status ?? {};
     const token = (await this.site.kubectl(['create', 'token', userName, '-n', this.namespace])).trim();

@@ -1,3 +1,3 @@
 .PHONY: bench-vo
-bench-vo: deps ## What virtual organizations cost: members, changes, suspension (ARGS='--only members')
+bench-vo: deps ## What virtual organizations cost: members, changes, suspension, credentials (ARGS='--only members')
 	@node bench/vo.ts $(ARGS)
