@@ -5,6 +5,7 @@ import { memberArea } from './member/index.ts';
 import { sessionArea } from './session/index.ts';
 import { siteArea } from './site/index.ts';
 import { voArea } from './vo/index.ts';
+import { volumeArea } from './volume/index.ts';
 
 /** Every area, in the order of help and reference. A new area joins here. */
-export const areas: readonly Area[] = [sessionArea, jobArea, voArea, memberArea, siteArea, completionArea];
+export const areas: readonly Area[] = [sessionArea, jobArea, volumeArea, voArea, memberArea, siteArea, completionArea];

@@ -5,7 +5,7 @@
 import type { Context } from './context.ts';
 
 /** What the words of an argument or the value of an option name, so that a shell can complete them. */
-export type Completable = 'vo' | 'member' | 'group' | 'role' | 'job' | 'context' | 'namespace' | 'file';
+export type Completable = 'vo' | 'member' | 'group' | 'role' | 'job' | 'volume' | 'context' | 'namespace' | 'file';
 
 /** One positional argument. `T` is what the command gets. */
 export interface ArgumentDefinition<T> {

@@ -61,6 +61,11 @@ async function namesOf(context: Context, what: What, options: Options): Promise<
         about: `${status?.state ?? 'Submitted'}, ${spec.owner ?? ''}`,
       }));
     }
+    if (what === 'volume') {
+      const { volumes } = await import('#crds/volume.ts');
+      const { items } = await client.of(volumes).list({ namespace: namespaceOf(vo), signal });
+      return items.map(({ metadata, spec }) => ({ value: metadata.name, about: `${spec.size}, ${spec.owner ?? ''}` }));
+    }
     const { spec } = await organizations.get({ name: vo }, { signal });
     if (what === 'group')
       return spec.groups.map(({ name, description }) => ({ value: name, about: description ?? '' }));

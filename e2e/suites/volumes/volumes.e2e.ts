@@ -1,5 +1,6 @@
 /** A file system of a site and a volume on it, as their manifests make them: jobs on every node see the same files. */
 import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
+import { type Finished, runXos } from '#cli/testing/processes.ts';
 import type { FileSystem } from '#crds/file-system.ts';
 import type { GridJob } from '#crds/grid-job.ts';
 import type { Volume } from '#crds/volume.ts';
@@ -16,13 +17,16 @@ let product: Product;
 let site: TestSite;
 let namespace: string;
 let alice: Login;
+let bob: Login;
 
 beforeAll(async () => {
   product = await Product.install('suite-volumes');
   ({ site, namespace } = product);
   await product.formOrganization();
   await product.join('alice');
+  await product.join('bob');
   alice = await product.logIn('alice');
+  bob = await product.logIn('bob');
 }, 480_000);
 
 afterAll(async () => {
@@ -49,6 +53,10 @@ async function ready<Kind extends Volume | FileSystem>(
     throw new Error(`${String(error)}: ${JSON.stringify(last?.status)}`);
   });
 }
+
+/** Runs the program as a member. */
+const xos = async ({ login }: Login, command: string, ...words: string[]): Promise<Finished> =>
+  runXos([...command.split(' '), ...login, ...words], {}, { limitMs: 200_000 });
 
 /** Runs a job of one task on each of `count` nodes. @returns the logs of its tasks. */
 async function run(name: string, count: number, script: string): Promise<string[]> {
@@ -90,9 +98,33 @@ describe('a volume', () => {
       },
       { limitMs: 60_000 },
     );
-    const volume = { ...about, kind: 'Volume', metadata: { name: 'data', namespace } };
-    await site.apply([{ ...volume, spec: { size: '1Gi', reclaimPolicy: 'Delete' } }]);
-    expect((await ready<Volume>('gvol', 'data', '-n', namespace)).status?.claimName).toBe('data');
+    const made = await xos(alice, 'volume create', 'data', '--reclaim', 'Delete', '--wait', '--timeout', '150s');
+    expect(made).toMatchObject({ code: 0, stdout: `Volume data of ${product.name} is made\n` });
+    const { spec, status } = await ready<Volume>('gvol', 'data', '-n', namespace);
+    expect(status?.claimName).toBe('data');
+    expect(spec.owner).toBe(alice.userName);
+    expect((await xos(bob, 'volume list')).stdout).toMatch(
+      new RegExp(`^data +${alice.userName} +True +Available`, 'm'),
+    );
+  });
+
+  test('threat 16: is changed, granted and deleted by its owner only', async () => {
+    const attempts = [
+      await xos(bob, 'volume grant', 'data', 'chemistry:write'),
+      await xos(bob, 'volume resize', 'data', '2Gi'),
+      await xos(bob, 'volume delete', 'data'),
+    ];
+    for (const { code, stderr } of attempts) {
+      expect(code).not.toBe(0);
+      expect(stderr).toMatch(new RegExp(`Volume data belongs to ${alice.userName}: only its owner`));
+    }
+  });
+
+  test('grows while it is there', async () => {
+    const grown = await xos(alice, 'volume resize', 'data', '2Gi', '--wait', '--timeout', '150s');
+    expect(grown).toMatchObject({ code: 0, stdout: 'Volume data has the size 2Gi\n' });
+    const { status } = await site.get<Stored<Volume>>('gvol', 'data', '-n', namespace);
+    expect(status?.sizeBytes).toBe(2 * 2 ** 30);
   });
 
   test('shows the same files under the same owner on every node', async () => {
@@ -102,6 +134,18 @@ describe('a volume', () => {
     const logs = await run('meet', count, `${write}; ${wait}; cat /data/*; stat -c '%u %U' /data/0`);
     const lines = [...Array.from({ length: count }, (_, index) => `from ${index}`), `${alice.uid} ${alice.userName}`];
     for (const log of logs) expect(log.trim().split('\n')).toEqual(lines);
+  });
+
+  test('takes the output of jobs, and gives them input', async () => {
+    const files = ['--volume', 'data:/data', '--stdin', 'data:0', '--stdout', 'data:%j/%t', '--stderr', 'data:errors'];
+    const job = ['--name', 'files', ...files, 'xtreemos.io/busybox:1', '--'];
+    expect(
+      await xos(alice, 'run', '--volume', 'data:/data', 'xtreemos.io/busybox:1', '--', 'mkdir', '/data/files'),
+    ).toMatchObject({ code: 0 });
+    const done = await xos(alice, 'run', ...job, 'sh', '-c', 'read line; echo "got $line"; echo oh >&2');
+    expect(done).toMatchObject({ code: 0, stdout: '' });
+    const [log = ''] = await run('look', 1, 'cat /data/files/0 /data/errors; rm -r /data/files /data/errors');
+    expect(log.trim().split('\n')).toEqual(['got from 0', 'oh']);
   });
 
   test('keeps its files when every server is killed, and when node agents start again', async () => {
@@ -116,7 +160,11 @@ describe('a volume', () => {
 
   test('is erased with its object', async () => {
     await site.kubectl(['delete', 'gridjobs', '--all', '-n', namespace, '--timeout=60s']);
-    await site.kubectl(['delete', 'gvol', 'data', '-n', namespace, '--timeout=90s'], { timeoutMs: 100_000 });
+    const gone = await xos(alice, 'volume delete', 'data', '--wait', '--timeout', '90s');
+    expect(gone).toMatchObject({
+      code: 0,
+      stdout: `Volume data of ${product.name} is deleted; its files are erased\n`,
+    });
     expect((await site.tryKubectl(['get', 'pvc', 'data', '-n', namespace])).status).not.toBe(0);
   });
 });
