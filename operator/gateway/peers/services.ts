@@ -167,7 +167,9 @@ export class PeerServer implements PeerServices {
     }
     return (call: ServerDuplexStream<unknown, unknown>): void => {
       const signal = AbortSignal.any([endOf(call), stopped]);
-      pump(serveStream(method, call, partsOf(signal)), call, signal).catch((error: unknown) =>
+      // A handler that has read enough goes on answering.
+      const requests = call.iterator({ destroyOnReturn: false }) as AsyncIterable<unknown>;
+      pump(serveStream(method, requests, partsOf(signal)), call, signal).catch((error: unknown) =>
         call.emit('error', toStatus(error)),
       );
     };

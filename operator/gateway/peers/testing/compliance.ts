@@ -35,6 +35,7 @@ const charge = method('Charge', false);
 const hang = method('Hang', false);
 const upper = method('Upper', true);
 const flood = method('Flood', true);
+const first = method('First', true);
 const missing = method('Missing', false);
 
 async function* saying(...texts: string[]): AsyncGenerator<Message> {
@@ -84,6 +85,14 @@ export function describePeers(name: string, create: () => Promise<PeerWorld>): v
           signal.addEventListener('abort', () => end(), { once: true });
           for await (const { text } of requests) yield { text: text.toUpperCase() };
         }),
+        streaming(first, async function* (requests) {
+          for await (const { text } of requests) {
+            if (text === 'refuse') throw new PeerError('Refused', 'No.');
+            yield { text };
+            break;
+          }
+          yield Promise.resolve({ text: 'and more' });
+        }),
         streaming(flood, async function* (_, { signal }) {
           while (!signal.aborted) {
             flooded++;
@@ -104,6 +113,13 @@ export function describePeers(name: string, create: () => Promise<PeerWorld>): v
       const answers: string[] = [];
       for await (const { text } of world.a.channel('b').stream(upper, saying('x', 'y', 'z'))) answers.push(text);
       expect(answers).toEqual(['X', 'Y', 'Z']);
+    });
+
+    test('lets a handler answer after it has read enough, or refuse', async () => {
+      const answers: string[] = [];
+      for await (const { text } of world.a.channel('b').stream(first, saying('x', 'y'))) answers.push(text);
+      expect(answers).toEqual(['x', 'and more']);
+      expect(await reasonOf(world.a.channel('b').stream(first, saying('refuse')).next())).toBe('Refused');
     });
 
     test('tells the handler when the caller leaves a stream', async () => {
