@@ -49,7 +49,12 @@ export interface ControlPlaneConfig {
   readonly withControllers: boolean;
   readonly users: readonly NamedUser[];
   readonly apiServerArgs: readonly string[];
+  /** Further flags of the controller manager and the scheduler. */
+  readonly controllerArgs?: ControllerArgs | undefined;
 }
+
+/** Flags by program. */
+type ControllerArgs = Partial<Readonly<Record<(typeof controllerTools)[number], readonly string[]>>>;
 
 /** One control plane. Any process may open it anew from its folder: all that lasts is on disk. */
 export class ControlPlane {
@@ -170,7 +175,7 @@ export class ControlPlane {
 
   /** Starts controller manager and scheduler. Without leader election: alone as they are, they shall outlive an outage. */
   async startControllers(): Promise<void> {
-    const { podCidr } = this.config;
+    const { podCidr, controllerArgs = {} } = this.config;
     const component = (name: string): string[] => [
       `--kubeconfig=${join(this.config.dir, `${name}.kubeconfig`)}`,
       '--leader-elect=false',
@@ -188,8 +193,13 @@ export class ControlPlane {
       '--allocate-node-cidrs=false',
       '--node-monitor-period=2s',
       '--node-monitor-grace-period=20s',
+      ...(controllerArgs['kube-controller-manager'] ?? []),
     ]);
-    await this.processes.start('kube-scheduler', [this.tools.path('kube-scheduler'), ...component('kube-scheduler')]);
+    await this.processes.start('kube-scheduler', [
+      this.tools.path('kube-scheduler'),
+      ...component('kube-scheduler'),
+      ...(controllerArgs['kube-scheduler'] ?? []),
+    ]);
   }
 
   /** Ends everything, the API server before its store (without it, it would answer and hang). */
@@ -295,6 +305,8 @@ export interface AloneOptions {
   readonly users?: readonly NamedUser[];
   /** Further flags of kube-apiserver. */
   readonly apiServerArgs?: readonly string[];
+  /** Further flags of the controller manager and the scheduler. */
+  readonly controllerArgs?: ControllerArgs;
 }
 
 /** A control plane that stands alone on a loopback address, without nodes. */
@@ -342,6 +354,7 @@ export async function startControlPlane(options: AloneOptions): Promise<AloneCon
       withControllers,
       users: options.users ?? [],
       apiServerArgs: options.apiServerArgs ?? [],
+      controllerArgs: options.controllerArgs,
     },
     tools,
     new ProcessTable({

@@ -8,3 +8,7 @@ GENERATORS += generate-options
 .PHONY: generate-options
 generate-options: deps ## Regenerate the reference of the operator's options
 	@node hack/generate-options.ts
+
+.PHONY: bench-jobs
+bench-jobs: deps ## GridJobs beside plain Jobs on 1,000 nodes of kwok: ARGS='--nodes 1000 --jobs 5000 --in-flight 10000'
+	@node bench/jobs.ts $(ARGS)

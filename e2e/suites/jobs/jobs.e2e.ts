@@ -141,6 +141,66 @@ describe('a job of a member', () => {
   });
 });
 
+describe('what happens to a running job', () => {
+  /** Pods of a job that are to go on, by name of node. */
+  const running = async (name: string): Promise<Pod[]> =>
+    (await podsOf(name)).filter(
+      ({ metadata, status }) => metadata.deletionTimestamp === undefined && status?.phase === 'Running',
+    );
+
+  test('a reservation begins on time on real nodes: work that gives way is gone, and what was reserved is used', async () => {
+    // As much as there is room for, on every node.
+    await submit('filler', { tasks: { count: 40 }, preemptible: true, template: task('sleep 900', '500m') });
+    const filled = await waitFor('the nodes are full', async () => {
+      const job = await site.get<Stored<GridJob>>('gridjob', 'filler', '-n', namespace);
+      return (job.status?.tasks?.running ?? 0) > 1 && (job.status?.waiting?.length ?? 0) > 0 ? job : undefined;
+    });
+    const startMs = Math.ceil((Date.now() + 20_000) / 1000) * 1000;
+    const window = { start: new Date(startMs).toISOString(), durationSeconds: 60 };
+    const spec = { slots: 2, resources: { cpu: '500m', memory: '32Mi' }, window };
+    const object = { apiVersion: 'xtreemos.io/v1alpha1', kind: 'Reservation', metadata: { name: 'slots' }, spec };
+    await site.kubectl([...alice.login, 'create', '-f', '-'], { input: JSON.stringify(object) });
+    await submit('guest', { reservation: 'slots', tasks: { count: 2 }, template: task('date +%s; sleep 2', '500m') });
+    const guest = await until('guest', state('Succeeded'));
+    expect(guest.status?.tasks).toMatchObject({ succeeded: 2, failed: 0 });
+    for (const began of await keptLog('guest', 2)) expect(1000 * Number(began)).toBeGreaterThanOrEqual(startMs);
+    const { failures } = (await site.get<Stored<Execution>>('execution', 'filler', '-n', namespace)).spec;
+    expect(failures).toEqual([]);
+    await until('filler', (job) => (job.status?.tasks?.running ?? 0) < (filled.status?.tasks?.running ?? 0));
+    await site.kubectl([...alice.login, 'delete', 'reservation', 'slots']);
+    await until('filler', (job) => job.status?.tasks?.running === filled.status?.tasks?.running);
+    await site.kubectl([...alice.login, 'delete', 'gridjob', 'filler', '--wait=false']);
+    await waitFor('the filler is gone', async () => (await podsOf('filler')).length === 0);
+  });
+
+  test('whose pod somebody deletes it runs again, and that does not count as a failure', async () => {
+    await submit('resilient', { template: task('sleep 900') });
+    const [first] = await waitFor('it runs', async () => {
+      const pods = await running('resilient');
+      return pods.length === 1 ? pods : undefined;
+    });
+    await site.kubectl(['delete', 'pod', first!.metadata.name, '-n', namespace, '--wait=false']);
+    await waitFor('another run is there', async () =>
+      (await running('resilient')).some(({ metadata }) => metadata.name !== first!.metadata.name),
+    );
+    expect((await site.get<Stored<Execution>>('execution', 'resilient', '-n', namespace)).spec.failures).toEqual([]);
+    await site.kubectl([...alice.login, 'delete', 'gridjob', 'resilient', '--wait=false']);
+  });
+
+  test('an image that is not there is told with the name of the trouble, and the job can be ended', async () => {
+    const template = { ...task('true'), image: 'xtreemos.io/no-such-image:1', imagePullPolicy: 'Never' };
+    await submit('imageless', { template });
+    const job = await until('imageless', (now) => now.status?.tasks?.rows[0]?.reason === 'ErrImageNeverPull');
+    expect(job.status?.tasks).toMatchObject({ starting: 1, running: 0 });
+    expect(job.status?.tasks?.rows[0]?.message).toContain('xtreemos.io/no-such-image:1');
+    const spec = { signal: { name: 'KILL', sequence: 1 } };
+    await site.kubectl([
+      ...[...alice.login, 'patch', 'gridjob', 'imageless', '--type=merge', '-p', JSON.stringify({ spec })],
+    ]);
+    await until('imageless', state('Killed'));
+  });
+});
+
 describe('xos', () => {
   /** Runs the program as the member. */
   const xos = async ([command = '', ...words]: readonly string[], stdin = ''): Promise<Finished> =>

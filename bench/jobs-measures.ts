@@ -1,0 +1,253 @@
+/** What `make bench-jobs` measures, each part by itself. Every part leaves the world as it found it. */
+import { performance } from 'node:perf_hooks';
+import { type Execution, executions, podLabels } from '#crds/execution.ts';
+import { type GridJob, gridJobs } from '#crds/grid-job.ts';
+import { owner } from '#operator/testing/jobs.ts';
+import {
+  collectionPath,
+  createManager,
+  defineKind,
+  type Informer,
+  type Kind,
+  type KubeObject,
+  type Pod,
+  pods as podKind,
+  type Stored,
+} from '#runtime/index.ts';
+import { waitFor } from '#sites/kube-client.ts';
+import { images, type JobWorld, namespace } from './jobs-world.ts';
+
+/** Jobs that are submitted at the same time. */
+const submitters = 32;
+const limitMs = 1_200_000;
+const request = { cpu: '100m', memory: '64Mi' };
+
+/** As much of a Job of Kubernetes as is written here. */
+interface PlainJob extends KubeObject {
+  spec: { template: object; backoffLimit: number };
+}
+const plainJobs = defineKind<PlainJob>({
+  group: 'batch',
+  version: 'v1',
+  kind: 'Job',
+  plural: 'jobs',
+  namespaced: true,
+});
+
+/** How fast some jobs went. */
+export interface Pace {
+  /** From the first submission to the last pod with a node. */
+  readonly boundPerS: number;
+  /** From a submission to its pod having a node. */
+  readonly p50Ms: number;
+  readonly p99Ms: number;
+}
+
+/** Notes when things are first seen, with watches of its own. */
+export class Witness {
+  private readonly stop = new AbortController();
+  private readonly end: Promise<void>;
+  readonly pods: Informer<Pod>;
+  readonly executions: Informer<Execution>;
+  readonly jobs: Informer<GridJob>;
+  /** By name of job: when its pod first had a node. */
+  readonly boundAt = new Map<string, number>();
+  /** By name of job: when its Execution was first seen, which is when its nodes were decided. */
+  readonly decidedAt = new Map<string, number>();
+
+  constructor(world: JobWorld) {
+    const transport = world.newTransport();
+    const manager = createManager({ name: 'witness', transport, graceMs: 0 });
+    this.pods = manager.informer(podKind);
+    this.executions = manager.informer(executions);
+    this.jobs = manager.informer(gridJobs);
+    this.pods.onEvent(({ type, object: { metadata, spec } }) => {
+      if (type === 'deleted' || (spec?.nodeName ?? '') === '') return;
+      const job = metadata.labels?.[podLabels.job] ?? metadata.labels?.['batch.kubernetes.io/job-name'] ?? '';
+      if (!this.boundAt.has(job)) this.boundAt.set(job, performance.now());
+    });
+    this.executions.onEvent(({ type, object }) => {
+      const { name } = object.metadata;
+      if (type !== 'deleted' && !this.decidedAt.has(name)) this.decidedAt.set(name, performance.now());
+    });
+    this.end = manager.run(this.stop.signal).finally(async () => transport.close());
+  }
+
+  async synced(): Promise<void> {
+    await Promise.all([this.pods, this.executions, this.jobs].map(async (each) => each.synced(this.stop.signal)));
+  }
+
+  async close(): Promise<void> {
+    this.stop.abort(new Error('measured'));
+    await this.end.catch(() => undefined);
+  }
+}
+
+/** Submits plain batch/v1 Jobs of one pod, until the last has its node. */
+export async function plain(world: JobWorld, witness: Witness, count: number): Promise<Pace> {
+  const container = { name: 'task', image: images.stays, resources: { requests: request } };
+  const template = { spec: { restartPolicy: 'Never', containers: [container], automountServiceAccountToken: false } };
+  const names = named('plain', count);
+  const pace = await paceOf(witness, names, async (name) => {
+    await world.client.of(plainJobs).create({ metadata: { name, namespace }, spec: { template, backoffLimit: 0 } });
+  });
+  await clear(world, witness, plainJobs);
+  return pace;
+}
+
+/** The same as GridJobs, and how fast their nodes were decided. */
+export async function grid(
+  world: JobWorld,
+  witness: Witness,
+  count: number,
+): Promise<Pace & { decidedPerS: number; requestsPerJob: number; requests: Record<string, number>; cpuMs: number }> {
+  const before = await world.cost();
+  const names = named('grid', count);
+  let startedAt = Infinity;
+  const pace = await paceOf(witness, names, async (name) => {
+    startedAt = Math.min(startedAt, performance.now());
+    await submit(world, name, {});
+  });
+  const decidedAt = Math.max(...names.map((name) => witness.decidedAt.get(name) ?? Infinity));
+  await untilJobs(witness, names, runs);
+  await clear(world, witness, gridJobs);
+  // Cleared and all: what a job costs over its life, not only until it runs.
+  const after = await world.cost();
+  const requests = Object.fromEntries(
+    Object.entries(after.requests)
+      .map(([name, value]): [string, number] => [name, (value - (before.requests[name] ?? 0)) / count])
+      .filter(([, value]) => value >= 0.01)
+      .map(([name, value]): [string, number] => [name, round(value, 2)]),
+  );
+  return {
+    ...pace,
+    decidedPerS: count / ((decidedAt - startedAt) / 1000),
+    requestsPerJob: Object.values(requests).reduce((sum, value) => sum + value, 0),
+    requests,
+    cpuMs: after.cpuMs - before.cpuMs,
+  };
+}
+
+/** One array, from its submission until every task has succeeded. */
+export async function array(world: JobWorld, witness: Witness, count: number): Promise<number> {
+  const startedAt = performance.now();
+  await submit(world, 'array', { tasks: { count }, placement: { spread: 'Spread' }, template: template(images.ends) });
+  await untilJobs(witness, ['array'], ({ status }) => status?.state === 'Succeeded');
+  const seconds = (performance.now() - startedAt) / 1000;
+  const tasks = witness.jobs.get({ namespace, name: 'array' })?.status?.tasks;
+  if (tasks?.succeeded !== count) throw new Error(`Of ${count} tasks ${tasks?.succeeded ?? 0} succeeded`);
+  await clear(world, witness, gridJobs);
+  return seconds;
+}
+
+/** Gangs that all fit, from the first submission until every task of every gang runs. */
+export async function gangs(world: JobWorld, witness: Witness, count: number, size: number): Promise<number> {
+  const startedAt = performance.now();
+  const names = named('gang', count);
+  await inParallel(names, async (name) => submit(world, name, { tasks: { count: size, gangMinimum: size } }));
+  await untilJobs(witness, names, ({ status }) => status?.tasks?.running === size);
+  const seconds = (performance.now() - startedAt) / 1000;
+  await clear(world, witness, gridJobs);
+  return seconds;
+}
+
+/**
+ * Kills the controllers while jobs run, and starts them anew: how long until a job that is submitted at that moment has its node.
+ * @throws when a pod is another one afterwards.
+ */
+export async function restart(world: JobWorld, witness: Witness, count: number): Promise<number> {
+  const names = named('flight', count);
+  await inParallel(names, async (name) => submit(world, name, {}));
+  await untilJobs(witness, names, runs);
+  const uids = new Set(witness.pods.list().map(({ metadata }) => metadata.uid));
+  await world.killOperator();
+  const startedAt = performance.now();
+  await Promise.all([world.startOperator(), submit(world, 'probe', {})]);
+  await untilJobs(witness, ['probe'], runs);
+  const seconds = (performance.now() - startedAt) / 1000;
+  const changed = witness.pods
+    .list()
+    .filter(({ metadata }) => metadata.labels?.[podLabels.job] !== 'probe' && !uids.has(metadata.uid));
+  if (changed.length > 0 || witness.pods.list().length !== count + 1) {
+    throw new Error(
+      `The restart disturbed jobs: ${changed.length} pods are others, ${witness.pods.list().length} in all`,
+    );
+  }
+  await clear(world, witness, gridJobs);
+  return seconds;
+}
+
+/** Rounded for reading. */
+export function round(value: number, digits = 1): number {
+  return Number(value.toFixed(digits));
+}
+
+const named = (prefix: string, count: number): string[] =>
+  Array.from({ length: count }, (_, index) => `${prefix}-${index}`);
+
+const runs = ({ status }: GridJob): boolean => status?.tasks?.running === 1;
+
+function template(image: string): object {
+  return { image, resources: request };
+}
+
+async function submit(world: JobWorld, name: string, spec: object): Promise<void> {
+  const job = { metadata: { name, namespace }, spec: { owner, template: template(images.stays), ...spec } };
+  await world.client.of(gridJobs).create(job as unknown as GridJob);
+}
+
+async function paceOf(
+  witness: Witness,
+  names: readonly string[],
+  create: (name: string) => Promise<void>,
+): Promise<Pace> {
+  const submittedAt = new Map<string, number>();
+  await inParallel(names, async (name) => {
+    submittedAt.set(name, performance.now());
+    await create(name);
+  });
+  const isDone = async (): Promise<boolean> => Promise.resolve(names.every((name) => witness.boundAt.has(name)));
+  await waitFor('every job has a node', isDone, { limitMs });
+  const bound = names.map((name) => witness.boundAt.get(name) ?? Infinity);
+  const latencies = names
+    .map((name, index) => (bound[index] ?? 0) - (submittedAt.get(name) ?? 0))
+    .sort((a, b) => a - b);
+  const at = (share: number): number =>
+    latencies[Math.min(latencies.length - 1, Math.floor(share * latencies.length))] ?? 0;
+  const seconds = (Math.max(...bound) - Math.min(...submittedAt.values())) / 1000;
+  return { boundPerS: names.length / seconds, p50Ms: at(0.5), p99Ms: at(0.99) };
+}
+
+async function untilJobs(
+  witness: Witness,
+  names: readonly string[],
+  is: (job: Stored<GridJob>) => boolean,
+): Promise<void> {
+  const reached = (name: string): boolean => {
+    const job = witness.jobs.get({ namespace, name });
+    return job !== undefined && is(job);
+  };
+  await waitFor('the jobs have come so far', async () => Promise.resolve(names.every(reached)), { limitMs });
+}
+
+/** Deletes every job of a kind, and waits until nothing of them is left. */
+async function clear<T extends KubeObject>(world: JobWorld, witness: Witness, kind: Kind<T>): Promise<void> {
+  await world.transport.request({
+    ...{ method: 'DELETE', path: collectionPath(kind, namespace), priority: 'write', isIdempotent: true },
+    body: JSON.stringify({ kind: 'DeleteOptions', apiVersion: 'v1', propagationPolicy: 'Background' }),
+    ...{ verb: 'deletecollection', resource: kind.plural, timeoutMs: 300_000 },
+  });
+  const isEmpty = (): boolean =>
+    witness.pods.list().length === 0 && witness.jobs.list().length === 0 && witness.executions.list().length === 0;
+  await waitFor('nothing is left', async () => Promise.resolve(isEmpty()), { limitMs });
+  witness.boundAt.clear();
+  witness.decidedAt.clear();
+}
+
+async function inParallel(names: readonly string[], action: (name: string) => Promise<void>): Promise<void> {
+  const queue = [...names];
+  const work = async (): Promise<void> => {
+    for (let name = queue.shift(); name !== undefined; name = queue.shift()) await action(name);
+  };
+  await Promise.all(Array.from({ length: submitters }, work));
+}
