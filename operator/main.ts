@@ -37,6 +37,7 @@ import { addVirtualOrganizationController } from './controllers/virtualorganizat
 import { addVolumeController } from './controllers/volume/setup.ts';
 import { addVoAuthorityController } from './controllers/voauthority/setup.ts';
 import { addMembershipControllers } from './controllers/vomembership/setup.ts';
+import { addFederation } from './federation/setup.ts';
 import { PeerStates } from './gateway/peers/peer-states.ts';
 import { addGateway } from './gateway/setup.ts';
 import { memberAccounts, requestAccount } from './identity/accounts.ts';
@@ -150,7 +151,7 @@ function addEverything(manager: Manager, { options, log, registry, transport, cr
   if (selection !== undefined) addJobs(manager, { options, log, registry, transport, identities, selection });
   // Any replica may ask for an account; the leader makes it.
   const client = createClient(transport, { fieldManager: 'xtreemos-gateway' });
-  addGateway(manager, {
+  const gateway = addGateway(manager, {
     clock,
     log: log.with({ part: 'gateway' }),
     audit,
@@ -169,6 +170,13 @@ function addEverything(manager: Manager, { options, log, registry, transport, cr
     version: productVersion,
     trustDomain: options.trustDomain,
     peerStates,
+  });
+  addFederation(manager, {
+    clock,
+    log: log.with({ part: 'federation' }),
+    identities,
+    records: signing.records,
+    gateway,
   });
 }
 

@@ -7,6 +7,8 @@ import type { RoleRule } from './organizations.ts';
  */
 export const memberRules: readonly RoleRule[] = [
   { apiGroups: [group], resources: ['vomemberships', 'vomemberships/status'], verbs: ['patch'] },
+  // Of organizations whose home is another site.
+  { apiGroups: [group], resources: ['vomemberships'], verbs: ['update', 'delete'] },
   { apiGroups: [group], resources: ['identityslices'], verbs: ['create', 'update'] },
   { apiGroups: [''], resources: ['configmaps'], verbs: ['create', 'patch'] },
   { apiGroups: [''], resources: ['pods'], verbs: ['deletecollection'] },

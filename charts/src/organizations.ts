@@ -71,7 +71,7 @@ export function addOrganizationRoles(add: Add): void {
 /** What the operator needs to keep the tenancy of virtual organizations, and to end it. */
 export const operatorOrganizationRules: readonly RoleRule[] = [
   // Owners get these verbs on their own object, and nobody can give what they lack.
-  { apiGroups: [group], resources: ['virtualorganizations'], verbs: [...read, 'update', 'patch'] },
+  { apiGroups: [group], resources: ['virtualorganizations'], verbs: [...read, 'create', 'update', 'patch'] },
   { apiGroups: [group], resources: ['virtualorganizations/status'], verbs: ['get', 'update', 'patch'] },
   // To be named as owner of what is made for them, where the API server asks for it.
   { apiGroups: [group], resources: ['virtualorganizations/finalizers'], verbs: ['update'] },

@@ -185,6 +185,7 @@ export function anOrganization(
     metadata: { name: 'physics' },
     spec: {
       state: 'Forming',
+      sites: [],
       administrators: [{ issuer: 'kubernetes:rennes', subject: 'alice' }],
       groups: [],
       roles: [],

@@ -114,3 +114,11 @@ export const digest = (about: string): z.ZodString =>
     pattern: /^sha256:[0-9a-f]{64}$/,
     patternMeans: 'use sha256: and 64 hexadecimal digits',
   });
+
+/** The home of a virtual organization when that is another site; undefined when it is this one. */
+export function homeElsewhere(
+  { spec }: { readonly spec: { readonly homeSite?: string | undefined } },
+  localSite: string,
+): string | undefined {
+  return spec.homeSite === localSite ? undefined : spec.homeSite;
+}

@@ -83,6 +83,9 @@ const attributes = dictionary(
 
 const acceptedVirtualOrganization = object('A virtual organization that may use this site.', {
   name: dnsLabel('Name of the VirtualOrganization.', { maxLength: virtualOrganizationNameMax }),
+  home: dnsLabel(
+    'Name of the peer that it was formed at; when absent, it was formed here. This site follows what the home tells of it.',
+  ).optional(),
   limits: object(
     'What the virtual organization may use of this site at most. What is left out is not limited here.',
     limitFields,

@@ -10,7 +10,7 @@ export const accepted = defineCondition('Accepted', 'The owner of this site lets
   Cut: 'Surfaces when the local Site named it and no longer does: nothing runs, ids and data are kept.',
   NoLocalSite: 'Surfaces when there is no local Site; the operator makes it.',
   HomeElsewhere:
-    'Surfaces when `homeSite` is another site: this version does not connect sites. Form it there, or leave `homeSite` out.',
+    'Surfaces when `homeSite` is another site than the owner of this one accepts it from, or when its home has not told of it yet.',
 });
 
 /** Whether its namespace is as it must be. */

@@ -46,6 +46,9 @@ export const virtualOrganizationReady = defineCondition('Ready', 'Summary: membe
 /** Whether a slice of ids belongs to the virtual organization. */
 export const identityAllocated = defineCondition('IdentityAllocated', 'It owns a slice of user and group ids.', {
   Allocated: 'Surfaces when its slices are recorded as IdentitySlices.',
+  AwaitingHome: 'Surfaces while its home has not told its slices yet.',
+  SliceConflict:
+    'Surfaces when a slice that its home gave it belongs to another virtual organization at this site: it can not be hosted here.',
   NoFreeSlice:
     'Surfaces when every slice is taken or touches `reservedIds` of the local Site. Its owner frees a range, or the virtual organization is formed elsewhere.',
   GroupIdsExhausted:
@@ -56,6 +59,10 @@ export const identityAllocated = defineCondition('IdentityAllocated', 'It owns a
 export const statePublished = defineCondition('StatePublished', 'Its newest state is signed and published.', {
   Published: 'Surfaces when the newest state is in ConfigMap `vo-state` of its namespace and at the gateway.',
   Final: 'Surfaces when its final state is published: no credential holds any longer.',
+  Followed: 'Surfaces when its home is another site, whose newest state was verified here and is followed.',
+  NotFollowed: 'Surfaces when its home is another site and what comes from there is not taken; the message says why.',
+  HomeAway:
+    'Surfaces when its home was not heard of for longer than its state allows, or tells this site nothing more: nothing new starts here.',
   AwaitingSlice: 'Surfaces while it has no slice of ids; see `IdentityAllocated`.',
   AwaitingKeys: 'Surfaces while cert-manager makes its keys; see the Certificates in the namespace of the operator.',
   CertManagerMissing: 'Surfaces while cert-manager is not installed: the owner of the site installs it.',
@@ -182,6 +189,11 @@ const spec = object(
       Dissolved: 'it is gone; its ids are never used again.',
     }).default('Forming'),
     homeSite: dnsLabel('Site that signs for it; when absent, the one it was formed at. Can not change.').optional(),
+    sites: listSet(
+      'Sites besides its home that may take part, by the names of their Site objects there: the home tells them who its members are. Each has to accept it besides.',
+      dnsLabel('Name of a Site.'),
+      { maxItems: 63 },
+    ).default([]),
     administrators: listMap(
       'Who owns it; each may do everything in it. At least one.',
       object('An administrator.', { ...principalFields, removal: removal.optional() }),

@@ -9,6 +9,7 @@ import {
   type SiteView,
 } from '#common/identity/decide.ts';
 import type { Principal } from '#common/identity/gateway-api.ts';
+import { homeElsewhere } from '#crds/organization.ts';
 import type { Site } from '#crds/site.ts';
 import type { VirtualOrganization } from '#crds/virtual-organization.ts';
 import type { VOMembership } from '#crds/vo-membership.ts';
@@ -76,10 +77,16 @@ export class Members {
     return this.siteView().accepted.includes(name);
   }
 
+  /** Whether the organization of this name has the home that the owner accepts it from. */
+  private isFrom({ name, home }: { readonly name: string; readonly home?: string | undefined }): boolean {
+    const organization = this.organizations.get({ name });
+    return organization === undefined || homeElsewhere(organization, this.localSite) === home;
+  }
+
   private siteView(): SiteView {
     const site = this.sites.get({ name: this.localSite });
     const accepted = site?.spec.type === 'Local' ? site.spec.local.acceptedVirtualOrganizations : [];
-    return { name: this.localSite, accepted: accepted.map(({ name }) => name) };
+    return { name: this.localSite, accepted: accepted.filter((each) => this.isFrom(each)).map(({ name }) => name) };
   }
 }
 

@@ -1,6 +1,6 @@
 import type { Clock } from '#common/clock.ts';
 import { buildUserName, globalId, handleFrom, organizationLocalId } from '#common/identity/ids.ts';
-import { organizationOfNamespace } from '#crds/organization.ts';
+import { homeElsewhere, organizationOfNamespace } from '#crds/organization.ts';
 import type { Site } from '#crds/site.ts';
 import type { VirtualOrganization } from '#crds/virtual-organization.ts';
 import type { VOMembership } from '#crds/vo-membership.ts';
@@ -62,7 +62,7 @@ export class MemberView {
     const standing = standingOf({
       membership,
       organization,
-      isAccepted: name !== undefined && this.isAccepted(name),
+      isAccepted: organization !== undefined && this.isAccepted(organization),
       duplicateOf: isFirst ? undefined : first.metadata.name,
       nowMs: this.parts.clock.now(),
     });
@@ -74,10 +74,13 @@ export class MemberView {
     return { membership, organization, standing, identity, conflict };
   }
 
-  private isAccepted(organization: string): boolean {
+  private isAccepted(organization: Stored<VirtualOrganization>): boolean {
     const site = this.parts.sites.get({ name: this.parts.localSite });
     if (site?.spec.type !== 'Local') return false;
-    return site.spec.local.acceptedVirtualOrganizations.some(({ name }) => name === organization);
+    return site.spec.local.acceptedVirtualOrganizations.some(
+      ({ name, home }) =>
+        name === organization.metadata.name && home === homeElsewhere(organization, this.parts.localSite),
+    );
   }
 
   private conflictOf({ metadata, spec }: Stored<VOMembership>, owner: SliceOwner): string | undefined {

@@ -1,6 +1,7 @@
 import type { Clock } from '#common/clock.ts';
 import type { Logger } from '#common/logger.ts';
 import { globalId } from '#common/identity/ids.ts';
+import { homeElsewhere } from '#crds/organization.ts';
 import { type IdentitySlice, identitySlices } from '#crds/identity-slice.ts';
 import {
   identityAllocated,
@@ -30,6 +31,7 @@ export interface IdentityParts {
   readonly organizations: Lister<VirtualOrganization>;
   readonly slices: Lister<IdentitySlice>;
   readonly book: SliceBook;
+  readonly localSite: string;
   readonly issuer: IdIssuer;
   readonly counter: MemberCounter;
   readonly client: Client;
@@ -87,6 +89,7 @@ export class IdentityReconciler implements Reconciler {
     organization: Stored<VirtualOrganization>,
     signal: AbortSignal,
   ): Promise<ConditionUpdate | undefined> {
+    if (homeElsewhere(organization, this.parts.localSite) !== undefined) return this.followed(organization);
     const paths = organization.spec.groups.map(({ name }) => name);
     try {
       await this.parts.issuer.issueGroupIds(ownerOf(organization), paths, { signal });
@@ -98,6 +101,13 @@ export class IdentityReconciler implements Reconciler {
       const reason = hasSlice ? GroupIdsExhausted : NoFreeSlice;
       return { type: identityAllocated.type, status: 'False', reason, message: `Can not give ids: ${error.message}.` };
     }
+  }
+
+  /** Ids are given out at its home, and its records come from there. */
+  private followed(organization: Stored<VirtualOrganization>): ConditionUpdate | undefined {
+    if (this.parts.book.slicesOf(ownerOf(organization)).length > 0) return undefined;
+    const reason = identityAllocated.reasons.AwaitingHome;
+    return { type: identityAllocated.type, status: 'False', reason, message: 'Its home has not told its slices yet.' };
   }
 
   private async writeStatus(

@@ -27,6 +27,7 @@ export function addIdentityController(manager: Manager, { clock, log, identities
       organizations,
       slices,
       book,
+      localSite: identities.localSite,
       issuer,
       counter,
       client: manager.client,

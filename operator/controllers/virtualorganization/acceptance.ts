@@ -1,8 +1,9 @@
 /** The word of the site's owner on a virtual organization: pure. */
-import type { IsolationLevel } from '#crds/organization.ts';
 import type { Site } from '#crds/site.ts';
 import { accepted } from '#crds/tenancy.ts';
-import type { VirtualOrganization } from '#crds/virtual-organization.ts';
+import { homeElsewhere, type IsolationLevel } from '#crds/organization.ts';
+import { statePublished, type VirtualOrganization } from '#crds/virtual-organization.ts';
+import { findCondition } from '#runtime/conditions.ts';
 import type { SiteLimits } from './quota.ts';
 
 /** What the owner of this site says. */
@@ -34,11 +35,6 @@ export function readAcceptance(
     const message = `There is no Site ${localName} of type Local: the operator makes it; see its log when it does not.`;
     return { ...nothing, reason: reasons.NoLocalSite, message };
   }
-  const { homeSite } = vo.spec;
-  if (homeSite !== undefined && homeSite !== localName) {
-    const message = `Its home is site ${homeSite}, and this version does not connect sites: form it there, or form one here without homeSite.`;
-    return { ...nothing, reason: reasons.HomeElsewhere, message };
-  }
   const { name } = vo.metadata;
   const { acceptedVirtualOrganizations, isolation, sandboxRuntimeClass } = site.spec.local;
   const entry = acceptedVirtualOrganizations.find((each) => each.name === name);
@@ -52,6 +48,15 @@ export function readAcceptance(
         }
       : { ...nothing, reason: reasons.NotAccepted, message: `The site does not accept it yet: ${remedy}.` };
   }
+  const home = homeElsewhere(vo, localName);
+  if (entry.home !== home) {
+    const message = `Its home is ${home ?? 'this site'}, and the owner accepts one of this name from ${entry.home ?? 'this site'}: correct home in acceptedVirtualOrganizations of Site ${localName}.`;
+    return { ...nothing, reason: reasons.HomeElsewhere, message };
+  }
+  if (home !== undefined && !isFollowed(vo)) {
+    const message = `Nothing of it comes from its home, ${home}, yet: see StatePublished.`;
+    return { ...nothing, reason: reasons.HomeElsewhere, message };
+  }
   return {
     isAccepted: true,
     reason: reasons.AcceptedBySite,
@@ -60,4 +65,10 @@ export function readAcceptance(
     isolation,
     sandboxRuntimeClass,
   };
+}
+
+/** Whether what its home tells was verified here once; only the operator writes that. */
+function isFollowed({ status }: VirtualOrganization): boolean {
+  const reason = findCondition(status?.conditions, statePublished.type)?.reason;
+  return reason === statePublished.reasons.Followed || reason === statePublished.reasons.HomeAway;
 }

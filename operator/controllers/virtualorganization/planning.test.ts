@@ -29,10 +29,29 @@ describe('the word of the site', () => {
     });
   });
 
-  test('does not reach to virtual organizations of other sites', () => {
-    const site = local({ acceptedVirtualOrganizations: [{ name: 'physics' }] });
-    const far = aVirtualOrganization('physics', { homeSite: 'lyon' });
-    expect(readAcceptance(far, site, 'home', false)).toMatchObject({ isAccepted: false, reason: 'HomeElsewhere' });
+  const followed = {
+    conditions: [
+      {
+        type: 'StatePublished',
+        status: 'True',
+        reason: 'Followed',
+        message: '',
+        lastTransitionTime: '2026-01-01T00:00:00Z',
+      },
+    ],
+  } as const;
+  test.each<[string, string | undefined, string | undefined, object | undefined, string]>([
+    ['is taken once it is followed', 'lyon', 'lyon', followed, 'AcceptedBySite'],
+    ['is not taken before', 'lyon', 'lyon', undefined, 'HomeElsewhere'],
+    ['is not taken from another home', 'sophia', 'lyon', followed, 'HomeElsewhere'],
+    ['is not taken when one of this site is meant', 'lyon', undefined, followed, 'HomeElsewhere'],
+    ['formed here is not taken when one of another home is meant', undefined, 'lyon', undefined, 'HomeElsewhere'],
+    ['that names this site as its home is one of this site', 'home', undefined, undefined, 'AcceptedBySite'],
+  ])('on one of another site: it %s', (_, homeSite, home, status, reason) => {
+    const entry = { name: 'physics', ...(home === undefined ? {} : { home }) };
+    const far = aVirtualOrganization('physics', homeSite === undefined ? {} : { homeSite }, status);
+    const site = local({ acceptedVirtualOrganizations: [entry] });
+    expect(readAcceptance(far, site, 'home', false)).toMatchObject({ isAccepted: reason === 'AcceptedBySite', reason });
   });
 });
 

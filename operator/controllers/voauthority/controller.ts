@@ -7,6 +7,7 @@ import {
   virtualOrganizations,
   type VirtualOrganizationStatus,
 } from '#crds/virtual-organization.ts';
+import { homeElsewhere } from '#crds/organization.ts';
 import { apiVersionOf } from '#crds/kind.ts';
 import type { Authority, Publication } from '#operator/identity/authority.ts';
 import { findCondition, setCondition } from '#runtime/conditions.ts';
@@ -31,6 +32,7 @@ const certManagerRetryMs = 30_000;
 export interface VoAuthorityParts {
   readonly organizations: Lister<VirtualOrganization>;
   readonly authority: Authority;
+  readonly localSite: string;
   readonly client: Client;
   readonly events: EventRecorder;
   readonly clock: Clock;
@@ -51,7 +53,8 @@ export class VoAuthorityReconciler implements Reconciler {
     const { organizations, authority } = this.parts;
     const vo = organizations.get({ name });
     await authority.sweep(name, vo?.metadata.uid, signal);
-    if (vo === undefined) return done;
+    // For one whose home is elsewhere only its home signs.
+    if (vo === undefined || homeElsewhere(vo, this.parts.localSite) !== undefined) return done;
     // What was never signed needs no final state either.
     if (vo.spec.state === 'Dissolved' && vo.status?.genesis === undefined) return done;
     try {

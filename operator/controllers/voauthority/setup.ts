@@ -55,6 +55,7 @@ export function addVoAuthorityController(manager: Manager, setup: VoAuthoritySet
     reconciler: new VoAuthorityReconciler({
       organizations,
       authority,
+      localSite,
       client: manager.client,
       events: manager.events,
       clock,

@@ -4,6 +4,8 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, expect, jest, test } from '@jest/globals';
 import { PeerSite } from '#operator/testing/peer-site.ts';
+import type { VirtualOrganization } from '#crds/virtual-organization.ts';
+import type { VOMembership } from '#crds/vo-membership.ts';
 import { waitFor } from '#sites/kube-client.ts';
 
 jest.setTimeout(240_000);
@@ -81,6 +83,135 @@ test('a peer whose operator dies is missed, and found again', async () => {
   await rennes.waitForReason('lyon', 'Unreachable');
   await lyon.startOperator();
   await rennes.waitForReason('lyon', 'Connected');
+});
+
+const api = '/apis/xtreemos.io/v1alpha1';
+const merge = 'application/merge-patch+json';
+const principal = { issuer: 'https://login.example.org', subject: 'ada' };
+const memberPath = `${api}/namespaces/vo-physics/vomemberships/ada`;
+
+/** A virtual organization as a site sees it. */
+const physicsAt = async (site: PeerSite): Promise<VirtualOrganization | undefined> => {
+  const found: unknown = await site.client.find(`${api}/virtualorganizations/physics`);
+  return found as VirtualOrganization | undefined;
+};
+const adaAt = async (site: PeerSite): Promise<VOMembership | undefined> => {
+  const found: unknown = await site.client.find(memberPath);
+  return found as VOMembership | undefined;
+};
+const accept = async (site: PeerSite, entry: object): Promise<unknown> =>
+  site.client.json('PATCH', `${api}/sites/${site.name}`, {
+    body: { spec: { local: { acceptedVirtualOrganizations: [entry] } } },
+    contentType: merge,
+  });
+const reasonOf = (vo: VirtualOrganization | undefined, type: string): string | undefined =>
+  vo?.status?.conditions?.find((condition) => condition.type === type)?.reason;
+
+test('a virtual organization that names a site is told to it, and hosted once its owner accepts it', async () => {
+  const body = {
+    apiVersion: 'xtreemos.io/v1alpha1',
+    kind: 'VirtualOrganization',
+    metadata: { name: 'physics' },
+    spec: {
+      state: 'Operational',
+      homeSite: 'rennes',
+      administrators: [{ issuer: 'kubernetes:rennes', subject: 'root' }],
+      groups: [{ name: 'analysis' }],
+    },
+  };
+  await rennes.client.json('POST', `${api}/virtualorganizations`, { body });
+  await accept(rennes, { name: 'physics' });
+  const made = { apiVersion: 'xtreemos.io/v1alpha1', kind: 'VOMembership', metadata: { name: 'ada' } };
+  await waitFor('the namespace is there', async () => rennes.client.find('/api/v1/namespaces/vo-physics'), {
+    limitMs: 60_000,
+  });
+  await rennes.client.json('POST', `${api}/namespaces/vo-physics/vomemberships`, {
+    body: { ...made, spec: { principal, state: 'Active', groups: [{ name: 'analysis' }] } },
+  });
+  // The owner of lyon wants it, and its administrators have not named lyon yet: nothing is told.
+  await accept(lyon, { name: 'physics', home: 'rennes' });
+  await waitFor('lyon was refused', () => lyon.log.includes('that names your site') || undefined, { limitMs: 60_000 });
+  expect(await physicsAt(lyon)).toBeUndefined();
+  await rennes.client.json('PATCH', `${api}/virtualorganizations/physics`, {
+    body: { spec: { sites: ['lyon'] } },
+    contentType: merge,
+  });
+  const here = await waitFor(
+    'ada has an id at lyon',
+    async () => ((await adaAt(lyon))?.status?.userName === undefined ? undefined : adaAt(lyon)),
+    { limitMs: 90_000 },
+  );
+  const home = await adaAt(rennes);
+  expect(here.status?.userName).toBe(home?.status?.userName);
+  expect([here.status?.uid, here.status?.gid]).toEqual([home?.status?.uid, home?.status?.gid]);
+  const followed = await waitFor(
+    'physics is Operational at lyon',
+    async () => {
+      const vo = await physicsAt(lyon);
+      return reasonOf(vo, 'Ready') === 'Operational' ? vo : undefined;
+    },
+    { limitMs: 60_000 },
+  );
+  expect(reasonOf(followed, 'StatePublished')).toBe('Followed');
+  const signed = await physicsAt(rennes);
+  expect(followed.status).toMatchObject({
+    genesis: signed?.status?.genesis,
+    authority: signed?.status?.authority,
+    slices: signed?.status?.slices,
+    groups: signed?.status?.groups,
+  });
+  // Nobody signs for it here.
+  const { items } = await lyon.client.list('/api/v1/namespaces/xtreemos-system/secrets');
+  expect(items.map(({ metadata }) => metadata?.name).filter((name) => name?.startsWith('vo-'))).toEqual([]);
+});
+
+test('a member who is suspended at home is suspended at the peer within 30 s, and comes back (threat 39)', async () => {
+  const patch = async (state: string): Promise<unknown> =>
+    rennes.client.json('PATCH', memberPath, { body: { spec: { state } }, contentType: merge });
+  for (const state of ['Suspended', 'Active']) {
+    await patch(state);
+    await waitFor(
+      `ada is ${state} at lyon`,
+      async () => ((await adaAt(lyon))?.status?.state === state ? true : undefined),
+      { limitMs: 30_000 },
+    );
+  }
+});
+
+test('what somebody changes at a peer is put right from the home, also when an operator was killed meanwhile', async () => {
+  await lyon.killOperator();
+  const mallory = { apiVersion: 'xtreemos.io/v1alpha1', kind: 'VOMembership', metadata: { name: 'mallory' } };
+  await lyon.client.json('POST', `${api}/namespaces/vo-physics/vomemberships`, {
+    body: { ...mallory, spec: { principal: { ...principal, subject: 'mallory' }, state: 'Active' } },
+  });
+  await rennes.client.json('PATCH', memberPath, { body: { spec: { groups: [] } }, contentType: merge });
+  await lyon.startOperator();
+  await waitFor(
+    'mallory is gone, ada is in no group',
+    async () => {
+      const isGone = (await lyon.client.find(`${api}/namespaces/vo-physics/vomemberships/mallory`)) === undefined;
+      return isGone && (await adaAt(lyon))?.spec.groups.length === 0 ? true : undefined;
+    },
+    { limitMs: 90_000 },
+  );
+});
+
+test('a site that is named no more hears nothing more; its owner cuts the organization by his own word', async () => {
+  await rennes.client.json('PATCH', `${api}/virtualorganizations/physics`, {
+    body: { spec: { sites: [] } },
+    contentType: merge,
+  });
+  await rennes.client.json('PATCH', memberPath, { body: { spec: { state: 'Suspended' } }, contentType: merge });
+  await lyon.client.json('PATCH', `${api}/sites/lyon`, {
+    body: { spec: { local: { acceptedVirtualOrganizations: [] } } },
+    contentType: merge,
+  });
+  await waitFor(
+    'physics is cut at lyon',
+    async () => (reasonOf(await physicsAt(lyon), 'Accepted') === 'Cut' ? true : undefined),
+    { limitMs: 60_000 },
+  );
+  expect((await adaAt(lyon))?.spec.state).toBe('Active');
 });
 
 test('a peer under another bundle than its own is no peer (threat 30)', async () => {

@@ -20,9 +20,22 @@ export interface HelloResponse {
   nodesReady: number;
 }
 
+/** See proto/site/peer.proto. */
+export interface FollowRequest {
+  virtualOrganization: string;
+}
+
+/** See proto/site/peer.proto. */
+export interface FollowEvent {
+  kind: 'WHOLE' | 'ORGANIZATION' | 'MEMBER' | 'REMOVED' | 'SLICE';
+  name: string;
+  json: string;
+}
+
 /** Methods that gateways speak among themselves. */
 export interface PeerMethods {
   readonly Hello: MethodDefinition<HelloRequest, HelloResponse>;
+  readonly Follow: MethodDefinition<FollowRequest, FollowEvent>;
 }
 
 /** `xtreemos.site.v1.Peer` */

@@ -13,6 +13,47 @@ export const schema = {
           "Hello": {
            "requestType": "HelloRequest",
            "responseType": "HelloResponse"
+          },
+          "Follow": {
+           "requestType": "FollowRequest",
+           "responseType": "FollowEvent",
+           "responseStream": true
+          }
+         }
+        },
+        "FollowRequest": {
+         "fields": {
+          "virtualOrganization": {
+           "type": "string",
+           "id": 1,
+           "protoName": "virtual_organization"
+          }
+         }
+        },
+        "FollowEvent": {
+         "fields": {
+          "kind": {
+           "type": "Kind",
+           "id": 1
+          },
+          "name": {
+           "type": "string",
+           "id": 2
+          },
+          "json": {
+           "type": "string",
+           "id": 3
+          }
+         },
+         "nested": {
+          "Kind": {
+           "values": {
+            "WHOLE": 0,
+            "ORGANIZATION": 1,
+            "MEMBER": 2,
+            "REMOVED": 3,
+            "SLICE": 4
+           }
           }
          }
         },

@@ -1,0 +1,34 @@
+import type { Clock } from '#common/clock.ts';
+import type { Logger } from '#common/logger.ts';
+import type { Gateway } from '#operator/gateway/setup.ts';
+import type { Identities } from '#operator/identity/setup.ts';
+import type { StateRecords } from '#operator/identity/state-record.ts';
+import type { Manager } from '#runtime/contracts.ts';
+import { Follower } from './follower.ts';
+import { followMethod } from './home.ts';
+
+/** What virtual organizations over sites take from the process. */
+export interface FederationSetup {
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly identities: Identities;
+  readonly records: StateRecords;
+  readonly gateway: Pick<Gateway, 'channels' | 'services'>;
+}
+
+/** Tells other sites of virtual organizations that are at home here, and follows those of others that the owner accepts. */
+export function addFederation(manager: Manager, { clock, log, identities, records, gateway }: FederationSetup): void {
+  const { organizations, memberships, slices, sites, localSite } = identities;
+  gateway.services.add([followMethod({ organizations, memberships, slices, records, localSite })]);
+  const caches = [organizations, memberships, slices, sites];
+  const { client } = manager;
+  manager.addRunnable(
+    new Follower({
+      ...{ organizations, memberships, sites, client, clock, log, localSite },
+      channels: gateway.channels,
+      synced: async (signal) => {
+        await Promise.all(caches.map(async (each) => each.synced(signal)));
+      },
+    }),
+  );
+}

@@ -1,0 +1,78 @@
+import { StateKeeper, type VerifiedState, verifyGenesis } from '#common/identity/vo-state.ts';
+import type { VOMembership } from '#crds/vo-membership.ts';
+import type { FollowEvent } from '#proto/site/schema.ts';
+import { PeerError } from '#operator/gateway/peers/contract.ts';
+import { type FollowedOrganization, type FollowedSlice, readMember, readOrganization, readSlice } from './documents.ts';
+
+/** More than any virtual organization has; whoever tells more is not taken seriously. */
+const membersMax = 200_000;
+const slicesMax = 64;
+
+/** Everything that the home has told, checked. */
+export class Told {
+  organization: FollowedOrganization | undefined;
+  /** The signed state in {@link organization}, verified. */
+  state: VerifiedState | undefined;
+  /** Thumbprint of the root key. */
+  rootKid = '';
+  readonly slices = new Map<string, FollowedSlice>();
+  readonly members = new Map<string, VOMembership['spec']>();
+  /** Whether everything was told once. */
+  isWhole = false;
+  private readonly home: string;
+  private readonly pinned: { readonly genesis: string | undefined; readonly epoch: number };
+  private keeper: StateKeeper | undefined;
+
+  /** @param pinned - founding document and newest epoch that were verified here before. */
+  constructor(home: string, pinned: { readonly genesis: string | undefined; readonly epoch: number }) {
+    this.home = home;
+    this.pinned = pinned;
+  }
+
+  /** Takes one word of the home. @throws {PeerError} or {CredentialError}; then nothing more of this call is to be taken. */
+  async take(event: FollowEvent): Promise<void> {
+    switch (event.kind) {
+      case 'WHOLE':
+        if (this.organization === undefined)
+          throw new PeerError('Invalid', 'Nothing was told of the organization itself.');
+        this.isWhole = true;
+        return;
+      case 'ORGANIZATION':
+        return this.takeOrganization(event);
+      case 'SLICE':
+        if (this.slices.size >= slicesMax) throw new PeerError('Invalid', 'It has too many slices.');
+        this.slices.set(event.name, readSlice(event));
+        return;
+      case 'MEMBER':
+        if (this.members.size >= membersMax) throw new PeerError('Invalid', 'It has too many members.');
+        this.members.set(event.name, readMember(event));
+        return;
+      case 'REMOVED':
+        this.members.delete(event.name);
+    }
+  }
+
+  private async takeOrganization(event: FollowEvent): Promise<void> {
+    const organization = readOrganization(event, this.home);
+    if (this.keeper === undefined) {
+      const genesis = await verifyGenesis(organization.genesis, this.pinned.genesis);
+      const { vo, homeSite } = genesis.content;
+      if (vo.uid !== organization.uid || vo.name !== event.name || homeSite !== this.home)
+        throw new PeerError(
+          'Invalid',
+          'The founding document is that of another virtual organization, or of another home.',
+        );
+      this.keeper = new StateKeeper(genesis);
+      this.rootKid = genesis.rootKid;
+    }
+    // An older state, or another one of the same number, is refused (threat 29).
+    const state = await this.keeper.accept(organization.state);
+    if (state.content.epoch < this.pinned.epoch)
+      throw new PeerError(
+        'Invalid',
+        `Its state has epoch ${state.content.epoch}, and ${this.pinned.epoch} was seen here already: an older one was restored at its home.`,
+      );
+    this.state = state;
+    this.organization = organization;
+  }
+}
