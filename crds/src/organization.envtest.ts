@@ -62,6 +62,7 @@ describe('a VirtualOrganization', () => {
       administrators: [alice],
       state: 'Forming',
       groups: [],
+      sites: [],
       roles: [],
       enrolment: { mode: 'Closed' },
       identity: { uidMode: 'Global' },

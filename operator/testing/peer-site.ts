@@ -102,7 +102,7 @@ export class PeerSite {
   async xos(words: readonly string[], input = ''): Promise<CommandResult> {
     const command = [path.join(root, 'cli/main.ts'), ...words, '--kubeconfig', this.plane.kubeconfigPath];
     return new Promise((resolve) => {
-      const child = execFile(process.execPath, command, { timeout: 60_000 }, (error, stdout, stderr) => {
+      const child = execFile(process.execPath, command, { timeout: 120_000 }, (error, stdout, stderr) => {
         const code = error === null ? 0 : typeof error.code === 'number' ? error.code : -1;
         resolve({ code, stdout, stderr });
       });
@@ -116,7 +116,7 @@ export class PeerSite {
   }
 
   /** Waits until the Ready condition of a Site has a reason. */
-  async waitForReason(name: string, reason: string, limitMs = 60_000): Promise<Site> {
+  async waitForReason(name: string, reason: string, limitMs = 120_000): Promise<Site> {
     let last = '';
     return waitFor(
       `Site ${name} is ${reason} at ${this.name}`,
