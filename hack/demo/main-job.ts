@@ -24,8 +24,6 @@ export interface MainJobDemo {
   readonly site: TestSite;
   /** Namespace of the operator. */
   readonly systemNamespace: string;
-  /** Namespace of the virtual organization. */
-  readonly namespace: string;
   readonly report: (line: string) => void;
 }
 
@@ -36,15 +34,12 @@ export async function startFileSystem({ site }: Pick<MainJobDemo, 'site'>): Prom
 
 /** Makes volumes, brings the data to them, runs both jobs and fetches the chart. @returns what to show. */
 export async function runMainJob(demo: MainJobDemo, member: MemberShell): Promise<string> {
-  const { site, systemNamespace, namespace, report } = demo;
+  const { site, systemNamespace, report } = demo;
   report('Waiting for the file system: directory, catalogue and two object stores');
   const inSystem = ['-n', systemNamespace, '--timeout=150s'];
   await site.kubectl(['wait', '--for=condition=Ready', `xfs/${fileSystem}`, ...inSystem], { timeoutMs: 160_000 });
-  await site.kubectl(['apply', '-f', path.join(samples, 'volumes.yaml')]);
-  const named = volumes.map((name) => `gvol/${name}`);
-  await site.kubectl(['wait', '--for=condition=Ready', ...named, '-n', namespace, '--timeout=90s'], {
-    timeoutMs: 100_000,
-  });
+  member.kubectl('apply', '-f', path.join(samples, 'volumes.yaml'));
+  member.kubectl('wait', '--for=condition=Ready', ...volumes.map((name) => `gvol/${name}`), '--timeout=90s');
   member.kubectl('delete', 'gridjob', ...Object.values(jobs), '--ignore-not-found');
   report('Bringing 200,000 flights to a volume');
   await bringData(member);

@@ -17,7 +17,7 @@ import { ensureTools } from '#sites/tools.ts';
 import { writeArchive, writeLayout } from '../images/layout.ts';
 import { nodeJobRecipe, productRecipe } from '../images/recipes.ts';
 import { runMainJob, startFileSystem } from './main-job.ts';
-import { formOrganization, namespace as organizationNamespace, showPod } from './organization.ts';
+import { formOrganization, showPod } from './organization.ts';
 
 const root = path.resolve(import.meta.dirname, '../..');
 /** Tasks of the array job, and the one that merges. */
@@ -51,8 +51,7 @@ async function demo(name: string): Promise<void> {
   try {
     report('Running a pod as the member');
     console.log(`\n${showPod(member)}`);
-    const demo = { site, systemNamespace: namespace, namespace: organizationNamespace, report };
-    console.log(`\n${await runMainJob(demo, member)}`);
+    console.log(`\n${await runMainJob({ site, systemNamespace: namespace, report }, member)}`);
     console.log(`\n$ xos nodes\n${member.xos('nodes')}`);
   } finally {
     member.logOut(siteName);

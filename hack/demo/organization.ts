@@ -5,8 +5,7 @@ import { MemberShell } from './member.ts';
 
 const organization = 'physics';
 const member = 'bob';
-/** Namespace of the virtual organization of the demo. */
-export const namespace = `vo-${organization}`;
+const namespace = `vo-${organization}`;
 const apiVersion = 'xtreemos.io/v1alpha1';
 
 /** What the demo shows it on. */

@@ -56,6 +56,8 @@ export class Keeper {
       this.connection = connectionOf(config.mountPoint);
       await this.superviseWorkers();
     } finally {
+      // Its number is given to another mount from now on, perhaps of another program.
+      this.connection = undefined;
       for (const descriptor of this.descriptors) closeSync(descriptor);
     }
   }
@@ -74,8 +76,9 @@ export class Keeper {
     clock.after(
       stopTimeoutMs,
       () => {
+        if (this.connection === undefined) return;
         logger.error('Files stayed open: aborting the connection', { mountPoint: config.mountPoint });
-        if (this.connection !== undefined) void abortConnection(this.connection).catch(() => undefined);
+        void abortConnection(this.connection).catch(() => undefined);
       },
       { unref: true },
     );

@@ -27,7 +27,8 @@ const lastWritesMs = 30_000;
 export async function runWorker(): Promise<void> {
   const config = await receiveConfig();
   const logger = createLogger({ level: config.logLevel, name: 'mount' });
-  endWithKeeper(config, logger);
+  const life: Life = { hasEnded: false };
+  endWithKeeper(config, logger, life);
   const journal = new Journal(
     new DescriptorFile(workerDescriptors.journalA),
     new DescriptorFile(workerDescriptors.journalB),
@@ -59,6 +60,7 @@ export async function runWorker(): Promise<void> {
   const running = session.run();
   if (agreement !== undefined) say({ kind: 'serving', isResumed: true });
   const end = await running;
+  life.hasEnded = true;
   logger.info('Session ended', { end });
   await Promise.race([fileSystem.stop(), giveUp(logger)]);
 }
@@ -69,17 +71,25 @@ async function giveUp(logger: Logger): Promise<void> {
   logger.error('Servers did not take what was left of the mount in time', { waitedMs: lastWritesMs });
 }
 
+/** Whether the session has ended: the number of its connection may be that of another mount from then on. */
+interface Life {
+  hasEnded: boolean;
+}
+
 /**
  * Without its keeper nobody starts this process again when it dies, or ends it: the mount goes away at once, so that it
  * can be mounted anew. What is open is served for a while, then cut off.
  */
-function endWithKeeper(config: MountConfig, logger: Logger): void {
+function endWithKeeper(config: MountConfig, logger: Logger, life: Life): void {
   const { mountPoint } = config;
   const connection = connectionOf(mountPoint);
+  const abort = async (): Promise<void> => {
+    if (!life.hasEnded && connection !== undefined) await abortConnection(connection).catch(() => undefined);
+  };
   const leave = async (): Promise<void> => {
     if (config.staysWithoutKeeper === true) {
       logger.error('The keeper of the mount died: ending the connection', { mountPoint });
-      if (connection !== undefined) await abortConnection(connection).catch(() => undefined);
+      await abort();
       process.exit(1);
     }
     logger.error('The keeper of the mount died: unmounting', { mountPoint });
@@ -87,7 +97,7 @@ function endWithKeeper(config: MountConfig, logger: Logger): void {
       await unmount(mountPoint, { lazy: true }).catch(() => undefined);
     }
     await systemClock.sleep(openFilesMs);
-    if (connection !== undefined) await abortConnection(connection).catch(() => undefined);
+    await abort();
     await systemClock.sleep(lastWritesMs);
     process.exit(1);
   };
