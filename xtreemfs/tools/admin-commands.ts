@@ -12,22 +12,24 @@ import { passwordAuth, rootUser } from './volume-admin.ts';
 import { parseVolumeUrl } from './volume-url.ts';
 
 /** Upstream's Java tools write long options with one dash (`-dir`). */
-const modernized = (argv: readonly string[], options: Readonly<Record<string, ToolOption>>): string[] =>
+export const modernized = (argv: readonly string[], options: Readonly<Record<string, ToolOption>>): string[] =>
   argv.map((word) =>
     word.startsWith('-') && !word.startsWith('--') && Object.hasOwn(options, word.slice(1)) ? `-${word}` : word,
   );
 
-function servicesOf(given: ToolOptions): Services {
+/** A connection to the DIR that `--dir` names. */
+export function servicesOf(given: ToolOptions): Services {
   const dirs = parseVolumeUrl(given.text('dir') ?? given.text('dirs') ?? 'localhost', 32_638).servers;
   return new Services({ clock: systemClock, logger: silentLogger, dirs, triesMax: 3 });
 }
 
-const dirOption: Readonly<Record<string, ToolOption>> = {
+/** Options of tools that ask a DIR. */
+export const dirOption = {
   dir: { about: 'DIR (default localhost)', value: 'HOST[:PORT]' },
   dirs: { about: 'As --dir', value: 'HOST[:PORT]' },
   admin_password: { about: 'Password of administrative calls', value: 'TEXT' },
   help: { short: 'h', isFlag: true, about: 'This text' },
-};
+} satisfies Readonly<Record<string, ToolOption>>;
 
 const statusNames = ['online', 'locked', 'removed'] as const;
 

@@ -70,6 +70,11 @@ export const commands: readonly CommandEntry[] = [
     load: async () => (await import('./admin-commands.ts')).cleanupCommand,
   },
   {
+    names: ['scrub', 'xtfs_scrub'],
+    about: 'Reads every object of a volume and names damaged files',
+    load: async () => (await import('./scrub-command.ts')).scrubCommand,
+  },
+  {
     names: ['mrcdbtool', 'xtfs_mrcdbtool'],
     about: "Dumps or restores an MRC's database",
     load: async () => (await import('./admin-commands.ts')).mrcdbtoolCommand,
