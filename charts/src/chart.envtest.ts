@@ -182,6 +182,7 @@ describe('helm template', () => {
                   'operator',
                   '--site-name=rennes',
                   '--site-attributes=country=FR,organization=Say "hello": {{ no }}',
+                  '--trust-domain=',
                   '--reserved-ranges=10.244.0.0/16,fd00::/48',
                   '--site-heartbeat-ms=9000',
                   '--lease-name=grid-operator',

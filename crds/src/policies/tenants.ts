@@ -1,4 +1,5 @@
 /** What members may make at all in their namespace, whose it is, and what of it they may not touch. */
+import { podFacts } from '../claim.ts';
 import type { Named, PolicySettings, ResourceRule, Rule, ValidatingPolicy } from './policy.ts';
 import {
   isCaretakerRequest,
@@ -177,6 +178,16 @@ function ownerVariables(): Named[] {
 const forWhom =
   "(variables.account == '' ? 'nobody' : variables.account) + ' and not ' + (variables.ownAccount == '' ? request.userInfo.username : variables.ownAccount)";
 
+/**
+ * True for the selector of a node that ends work which gives way to a reservation. A policy of the chart holds it to its own node. Its account
+ * is called like the operator's, with `-selector`.
+ */
+const isClearing = [
+  "request.operation == 'DELETE' && request.kind.kind == 'Pod'",
+  "request.userInfo.username == variables.operatorUser + '-selector'",
+  `variables.stored.metadata.?annotations[?'${podFacts.givesWay}'].orValue('') == 'true'`,
+].join(' && ');
+
 function ownershipRules(): Rule[] {
   return [
     {
@@ -184,7 +195,7 @@ function ownershipRules(): Rule[] {
       messageExpression: `(variables.hasTemplate ? 'spec.serviceAccountName' : 'metadata.labels[${ownerLabel}]') + ': names ' + ${forWhom} + ': make objects for yourself only: leave it out, or set it to your own account'`,
     },
     {
-      expression: `request.operation == 'CREATE' || variables.isCaretaker || variables.ownAccount != '' && variables.ownAccount == variables.account || ${mayManage}`,
+      expression: `request.operation == 'CREATE' || variables.isCaretaker || variables.ownAccount != '' && variables.ownAccount == variables.account || ${mayManage} || ${isClearing}`,
       messageExpression: `'metadata.name: ' + variables.stored.metadata.name + ' belongs to ' + ${forWhom} + ': only its owner and administrators of the virtual organization may change or delete it'`,
     },
     {
