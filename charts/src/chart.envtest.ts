@@ -235,7 +235,14 @@ describe('helm template', () => {
     const policies = manifests.filter(({ kind }) => kind === 'NetworkPolicy');
     expect(policies.find(({ metadata }) => metadata.name === 'grid-operator')?.spec).toMatchObject({
       ingress: [{ from: [{ namespaceSelector: { matchLabels: { a: 'b' } } }] }, {}, {}, {}],
-      egress: [{}, { ports: [{ port: 7777, protocol: 'TCP' }] }, {}, { ports: [{ port: 7443, protocol: 'TCP' }] }, {}, {}],
+      egress: [
+        {},
+        { ports: [{ port: 7777, protocol: 'TCP' }] },
+        {},
+        { ports: [{ port: 7443, protocol: 'TCP' }] },
+        {},
+        {},
+      ],
     });
   });
 
