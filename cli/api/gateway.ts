@@ -3,6 +3,7 @@ import { X509Certificate } from 'node:crypto';
 import { request as httpsRequest, type RequestOptions } from 'node:https';
 import { connect, type DetailedPeerCertificate } from 'node:tls';
 import type { z } from 'zod';
+import type { Clock } from '#common/clock.ts';
 import { describeError } from '#common/errors.ts';
 import { errorAnswer } from '#common/identity/gateway-api.ts';
 import { CommandError, type ExitReason } from '../frame/exit.ts';
@@ -11,6 +12,13 @@ const timeoutMs = 30_000;
 const answerBytesMax = 2 * 1024 * 1024;
 /** Real chains have two or three. */
 const chainLengthMax = 8;
+/**
+ * A gateway that can't reach its API server says 503 and when to come again. All waiting together stays below the ten seconds for which it takes
+ * the refresh token before the newest for a lost answer and not for a theft (operator/gateway/sessions.ts).
+ */
+const attemptsMax = 4;
+/** The user is told of a longer wait; it isn't waited for. */
+const retryAfterSecondsMax = 2;
 
 /** Where a gateway is and what vouches for it. */
 export interface GatewayAddress {
@@ -33,6 +41,12 @@ export interface GatewayAnswer {
   readonly body: unknown;
 }
 
+/** What came back, whatever its status. */
+interface Exchanged extends GatewayAnswer {
+  /** Seconds; undefined where the gateway names none. */
+  readonly retryAfterSeconds: number | undefined;
+}
+
 /** Sends requests; tests bring their own. */
 export interface Gateway {
   send(method: string, path: string, body: unknown, identity: GatewayIdentity): Promise<GatewayAnswer>;
@@ -47,35 +61,37 @@ export class GatewayError extends CommandError {
   }
 }
 
-/** The gateway at an address. */
-export function gatewayAt(gateway: GatewayAddress, userAgent: string, signal?: AbortSignal): Gateway {
+/** The gateway at an address. A request that it answers with «unavailable, try again soon» is sent again, a few times. */
+export function gatewayAt(gateway: GatewayAddress, userAgent: string, clock: Clock, signal?: AbortSignal): Gateway {
   const { hostname, port } = new URL(`https://${gateway.address}`);
   return {
     send: async (method, path, body, identity) => {
       const text = body === undefined ? undefined : JSON.stringify(body);
-      const answer = await exchange(
-        {
-          // A bracketed IPv6 address loses its brackets here, as node:https wants it.
-          host: hostname.replace(/^\[|\]$/g, ''),
-          port: port === '' ? 443 : Number(port),
-          path,
-          method,
-          ca: gateway.caBundle,
-          minVersion: 'TLSv1.2',
-          ...(identity.cert === undefined ? {} : { cert: identity.cert, key: identity.key }),
-          ...(signal === undefined ? {} : { signal }),
-          headers: {
-            accept: 'application/json',
-            'user-agent': userAgent,
-            ...(identity.bearer === undefined ? {} : { authorization: `Bearer ${identity.bearer}` }),
-            ...(text === undefined ? {} : { 'content-type': 'application/json' }),
-          },
+      const options: RequestOptions = {
+        // A bracketed IPv6 address loses its brackets here, as node:https wants it.
+        host: hostname.replace(/^\[|\]$/g, ''),
+        port: port === '' ? 443 : Number(port),
+        path,
+        method,
+        ca: gateway.caBundle,
+        minVersion: 'TLSv1.2',
+        ...(identity.cert === undefined ? {} : { cert: identity.cert, key: identity.key }),
+        ...(signal === undefined ? {} : { signal }),
+        headers: {
+          accept: 'application/json',
+          'user-agent': userAgent,
+          ...(identity.bearer === undefined ? {} : { authorization: `Bearer ${identity.bearer}` }),
+          ...(text === undefined ? {} : { 'content-type': 'application/json' }),
         },
-        text,
-        gateway.address,
-      );
-      if (answer.status >= 400) throw refusal(answer);
-      return answer;
+      };
+      for (let attempt = 1; ; attempt++) {
+        const answer = await exchange(options, text, gateway.address);
+        if (answer.status < 400) return answer;
+        const waitSeconds = answer.status === 503 ? answer.retryAfterSeconds : undefined;
+        if (waitSeconds === undefined || waitSeconds > retryAfterSecondsMax || attempt === attemptsMax)
+          throw refusal(answer);
+        await clock.sleep(waitSeconds * 1000, signal);
+      }
     },
   };
 }
@@ -140,7 +156,7 @@ function isThere(peer: DetailedPeerCertificate | undefined): peer is DetailedPee
   return peer !== undefined && Object.keys(peer).length > 0;
 }
 
-async function exchange(options: RequestOptions, body: string | undefined, address: string): Promise<GatewayAnswer> {
+async function exchange(options: RequestOptions, body: string | undefined, address: string): Promise<Exchanged> {
   return new Promise((resolve, reject) => {
     const request = httpsRequest({ ...options, agent: false }, (response) => {
       const chunks: Buffer[] = [];
@@ -152,7 +168,12 @@ async function exchange(options: RequestOptions, body: string | undefined, addre
       });
       response.on('end', () => {
         const text = Buffer.concat(chunks).toString('utf8');
-        resolve({ status: response.statusCode ?? 0, body: parseJson(text) });
+        const retryAfter = /^\d{1,6}$/.exec(response.headers['retry-after'] ?? '')?.[0];
+        resolve({
+          status: response.statusCode ?? 0,
+          body: parseJson(text),
+          retryAfterSeconds: retryAfter === undefined ? undefined : Number(retryAfter),
+        });
       });
       response.on('error', (error) => reject(unreachable(address, error)));
     });

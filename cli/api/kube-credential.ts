@@ -1,5 +1,6 @@
 /** What `xos kube-credential` answers, for kubectl and for this program itself. */
 import { parseArgs } from 'node:util';
+import { systemClock } from '#common/clock.ts';
 import { InvalidInputError } from '#common/errors.ts';
 import type { Surroundings } from '../frame/context.ts';
 import type { ExecCredential } from './credentials.ts';
@@ -31,11 +32,15 @@ export async function memberCredential(
   userAgent: string,
 ): Promise<ExecCredential> {
   const store = new SessionStore(surroundings);
-  const now = (): number => Date.now();
+  const now = (): number => systemClock.now();
   const cached = (await store.find(site))?.kubernetes[vo];
   if (cached !== undefined && isFresh(cached.expiresAt, now())) return credentialOf(cached);
   const { gatewayAt } = await import('./gateway.ts');
-  const ports = { store, now, connect: (address: Parameters<typeof gatewayAt>[0]) => gatewayAt(address, userAgent) };
+  const ports = {
+    store,
+    now,
+    connect: (address: Parameters<typeof gatewayAt>[0]) => gatewayAt(address, userAgent, systemClock),
+  };
   return credentialOf(await kubernetesCredential(site, vo, ports));
 }
 

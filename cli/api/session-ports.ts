@@ -8,7 +8,7 @@ import { SessionStore } from './sessions.ts';
 export function sessionPorts({ surroundings, version, clock, signal }: Context): SessionPorts {
   return {
     store: new SessionStore(surroundings),
-    connect: (address) => gatewayAt(address, `xos/${version}`, signal),
+    connect: (address) => gatewayAt(address, `xos/${version}`, clock, signal),
     now: () => clock.now(),
   };
 }

@@ -55,7 +55,7 @@ export async function withSites<T>(context: Context, input: ClusterInput, use: (
         );
       },
       redeem: async (gateway, request) => {
-        const answer = await gatewayAt(gateway, `xos/${context.version}`, context.signal).send(
+        const answer = await gatewayAt(gateway, `xos/${context.version}`, context.clock, context.signal).send(
           'POST', '/v1/peers', request, {},
         ); // prettier-ignore
         parseAnswer(peerAnswer, answer);

@@ -24,6 +24,10 @@ export class FakeGateway {
   /** How often a device is told to wait. */
   devicePolls = 2;
   sessionTokenSeconds = 600;
+  /** How many requests are answered with «unavailable» before the next one is served. */
+  unavailable = 0;
+  /** The header `Retry-After` of these. */
+  retryAfterSeconds = 0;
   acceptableUse: { text: string; digest: string } | undefined;
   private readonly server: Server;
   private generation = 0;
@@ -41,8 +45,11 @@ export class FakeGateway {
         const bearer = (request.headers.authorization ?? '').replace('Bearer ', '');
         const line = `${request.method ?? ''} ${request.url ?? ''}`;
         this.arrived.push({ line, bearer, body });
-        const [status, answer] = this.answer(line, bearer, body);
-        response.writeHead(status, { 'content-type': 'application/json' });
+        const isAway = this.unavailable > 0;
+        if (isAway) this.unavailable--;
+        const [status, answer] = isAway ? refusal(503, 'Unavailable', 'Try again') : this.answer(line, bearer, body);
+        const retryAfter = isAway ? { 'retry-after': String(this.retryAfterSeconds) } : {};
+        response.writeHead(status, { 'content-type': 'application/json', ...retryAfter });
         response.end(answer === undefined ? '' : JSON.stringify(answer));
       })();
     });

@@ -26,7 +26,7 @@ const published = { namespace: 'kube-public', name: 'xtreemos-gateway' };
 /** The gateway that the options name, or that the cluster of the context publishes. */
 export async function findGateway(context: Context, input: FindInput): Promise<FoundGateway> {
   const { address, caBundle } = input.gateway === undefined ? await fromCluster(context, input) : await named(input);
-  const gateway = gatewayAt({ address, caBundle }, `xos/${context.version}`, context.signal);
+  const gateway = gatewayAt({ address, caBundle }, `xos/${context.version}`, context.clock, context.signal);
   const site = parseAnswer(siteAnswer, await gateway.send('GET', '/v1/site', undefined, {}));
   return { address, caBundle, site };
 }

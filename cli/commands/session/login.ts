@@ -22,7 +22,7 @@ interface LoginInput extends FindInput, MethodInput {
 export async function login(context: Context, input: LoginInput): Promise<void> {
   const limitMs = input.timeout === undefined ? undefined : parseDurationMs(input.timeout, '--timeout');
   const found = await findGateway(context, input);
-  const gateway = gatewayAt(found, `xos/${context.version}`, context.signal);
+  const gateway = gatewayAt(found, `xos/${context.version}`, context.clock, context.signal);
   const method = chooseMethod(found.site, input);
   const answer = await openSession(context, gateway, method, input, limitMs);
   const { site } = found.site;

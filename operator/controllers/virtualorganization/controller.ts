@@ -21,7 +21,7 @@ import { type Acceptance, readAcceptance } from './acceptance.ts';
 import type { Administrators } from './administrators.ts';
 import type { ClusterFacts } from './cluster-facts.ts';
 import type { Dissolution } from './dissolution.ts';
-import { administratorRemoved, conditionChanged, deletionNoted, removalNoted } from './events.ts';
+import { administratorRemoved, deletionNoted, organizationConditionChanged, removalNoted } from './events.ts';
 import { decideRequest, type GovernanceFacts, isSamePrincipal, type Verdict } from './governance.ts';
 import { type IsolationPlan, isolationFactsOf, planIsolation } from './isolation.ts';
 import type { VirtualOrganizationMetrics } from './metrics.ts';
@@ -278,7 +278,7 @@ export class VirtualOrganizationReconciler implements Reconciler {
     for (const condition of changedConditions(vo.status, status)) {
       const { type, reason } = condition;
       log.info('VirtualOrganization changed', { VirtualOrganization: name, type, status: condition.status, reason });
-      events.publish(conditionChanged(vo, condition));
+      events.publish(organizationConditionChanged(vo, condition));
     }
   }
 }

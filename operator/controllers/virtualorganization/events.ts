@@ -4,6 +4,7 @@ import { virtualOrganizations } from '#crds/virtual-organization.ts';
 import { referenceTo } from '#runtime/events.ts';
 import type { EventDraft } from '#runtime/contracts.ts';
 import type { Condition, Stored } from '#runtime/types.ts';
+import { conditionChanged } from '../events.ts';
 import type { Administrator } from './governance.ts';
 
 /** Reasons that are steps of something wanted, though a condition is False meanwhile. */
@@ -23,16 +24,9 @@ const expected = new Set([
 ]);
 
 /** A condition has another status or reason than before. */
-export function conditionChanged(vo: Stored<VirtualOrganization>, condition: Condition): EventDraft {
-  const { type, status, reason, message } = condition;
-  return {
-    object: referenceTo(virtualOrganizations, vo),
-    type: status === 'True' || expected.has(reason) ? 'Normal' : 'Warning',
-    reason,
-    action: 'Observe',
-    note: `${type}: ${message}`,
-    dedupeKey: `${type}/${status}/${reason}`,
-  };
+export function organizationConditionChanged(vo: Stored<VirtualOrganization>, condition: Condition): EventDraft {
+  const isGood = condition.status === 'True' || expected.has(condition.reason);
+  return conditionChanged(virtualOrganizations, vo, condition, isGood);
 }
 
 /** Someone deleted the object: it is dissolved first. */
