@@ -155,6 +155,13 @@ export const clusterOptions = {
   kubeconfig: word('Kubeconfig file; default: KUBECONFIG, then ~/.kube/config', 'FILE', { complete: 'file' }),
 };
 
+/** Options of commands about one virtual organization. */
+export const organizationOptions = {
+  vo: word('Virtual organization; default: that of the namespace or context', 'VO', { complete: 'vo' }),
+  namespace: word('Its namespace, as kubectl takes it', 'NAMESPACE', { short: 'n', complete: 'namespace' }),
+  ...clusterOptions,
+};
+
 /** The option of commands that print objects. */
 export const outputOption = {
   output: choice('How to print the result', 'FORMAT', outputFormats, 'table', { short: 'o' }),

@@ -2,11 +2,11 @@
 import { type Area, defineCommand } from '../../frame/command.ts';
 import {
   choice,
-  clusterOptions,
   dryRunOption,
   duration,
   flag,
   optional,
+  organizationOptions,
   outputOption,
   required,
   seconds,
@@ -18,11 +18,6 @@ import {
   words,
 } from '../../frame/options.ts';
 
-const which = {
-  vo: word('Virtual organization; default: that of the namespace', 'VO', { complete: 'vo' }),
-  namespace: word('Namespace of the virtual organization', 'NAMESPACE', { short: 'n', complete: 'namespace' }),
-  ...clusterOptions,
-};
 const jobArgument = { job: required('Name of the job', 'job') };
 const jobsArgument = { jobs: several('Names of jobs', 'job') };
 const tasksMax = 10_000;
@@ -65,7 +60,7 @@ const draft = {
   ttl: seconds('Delete it so long after its end'),
   grace: seconds('How long a task has to end after SIGTERM; default: 30s'),
   interactive: flag('Give tasks a terminal, for xos attach', { short: 'i' }),
-  ...which,
+  ...organizationOptions,
 };
 const program = {
   image: optional('Image of the container'),
@@ -115,7 +110,7 @@ const ps = defineCommand({
     user: word('Of this member: alice, or the whole user name', 'USER', { short: 'u' }),
     watch: flag('Go on showing changes', { short: 'w' }),
     ...outputOption,
-    ...which,
+    ...organizationOptions,
   },
   examples: [
     { does: 'your jobs', line: 'ps' },
@@ -129,7 +124,7 @@ const explain = defineCommand({
   path: 'explain',
   about: 'Show where a job stands, why it waits and what would help',
   args: jobArgument,
-  options: { ...outputOption, ...which },
+  options: { ...outputOption, ...organizationOptions },
   examples: [{ does: 'why it does not start', line: 'explain analysis' }],
   load: async () => (await import('./show.ts')).explainJob,
 });
@@ -145,7 +140,7 @@ const logs = defineCommand({
     follow: flag('Go on until the job ends', { short: 'f' }),
     tail: whole('Only so many last lines of each', { min: 0, max: 1_000_000 }, undefined),
     timestamps: flag('With the time of each line'),
-    ...which,
+    ...organizationOptions,
   },
   examples: [
     { does: 'all of it', line: 'logs analysis' },
@@ -161,13 +156,13 @@ const wait = defineCommand({
   options: {
     for: choice('How far they must have come', 'WHEN', ['Started', 'Ended'], 'Ended'),
     timeout: duration('How long to wait at most', '365d'),
-    ...which,
+    ...organizationOptions,
   },
   examples: [{ does: 'submit and wait', line: 'wait $(xos sub busybox:1 -- sleep 5)' }],
   load: async () => (await import('./wait.ts')).wait,
 });
 
-const control = { ...waitOptions, ...which };
+const control = { ...waitOptions, ...organizationOptions };
 
 const kill = defineCommand({
   path: 'kill',
@@ -220,7 +215,7 @@ const exec = defineCommand({
     ...taskOption,
     stdin: flag('Pass standard input on', { short: 'i' }),
     tty: flag('With a terminal', { short: 't' }),
-    ...which,
+    ...organizationOptions,
   },
   examples: [
     { does: 'a shell', line: 'exec -it analysis -- sh' },
@@ -234,7 +229,7 @@ const attach = defineCommand({
   about: 'Connect your terminal to a running task',
   details: 'What you type reaches tasks of jobs that were submitted with --interactive.',
   args: jobArgument,
-  options: { ...taskOption, ...which },
+  options: { ...taskOption, ...organizationOptions },
   examples: [{ does: 'type to a shell that runs as a job', line: 'attach shell' }],
   load: async () => (await import('./connect.ts')).attach,
 });
@@ -250,7 +245,7 @@ const nodes = defineCommand({
     limit: whole('How many nodes are enough', { min: 1, max: 200 }, 50),
     at: word('Ask the gateway of this site; default: the only one you are logged in at', 'SITE'),
     ...outputOption,
-    ...which,
+    ...organizationOptions,
   },
   examples: [
     { does: 'what there is, with attributes', line: 'nodes -o wide' },
@@ -278,7 +273,7 @@ const reserve = defineCommand({
     ...dryRunOption,
     ...waitOptions,
     ...outputOption,
-    ...which,
+    ...organizationOptions,
   },
   examples: [
     {

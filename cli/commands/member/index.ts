@@ -2,10 +2,10 @@
 import { type Area, defineCommand } from '../../frame/command.ts';
 import {
   choice,
-  clusterOptions,
   dryRunOption,
   flag,
   optional,
+  organizationOptions,
   outputOption,
   required,
   several,
@@ -14,20 +14,15 @@ import {
   words,
 } from '../../frame/options.ts';
 
-const which = {
-  vo: word('Virtual organization; default: that of the namespace or context', 'VO', { complete: 'vo' }),
-  namespace: word('Its namespace, as kubectl takes it', 'NAMESPACE', { short: 'n', complete: 'namespace' }),
-  ...clusterOptions,
-};
 const members = { members: several('Names of memberships, or user names (u-…)', 'member') };
-const change = { ...which, ...dryRunOption, ...waitOptions };
+const change = { ...organizationOptions, ...dryRunOption, ...waitOptions };
 
 const list = defineCommand({
   path: 'member list',
   about: 'List the members of a virtual organization',
   args: {},
   options: {
-    ...which,
+    ...organizationOptions,
     allNamespaces: flag('Of every virtual organization', { short: 'A' }),
     state: choice(
       'Only those in this state',
@@ -49,7 +44,7 @@ const show = defineCommand({
   path: 'member show',
   about: 'Show one member, and what to do next',
   args: { member: required('Name of the membership, or user name (u-…)', 'member') },
-  options: { ...which, ...outputOption },
+  options: { ...organizationOptions, ...outputOption },
   examples: [{ does: 'ids, groups and state', line: 'member show alice --vo physics' }],
   load: async () => (await import('./show.ts')).show,
 });
@@ -175,7 +170,7 @@ const exportMembers = defineCommand({
   about: 'Print memberships as YAML that member import takes',
   details: 'Holds what people decide: no ids, and no promises that only members can make.',
   args: { members: { ...several('Names of memberships, or user names; default: all', 'member'), isRequired: false } },
-  options: which,
+  options: organizationOptions,
   examples: [{ does: 'all of them', line: 'member export --vo physics > members.yaml' }],
   load: async () => (await import('./manifests.ts')).exportMembers,
 });
@@ -186,7 +181,7 @@ const importMembers = defineCommand({
   details:
     'With --vo, they become members of that virtual organization, whichever they were exported from. Importing an export changes nothing.',
   args: { file: optional('File; default: stdin', 'file') },
-  options: { ...which, ...dryRunOption },
+  options: { ...organizationOptions, ...dryRunOption },
   examples: [
     { does: 'see what the server would say', line: 'member import members.yaml --vo physics --dry-run' },
     { does: 'copy members', line: 'member import members.yaml --vo chemistry' },

@@ -2,8 +2,8 @@
 import { type Area, defineCommand } from '../../frame/command.ts';
 import {
   choice,
-  clusterOptions,
   dryRunOption,
+  organizationOptions,
   outputOption,
   required,
   several,
@@ -13,13 +13,8 @@ import {
   words,
 } from '../../frame/options.ts';
 
-const which = {
-  vo: word('Virtual organization; default: that of the namespace', 'VO', { complete: 'vo' }),
-  namespace: word('Namespace of the virtual organization', 'NAMESPACE', { short: 'n', complete: 'namespace' }),
-  ...clusterOptions,
-};
 const volume = required('Name of the volume', 'volume');
-const change = { ...dryRunOption, ...waitOptions, ...outputOption, ...which };
+const change = { ...dryRunOption, ...waitOptions, ...outputOption, ...organizationOptions };
 
 const create = defineCommand({
   path: 'volume create',
@@ -53,7 +48,7 @@ const list = defineCommand({
   path: 'volume list',
   about: 'List the volumes of a virtual organization',
   args: {},
-  options: { ...outputOption, ...which },
+  options: { ...outputOption, ...organizationOptions },
   examples: [{ does: 'with file systems, copies and grants', line: 'volume list -o wide' }],
   load: async () => (await import('./show.ts')).list,
 });
@@ -62,7 +57,7 @@ const show = defineCommand({
   path: 'volume show',
   about: 'Show one volume: what is used, whose it is, and why it is not ready',
   args: { volume },
-  options: { ...outputOption, ...which },
+  options: { ...outputOption, ...organizationOptions },
   examples: [{ does: 'where it stands', line: 'volume show results' }],
   load: async () => (await import('./show.ts')).show,
 });
@@ -105,7 +100,7 @@ const remove = defineCommand({
   path: 'volume delete',
   about: 'Delete volumes; whether their files are erased was said when they were made',
   args: { volumes: several('Names of volumes', 'volume') },
-  options: { ...dryRunOption, ...waitOptions, ...which },
+  options: { ...dryRunOption, ...waitOptions, ...organizationOptions },
   examples: [{ does: 'see first what becomes of the files', line: 'volume delete results --dry-run' }],
   load: async () => (await import('./change.ts')).remove,
 });
