@@ -68,7 +68,7 @@ export function readAcceptance(
 }
 
 /** Whether what its home tells was verified here once; only the operator writes that. */
-function isFollowed({ status }: VirtualOrganization): boolean {
+export function isFollowed({ status }: VirtualOrganization): boolean {
   const reason = findCondition(status?.conditions, statePublished.type)?.reason;
   return reason === statePublished.reasons.Followed || reason === statePublished.reasons.HomeAway;
 }

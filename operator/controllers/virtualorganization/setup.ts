@@ -10,6 +10,7 @@ import { type Node, nodes } from '#runtime/builtin.ts';
 import type { Informer, Manager, Source } from '#runtime/contracts.ts';
 import { mapped } from '#runtime/sources.ts';
 import { keyOf, type KubeObject, type ObjectKey, type Stored } from '#runtime/types.ts';
+import { isFollowed } from './acceptance.ts';
 import { Administrators } from './administrators.ts';
 import { ClusterFacts } from './cluster-facts.ts';
 import { VirtualOrganizationReconciler } from './controller.ts';
@@ -86,11 +87,12 @@ export function addVirtualOrganizationController(manager: Manager, setup: Virtua
   });
 }
 
-/** Changes of status, which other controllers write often, need no look here. */
+/** Changes of status, which other controllers write often, need no look here; but that its home was heard of first makes it acceptable. */
 function isWorthALook(object: Stored<VirtualOrganization>, old: Stored<VirtualOrganization>): boolean {
   return (
     object.metadata.generation !== old.metadata.generation ||
-    object.metadata.finalizers?.length !== old.metadata.finalizers?.length
+    object.metadata.finalizers?.length !== old.metadata.finalizers?.length ||
+    isFollowed(object) !== isFollowed(old)
   );
 }
 
