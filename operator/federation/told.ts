@@ -40,11 +40,13 @@ export class Told {
       case 'ORGANIZATION':
         return this.takeOrganization(event);
       case 'SLICE':
-        if (this.slices.size >= slicesMax) throw new PeerError('Invalid', 'It has too many slices.');
+        if (this.slices.size >= slicesMax && !this.slices.has(event.name))
+          throw new PeerError('Invalid', 'It has too many slices.');
         this.slices.set(event.name, readSlice(event));
         return;
       case 'MEMBER':
-        if (this.members.size >= membersMax) throw new PeerError('Invalid', 'It has too many members.');
+        if (this.members.size >= membersMax && !this.members.has(event.name))
+          throw new PeerError('Invalid', 'It has too many members.');
         this.members.set(event.name, readMember(event));
         return;
       case 'REMOVED':
