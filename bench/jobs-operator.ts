@@ -7,6 +7,7 @@ import { systemClock } from '#common/clock.ts';
 import { createLogger } from '#common/logger.ts';
 import { createRegistry } from '#common/metrics.ts';
 import { systemRandom } from '#common/random.ts';
+import { openSurroundings } from '#operator/testing/surroundings.ts';
 import { addJobControllers } from '#operator/controllers/gridjob/setup.ts';
 import { FakeTaskLogs } from '#operator/testing/task-logs.ts';
 import { GrpcResourceSelection } from '#proto/selector/client.ts';
@@ -48,17 +49,7 @@ addJobControllers(manager, {
   admission: () => undefined,
   reservationAdmission: () => undefined,
   isInGroup: () => false,
-  surroundings: {
-    nodeExists: (name) => nodeInformer.get({ name }) !== undefined,
-    of: async () =>
-      Promise.resolve({
-        status: 'ready' as const,
-        surroundings: {
-          ...{ site: 'bench', uidMode: 'Global' as const, gids: [] },
-          ...{ runtimeClassName: undefined, dedicatedTo: undefined },
-        },
-      }),
-  },
+  surroundings: openSurroundings('bench', (name) => nodeInformer.get({ name }) !== undefined),
 });
 
 async function cost(): Promise<OperatorCost> {

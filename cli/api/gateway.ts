@@ -105,6 +105,14 @@ export function parseAnswer<T>(schema: z.ZodType<T>, { body }: GatewayAnswer): T
   throw new CommandError('failure', `The gateway's answer is not understood (${where})`, 'Use the xos of its version.');
 }
 
+/** A fingerprint without what people write it with: 64 hexadecimal digits in lower case. */
+export function plainFingerprint(text: string): string {
+  return text
+    .replace(/^sha256:/i, '')
+    .replaceAll(':', '')
+    .toLowerCase();
+}
+
 /**
  * Certificate chain of a gateway that nothing vouches for yet, for a user who got the fingerprint of its root by another
  * way.
@@ -112,13 +120,10 @@ export function parseAnswer<T>(schema: z.ZodType<T>, { body }: GatewayAnswer): T
  * @throws {CommandError} when none has it.
  */
 export async function certificateByFingerprint(address: string, fingerprint: string): Promise<string> {
-  const wanted = fingerprint
-    .replace(/^sha256:/i, '')
-    .replaceAll(':', '')
-    .toLowerCase();
+  const wanted = plainFingerprint(fingerprint);
   const { hostname, port } = new URL(`https://${address}`);
   const chain = await chainOf(hostname.replace(/^\[|\]$/g, ''), port === '' ? 443 : Number(port));
-  const found = chain.find((one) => one.fingerprint256.replaceAll(':', '').toLowerCase() === wanted);
+  const found = chain.find((one) => plainFingerprint(one.fingerprint256) === wanted);
   if (found !== undefined) return found.toString();
   const shown = chain.map((one) => one.fingerprint256).join(', ');
   throw new CommandError(

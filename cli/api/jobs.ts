@@ -10,9 +10,6 @@ import type { Context } from '../frame/context.ts';
 import { askWhoIAm, withCluster } from './cluster.ts';
 import { chooseOrganization, namespaceOf, type Objects, type OrganizationInput } from './organizations.ts';
 
-/** Name of the container of a task. */
-const container = 'task';
-
 /** The pod of one run of a task. */
 export interface TaskPod {
   readonly name: string;
@@ -66,7 +63,7 @@ export async function withJobs<T>(
   input: OrganizationInput,
   use: (api: JobApi) => Promise<T>,
 ): Promise<T> {
-  const [{ gridJobs }, { reservations }, { pods }, { podLabels }] = await Promise.all([
+  const [{ gridJobs }, { reservations }, { pods }, { podLabels, taskContainerName: container }] = await Promise.all([
     import('#crds/grid-job.ts'),
     import('#crds/reservation.ts'),
     import('#runtime/builtin.ts'),
@@ -88,18 +85,22 @@ export async function withJobs<T>(
         const sorted = items.sort((a, b) => createdAt(a) - createdAt(b));
         return sorted.map((pod) => {
           const { [podLabels.index]: index, [podLabels.run]: run } = pod.metadata.labels ?? {};
-          return taskPod(pod, Number(index ?? 0), run ?? '');
+          return taskPod(pod, container, Number(index ?? 0), run ?? '');
         });
       },
       keptLogsOf: async (job) => keptLogs(client, job, namespace, signal),
       userName: async () => memberName(await askWhoIAm(client, signal), namespace),
       readLog: async (pod, request, onChunk, logSignal) => {
-        await client.download(pathOf(pod, 'log', logQuery(request)), onChunk, { signal: logSignal });
+        await client.download(pathOf(pod, 'log', logQuery(container, request)), onChunk, { signal: logSignal });
       },
       connect: async (pod, request, streams) => {
         const { runRemoteCommand } = await import('#runtime/remote-command.ts');
         const part = request.command === undefined ? 'attach' : 'exec';
-        return runRemoteCommand(credentials, { path: pathOf(pod, part, connectQuery(request)), signal }, streams);
+        return runRemoteCommand(
+          credentials,
+          { path: pathOf(pod, part, connectQuery(container, request)), signal },
+          streams,
+        );
       },
     });
   });
@@ -133,7 +134,7 @@ export function memberName(kubernetesUser: string, namespace: string): string | 
   return parseUserName(name) === undefined ? undefined : name;
 }
 
-function taskPod({ metadata, spec, status }: Pod, index: number, run: string): TaskPod {
+function taskPod({ metadata, spec, status }: Pod, container: string, index: number, run: string): TaskPod {
   const state = status?.containerStatuses?.find(({ name }) => name === container)?.state;
   return {
     ...{ name: metadata.name, index, run },
@@ -147,7 +148,7 @@ function createdAt({ metadata }: Pod): number {
   return Date.parse(metadata.creationTimestamp ?? '');
 }
 
-function logQuery({ follow, tailLines, timestamps }: LogRequest): URLSearchParams {
+function logQuery(container: string, { follow, tailLines, timestamps }: LogRequest): URLSearchParams {
   return new URLSearchParams({
     container,
     follow: String(follow),
@@ -156,7 +157,7 @@ function logQuery({ follow, tailLines, timestamps }: LogRequest): URLSearchParam
   });
 }
 
-function connectQuery({ command, stdin, tty }: ConnectRequest): URLSearchParams {
+function connectQuery(container: string, { command, stdin, tty }: ConnectRequest): URLSearchParams {
   // With a terminal, both outputs come as one.
   const query = new URLSearchParams({
     container,

@@ -12,7 +12,7 @@ import { type GatewayAddress, gatewayAt, parseAnswer } from './gateway.ts';
 import type { Objects } from './organizations.ts';
 
 /** Where every cluster with a gateway says so. */
-const published = { namespace: 'kube-public', name: 'xtreemos-gateway' };
+export const published = { namespace: 'kube-public', name: 'xtreemos-gateway' };
 const publishedData = z.object({
   site: z.string(),
   namespace: z.string(),

@@ -4,6 +4,11 @@ import { escapeControls, escapeInQuotes, hasControls } from './escape.ts';
 import { type Column, formatTable } from './table.ts';
 import type { Terminal } from './terminal.ts';
 
+/** What is said after a change that was only tried. */
+export function dryRunNote(dryRun: boolean): string {
+  return dryRun ? ' (dry run: nothing was changed)' : '';
+}
+
 /** How objects of one kind are printed. */
 export interface Printing<T extends KubeObject> {
   /** For `-o name`, for example `virtualorganization.xtreemos.io`. */

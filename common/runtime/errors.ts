@@ -90,6 +90,17 @@ export function apiError(request: RequestInfo, statusCode: number, status: Statu
   return new type(request, statusCode, status, retryAfterMs);
 }
 
+/** What the server says in the body of a refusal, also where a proxy in between answers in its own words. */
+export function statusOf(body: string): Status {
+  try {
+    const parsed: unknown = JSON.parse(body);
+    if (typeof parsed === 'object' && parsed !== null && 'message' in parsed) return parsed as Status;
+  } catch {
+    // A proxy in between answers in its own words.
+  }
+  return { message: body.slice(0, 500).trim() };
+}
+
 function classOf(statusCode: number, reason: string | undefined): typeof ApiError {
   switch (statusCode) {
     case 400:
@@ -120,4 +131,9 @@ export async function ignoreNotFound<T>(promise: Promise<T>): Promise<T | undefi
     if (error instanceof NotFoundError) return undefined;
     throw error;
   }
+}
+
+/** Whether the API server refused or did not answer, so that trying again later may help; never for a lost lease. */
+export function isServerTrouble(error: unknown): error is ApiError | ConnectionError {
+  return !(error instanceof FencedError) && (error instanceof ApiError || error instanceof ConnectionError);
 }

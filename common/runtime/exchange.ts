@@ -126,18 +126,11 @@ export class UnaryExchange extends Exchange {
   }
 }
 
-/** Hands out the bytes of a successful answer as they come, and collects the answer of a refused request. */
-export class ByteExchange extends Exchange {
-  private readonly onChunk: (chunk: Buffer) => void;
+/** Hands out a successful answer as it comes, and collects the answer of a refused request. */
+abstract class StreamExchange extends Exchange {
   private readonly refusal: Buffer[] = [];
   private refusalBytes = 0;
   private readonly deferred = Promise.withResolvers<string>();
-
-  /** @param onChunk - what it throws ends the exchange with that error. */
-  constructor(options: ExchangeOptions, onChunk: (chunk: Buffer) => void) {
-    super(options);
-    this.onChunk = onChunk;
-  }
 
   /** Resolves at the end: empty for a stream, the body when the request was refused. */
   get end(): Promise<string> {
@@ -146,11 +139,13 @@ export class ByteExchange extends Exchange {
 
   protected receive(chunk: Buffer): void {
     if (this.statusCode < 400) {
-      this.onChunk(chunk);
+      this.take(chunk);
       return;
     }
     this.refusalBytes += chunk.length;
-    if (this.refusalBytes > this.options.sizeMax) throw new RangeError('The refusal is too large to be one');
+    if (this.refusalBytes > this.options.sizeMax) {
+      throw new RangeError(`The refusal is larger than ${this.options.sizeMax} bytes: it can not be one`);
+    }
     this.refusal.push(chunk);
   }
 
@@ -161,15 +156,31 @@ export class ByteExchange extends Exchange {
   protected fail(error: Error): void {
     this.deferred.reject(error);
   }
+
+  protected abstract take(chunk: Buffer): void;
 }
 
-/** Hands out the lines of a successful answer as they come, and collects the answer of a refused request. */
-export class LineExchange extends Exchange {
+/** Hands out bytes as they come. */
+export class ByteExchange extends StreamExchange {
+  private readonly onChunk: (chunk: Buffer) => void;
+
+  /** @param onChunk - what it throws ends the exchange with that error. */
+  constructor(options: ExchangeOptions, onChunk: (chunk: Buffer) => void) {
+    super(options);
+    this.onChunk = onChunk;
+  }
+
+  protected take(chunk: Buffer): void {
+    this.onChunk(chunk);
+  }
+}
+
+/** Hands out lines as they come. A line that the server didn't end was cut off: the object in it isn't whole, and is dropped. */
+export class LineExchange extends StreamExchange {
   private readonly onLine: (line: string) => void;
   private readonly onActivity: () => void;
   private rest: Buffer[] = [];
   private restBytes = 0;
-  private readonly deferred = Promise.withResolvers<string>();
 
   /**
    * @param onLine - called with each line, without its end; what it throws ends the exchange with that error.
@@ -181,20 +192,17 @@ export class LineExchange extends Exchange {
     this.onActivity = onActivity;
   }
 
-  /** Resolves at the end: empty for a stream, the body when the request was refused. */
-  get end(): Promise<string> {
-    return this.deferred.promise;
+  protected override receive(chunk: Buffer): void {
+    this.onActivity();
+    super.receive(chunk);
   }
 
-  protected receive(chunk: Buffer): void {
-    this.onActivity();
+  protected take(chunk: Buffer): void {
     let start = 0;
-    if (this.statusCode < 400) {
-      for (let end = chunk.indexOf(10); end >= 0; end = chunk.indexOf(10, start)) {
-        this.emit(chunk.subarray(start, end));
-        if (this.isSettled) return;
-        start = end + 1;
-      }
+    for (let end = chunk.indexOf(10); end >= 0; end = chunk.indexOf(10, start)) {
+      this.emit(chunk.subarray(start, end));
+      if (this.isSettled) return;
+      start = end + 1;
     }
     if (start === chunk.length) return;
     this.rest.push(chunk.subarray(start));
@@ -202,15 +210,6 @@ export class LineExchange extends Exchange {
     if (this.restBytes > this.options.sizeMax) {
       throw new RangeError(`A line of the stream is longer than ${this.options.sizeMax} bytes`);
     }
-  }
-
-  /** A line that the server didn't end was cut off: the object in it isn't whole, and is dropped. */
-  protected finish(): void {
-    this.deferred.resolve(this.statusCode < 400 ? '' : Buffer.concat(this.rest).toString('utf8'));
-  }
-
-  protected fail(error: Error): void {
-    this.deferred.reject(error);
   }
 
   private emit(tail: Buffer): void {

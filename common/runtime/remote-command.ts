@@ -7,7 +7,7 @@ import type { IncomingMessage } from 'node:http';
 import { WebSocket } from 'ws';
 import { InvalidInputError } from '#common/errors.ts';
 import type { Credentials, CredentialSource } from './credentials.ts';
-import { apiError, ConnectionError, type RequestInfo } from './errors.ts';
+import { apiError, ConnectionError, type RequestInfo, statusOf } from './errors.ts';
 import type { Status } from './types.ts';
 
 const channels = { stdin: 0, stdout: 1, stderr: 2, status: 3, resize: 4, close: 255 } as const;
@@ -146,13 +146,7 @@ async function refusalOf(response: IncomingMessage, request: RequestInfo): Promi
     if (chunks.length > 64) break;
   }
   const body = Buffer.concat(chunks).toString('utf8');
-  let status: Status = { message: body.slice(0, 500).trim() };
-  try {
-    status = JSON.parse(body) as Status;
-  } catch {
-    // A proxy in between answers in its own words.
-  }
-  throw apiError(request, response.statusCode ?? 0, status);
+  throw apiError(request, response.statusCode ?? 0, statusOf(body));
 }
 
 /** Exit status of what the server says at the end. @throws {ApiError} when the command could not be run. */

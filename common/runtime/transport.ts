@@ -10,12 +10,19 @@ import { type Random, systemRandom } from '#common/random.ts';
 import { type BackoffOptions, fullJitterMs } from './backoff.ts';
 import type { Priority } from './contracts.ts';
 import type { Credentials, CredentialSource } from './credentials.ts';
-import { ApiError, apiError, ConnectionError, FencedError, ServerError, TooManyRequestsError } from './errors.ts';
+import {
+  ApiError,
+  apiError,
+  ConnectionError,
+  FencedError,
+  ServerError,
+  statusOf,
+  TooManyRequestsError,
+} from './errors.ts';
 import { ByteExchange, LineExchange, type ResponseHeaders, UnaryExchange } from './exchange.ts';
 import type { Fence } from './fence.ts';
 import { createRuntimeMetrics, type RuntimeMetrics } from './metrics.ts';
 import { defaultThrottle, Throttle, type ThrottleOptions } from './throttle.ts';
-import type { Status } from './types.ts';
 
 /** One request to the API server. */
 export interface TransportRequest {
@@ -378,16 +385,6 @@ function retryAfterMs(headers: ResponseHeaders): number | undefined {
   const value = headers['retry-after'];
   const seconds = typeof value === 'string' ? Number(value) : NaN;
   return Number.isFinite(seconds) && seconds >= 0 ? seconds * 1000 : undefined;
-}
-
-function statusOf(body: string): Status {
-  try {
-    const parsed: unknown = JSON.parse(body);
-    if (typeof parsed === 'object' && parsed !== null && 'message' in parsed) return parsed as Status;
-  } catch {
-    // A proxy in between answers in its own words.
-  }
-  return { message: body.slice(0, 500).trim() };
 }
 
 function parseJson(request: TransportRequest, body: string): unknown {

@@ -10,6 +10,9 @@ import { dnsLabel, flag, generation, integer, listMap, object, text, timestamp }
 /** Nodes that one Execution may place tasks on at the same time; a job with more goes on when some are done. */
 export const placementsMax = 2_048;
 
+/** Name of the only container in the pods of tasks. */
+export const taskContainerName = 'task';
+
 /** Labels of the pods of tasks. */
 export const podLabels = {
   execution: 'xtreemos.io/execution',

@@ -15,6 +15,7 @@ import {
 import { userInfo } from 'node:os';
 import { initWasm, Resvg } from '@resvg/resvg-wasm';
 import { parse, type Title, View } from 'vega';
+import { type Column, formatTable } from '#cli/output/table.ts';
 
 const table = '/flights/flights-200k.json';
 const programFolder = '/flights/program';
@@ -138,7 +139,7 @@ async function merge(): Promise<void> {
   const svg = await draw(total);
   writeWhole('delays.svg', svg);
   writeWhole('delays.png', await rasterize(svg));
-  printTable(parts);
+  console.log(formatTable(parts, columns, { isWide: false }));
 }
 
 async function draw(total: readonly Hour[]): Promise<string> {
@@ -211,20 +212,15 @@ async function rasterize(svg: string): Promise<Uint8Array> {
   return new Resvg(svg, options as ConstructorParameters<typeof Resvg>[1]).render().asPng();
 }
 
-function printTable(parts: readonly Part[]): void {
-  const rows = parts.map(({ task, site, node, user, flights, cpuMs, memoryMiB }) => [
-    String(task), site, node, user, flights.toLocaleString('en'), `${cpuMs} ms`, `${memoryMiB} MiB`,
-  ]); // prettier-ignore
-  const lines = [['TASK', 'SITE', 'NODE', 'USER', 'FLIGHTS', 'CPU', 'MEMORY'], ...rows];
-  const widths = (lines[0] ?? []).map((_, column) => Math.max(...lines.map((line) => line[column]?.length ?? 0)));
-  for (const line of lines)
-    console.log(
-      line
-        .map((cell, column) => cell.padEnd(widths[column] ?? 0))
-        .join('   ')
-        .trimEnd(),
-    );
-}
+const columns: readonly Column<Part>[] = [
+  { name: 'task', value: ({ task }) => task },
+  { name: 'site', value: ({ site }) => site },
+  { name: 'node', value: ({ node }) => node },
+  { name: 'user', value: ({ user }) => user },
+  { name: 'flights', value: ({ flights }) => flights.toLocaleString('en') },
+  { name: 'cpu', value: ({ cpuMs }) => `${cpuMs} ms` },
+  { name: 'memory', value: ({ memoryMiB }) => `${memoryMiB} MiB` },
+];
 
 if (process.argv[2] === 'merge') await merge();
 else computePart();

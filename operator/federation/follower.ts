@@ -5,7 +5,7 @@ import type { Site } from '#crds/site.ts';
 import { type FollowEvent, type FollowRequest, peerMethods } from '#proto/site/schema.ts';
 import { type PeerChannels, PeerError, type PeerErrorReason } from '#operator/gateway/peers/contract.ts';
 import type { Informer, Runnable } from '#runtime/contracts.ts';
-import { ApiError, ConnectionError, FencedError } from '#runtime/errors.ts';
+import { isServerTrouble } from '#runtime/errors.ts';
 import { Mirror, type MirrorParts, NotFollowableError } from './mirror.ts';
 import { Told } from './told.ts';
 
@@ -155,8 +155,7 @@ class Following {
         if (error instanceof NotFollowableError) {
           log.warn('Can not follow VirtualOrganization', { VirtualOrganization: this.name, problem: error.message });
           await this.ignoreServer(this.mirror.refuse(this.name, error.message, signal));
-        } else if (error instanceof FencedError || !(error instanceof ApiError || error instanceof ConnectionError))
-          throw error;
+        } else if (!isServerTrouble(error)) throw error;
         else
           log.debug('VirtualOrganization is not as its home tells yet', {
             VirtualOrganization: this.name,
@@ -172,7 +171,7 @@ class Following {
     try {
       await writing;
     } catch (error) {
-      if (error instanceof FencedError || !(error instanceof ApiError || error instanceof ConnectionError)) throw error;
+      if (!isServerTrouble(error)) throw error;
     }
   }
 }

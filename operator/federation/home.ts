@@ -25,7 +25,13 @@ class Untold {
   organization = true;
   private wake: (() => void) | undefined;
 
-  tell(): void {
+  addOrganization(): void {
+    this.organization = true;
+    this.wake?.();
+  }
+
+  addMember(name: string): void {
+    this.members.add(name);
     this.wake?.();
   }
 
@@ -56,20 +62,14 @@ export function followMethod(parts: HomeParts): PeerMethod {
     const untold = new Untold();
     const stops = [
       parts.organizations.onEvent(({ object }) => {
-        if (object.metadata.name === name) untold.organization = true;
-        untold.tell();
+        if (object.metadata.name === name) untold.addOrganization();
       }),
       parts.slices.onEvent(({ object }) => {
-        if (object.spec.virtualOrganization.name === name) untold.organization = true;
-        untold.tell();
+        if (object.spec.virtualOrganization.name === name) untold.addOrganization();
       }),
-      parts.records.informer.onEvent(() => {
-        untold.organization = true;
-        untold.tell();
-      }),
+      parts.records.informer.onEvent(() => untold.addOrganization()),
       parts.memberships.onEvent(({ object }) => {
-        if (object.metadata.namespace === namespace) untold.members.add(object.metadata.name);
-        untold.tell();
+        if (object.metadata.namespace === namespace) untold.addMember(object.metadata.name);
       }),
     ];
     try {

@@ -21,6 +21,8 @@ const fieldManager = 'xtreemos-authority';
 /** Writes of members at the same time. */
 const writesAtOnce = 8;
 
+const awayMessage = 'Its home was not heard of for too long, or tells this site nothing more: nothing new starts here.';
+
 /** What writing takes. */
 export interface MirrorParts {
   readonly organizations: Lister<VirtualOrganization>;
@@ -62,13 +64,7 @@ export class Mirror {
     const vo = this.parts.organizations.get({ name });
     if (vo === undefined || homeElsewhere(vo, this.parts.localSite) === undefined) return;
     await this.writeOrganization(name, frozen(vo.spec), signal);
-    await this.condition(
-      vo,
-      'HomeAway',
-      'Its home was not heard of for too long, or tells this site nothing more: nothing new starts here.',
-      {},
-      signal,
-    );
+    await this.condition(vo, 'HomeAway', awayMessage, {}, signal);
   }
 
   /** Tells why nothing is taken, where there is something to tell it on. */
@@ -140,14 +136,7 @@ export class Mirror {
     const fields = { epoch, stateDigest: state.digest, genesis, authority: rootKid };
     if (isFresh)
       await this.condition(vo, 'Followed', 'Its newest state came from its home and was verified.', fields, signal);
-    else
-      await this.condition(
-        vo,
-        'HomeAway',
-        'Its home was not heard of for too long, or tells this site nothing more: nothing new starts here.',
-        fields,
-        signal,
-      );
+    else await this.condition(vo, 'HomeAway', awayMessage, fields, signal);
   }
 
   private async condition(

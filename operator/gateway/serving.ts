@@ -12,7 +12,7 @@ import {
 } from '#operator/identity/cert-manager.ts';
 import { configMaps, type Secret } from '#runtime/builtin.ts';
 import type { Client, Informer, Runnable } from '#runtime/contracts.ts';
-import { ApiError, ConnectionError, FencedError } from '#runtime/errors.ts';
+import { ApiError, isServerTrouble } from '#runtime/errors.ts';
 import { certificatesIn } from './login/client-certificate.ts';
 import type { Logins } from './login/logins.ts';
 import type { GatewayMetrics } from './metrics.ts';
@@ -146,8 +146,7 @@ export class GatewayKeeper implements Runnable {
           await this.publish(signal);
           metrics.sessions.set(await sessions.expire(signal));
         } catch (error) {
-          if (error instanceof FencedError || !(error instanceof ApiError || error instanceof ConnectionError))
-            throw error;
+          if (!isServerTrouble(error)) throw error;
           const isMissing =
             error.message.includes('cert-manager.io') && error instanceof ApiError && error.statusCode === 404;
           const problem = isMissing

@@ -2,9 +2,10 @@ import type { ReadStream } from 'node:tty';
 import { InvalidInputError } from '#common/errors.ts';
 import type { RemoteStreams } from '#runtime/remote-command.ts';
 import { type ConnectRequest, type JobApi, type TaskPod, withJobs } from '../../api/jobs.ts';
-import { getOrExplain, type OrganizationInput } from '../../api/organizations.ts';
+import type { OrganizationInput } from '../../api/organizations.ts';
 import { CommandError } from '../../frame/exit.ts';
 import type { Context } from '../../frame/context.ts';
+import { findJob } from './find.ts';
 import { exitStatusOf, hasEnded, stateLine } from './state.ts';
 
 interface TaskInput extends OrganizationInput {
@@ -30,7 +31,7 @@ export async function attach(context: Context, input: TaskInput): Promise<number
   return withJobs(context, input, async (api) => {
     const pod = await runningTask(context, api, input);
     const key = { name: input.job, namespace: api.namespace };
-    const { spec } = await getOrExplain(api.jobs, key, 'job', context.signal);
+    const { spec } = await findJob(api, input.job, context.signal);
     if (!spec.interactive) {
       context.terminal.warn(`${input.job} takes no input: submit with --interactive what shall be typed to`);
     }
@@ -56,7 +57,7 @@ async function endOf({ clock, signal }: Context, api: JobApi, key: { name: strin
 /** The pod of the task that is meant: that of `--task`, or the only one that runs. @throws {CommandError} naming those that run. */
 export async function runningTask(context: Context, api: JobApi, { job: name, task }: TaskInput): Promise<TaskPod> {
   const { signal, program } = context;
-  const job = await getOrExplain(api.jobs, { name, namespace: api.namespace }, 'job', signal);
+  const job = await findJob(api, name, signal);
   const running = (await api.podsOf(name)).filter(({ isRunning }) => isRunning);
   const found = task === undefined ? running : running.filter(({ index }) => index === task);
   const [first, second] = found;

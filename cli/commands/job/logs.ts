@@ -1,10 +1,11 @@
 import { InvalidInputError } from '#common/errors.ts';
 import type { GridJob } from '#crds/grid-job.ts';
 import { type JobApi, withJobs } from '../../api/jobs.ts';
-import { getOrExplain, type OrganizationInput } from '../../api/organizations.ts';
+import type { OrganizationInput } from '../../api/organizations.ts';
 import { CommandError } from '../../frame/exit.ts';
 import type { Context } from '../../frame/context.ts';
 import { JobOutput } from '../../output/job-output.ts';
+import { findJob } from './find.ts';
 import { Follower, type FollowRequest, isOneTask, runOf } from './follow.ts';
 
 interface LogsInput extends OrganizationInput {
@@ -20,7 +21,7 @@ export async function logs(context: Context, input: LogsInput): Promise<void> {
   const { signal } = context;
   const tasks = input.tasks.length === 0 ? undefined : new Set(input.tasks.flatMap((text) => parseIndices(text)));
   return withJobs(context, input, async (api) => {
-    const job = await getOrExplain(api.jobs, { name: input.job, namespace: api.namespace }, 'job', signal);
+    const job = await findJob(api, input.job, signal);
     const { count } = job.spec.tasks;
     const stray = [...(tasks ?? [])].find((index) => index >= count);
     if (stray !== undefined) {

@@ -1,11 +1,12 @@
 import type { GridJob } from '#crds/grid-job.ts';
 import { type JobApi, withJobs } from '../../api/jobs.ts';
-import { getOrExplain, type OrganizationInput } from '../../api/organizations.ts';
+import type { OrganizationInput } from '../../api/organizations.ts';
 import type { Context } from '../../frame/context.ts';
 import type { OutputFormat } from '../../frame/options.ts';
 import { conditionFacts } from '../../output/conditions.ts';
 import { printList, printObject } from '../../output/print.ts';
 import { type Column, formatFacts, formatTable } from '../../output/table.ts';
+import { findJob } from './find.ts';
 import { commandOf, jobPrinting, treeOf, type TreeRow } from './printing.ts';
 import { hasEnded, stateLine } from './state.ts';
 
@@ -80,8 +81,9 @@ async function psTable(
     value: ({ job, depth }) => `${index === 0 ? branchOf(depth) : ''}${column.value(job) ?? '-'}`,
   }));
   const heading = (line: string): string => terminal.heading(line);
-  const text = formatTable(treeOf(shown), rows, { isWide: input.output === 'wide', heading });
-  return { shown: treeOf(shown).map(({ job }) => job), hidden: wanted.length - shown.length, text };
+  const tree = treeOf(shown);
+  const text = formatTable(tree, rows, { isWide: input.output === 'wide', heading });
+  return { shown: tree.map(({ job }) => job), hidden: wanted.length - shown.length, text };
 }
 
 function branchOf(depth: number): string {
@@ -100,7 +102,7 @@ export async function explainJob(
 ): Promise<void> {
   const { terminal, signal, clock } = context;
   return withJobs(context, input, async (api) => {
-    const job = await getOrExplain(api.jobs, { name: input.job, namespace: api.namespace }, 'job', signal);
+    const job = await findJob(api, input.job, signal);
     if (input.output !== 'table') return printObject(terminal, input.output, job, jobPrinting(clock.now()));
     terminal.print(formatFacts(factsOf(job)));
     const heading = (text: string): string => terminal.heading(text);

@@ -2,9 +2,10 @@ import { InvalidInputError } from '#common/errors.ts';
 import { type GridJob, jobSignals } from '#crds/grid-job.ts';
 import type { Stored } from '#runtime/types.ts';
 import { type JobApi, withJobs } from '../../api/jobs.ts';
-import { changeSpec, getOrExplain, type OrganizationInput } from '../../api/organizations.ts';
+import { changeSpec, type OrganizationInput } from '../../api/organizations.ts';
 import { explain, waitUntil } from '../../api/waiting.ts';
 import type { Context } from '../../frame/context.ts';
+import { findJob } from './find.ts';
 import { hasEnded } from './state.ts';
 
 type Signal = keyof typeof jobSignals;
@@ -98,8 +99,7 @@ async function change(
   name: string,
   decide: (job: Stored<GridJob>) => object | undefined,
 ): Promise<{ readonly object: Stored<GridJob>; readonly isChanged: boolean }> {
-  const key = { name, namespace: api.namespace };
-  return changeSpec(api.jobs, async () => getOrExplain(api.jobs, key, 'job', signal), decide, { signal });
+  return changeSpec(api.jobs, async () => findJob(api, name, signal), decide, { signal });
 }
 
 async function untilSeen(

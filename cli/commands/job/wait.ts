@@ -1,9 +1,10 @@
 import type { GridJob } from '#crds/grid-job.ts';
 import { withJobs } from '../../api/jobs.ts';
-import { getOrExplain, type OrganizationInput } from '../../api/organizations.ts';
+import type { OrganizationInput } from '../../api/organizations.ts';
 import { waitUntil } from '../../api/waiting.ts';
 import { CommandError } from '../../frame/exit.ts';
 import type { Context } from '../../frame/context.ts';
+import { findJob } from './find.ts';
 import { endLine, exitStatusOf, hasEnded, stateLine } from './state.ts';
 
 /** What can be waited for. */
@@ -24,7 +25,7 @@ export async function wait(context: Context, input: WaitInput): Promise<number> 
   return withJobs(context, input, async (api) => {
     const statuses: number[] = [];
     // So that a wrong name is told at once, and not after the others have ended.
-    for (const name of input.jobs) await getOrExplain(api.jobs, { name, namespace: api.namespace }, 'job', signal);
+    for (const name of input.jobs) await findJob(api, name, signal);
     for (const name of input.jobs) {
       const job = await waitUntil(
         context,

@@ -12,6 +12,7 @@ import { explain, isObserved, waitUntil } from '../../api/waiting.ts';
 import type { Context } from '../../frame/context.ts';
 import { findMember } from './find.ts';
 import { nextSteps } from './show.ts';
+import { dryRunNote } from '../../output/print.ts';
 
 /** Options that every change takes. */
 export interface ChangeInput extends OrganizationInput {
@@ -46,7 +47,7 @@ export async function changeMembers(
       dryRun: input.dryRun,
       signal,
     });
-    const note = `${isChanged ? '' : ' already'}${input.dryRun ? ' (dry run: nothing was changed)' : ''}`;
+    const note = `${isChanged ? '' : ' already'}${dryRunNote(input.dryRun)}`;
     const current = input.wait && !input.dryRun ? await waitForMember(context, api, object, input, change) : object;
     terminal.print(`Member ${object.metadata.name} of ${vo} ${change.did}${note}`);
     if (input.wait) for (const step of nextSteps(current, vo, program)) terminal.hint(step);

@@ -7,6 +7,7 @@ import { CommandError } from '../../frame/exit.ts';
 import { parseMoment } from '../../output/times.ts';
 import { type ChangeInput, waitForMember } from './change.ts';
 import { nextSteps } from './show.ts';
+import { dryRunNote } from '../../output/print.ts';
 
 interface InviteInput extends ChangeInput {
   readonly name: string;
@@ -57,7 +58,7 @@ export async function inviteMember(
   const current = input.wait && !dryRun ? await waitForMember(context, api, created, input, did) : created;
   const { userName } = current.status ?? {};
   const as = userName === undefined ? '' : ` as ${userName}`;
-  terminal.print(`Member ${name} of ${vo} is invited${as}${dryRun ? ' (dry run: nothing was changed)' : ''}`);
+  terminal.print(`Member ${name} of ${vo} is invited${as}${dryRunNote(dryRun)}`);
   if (dryRun) return;
   const steps = nextSteps(current, vo, program);
   for (const step of steps) terminal.hint(step);

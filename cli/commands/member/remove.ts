@@ -3,6 +3,7 @@ import { waitUntil } from '../../api/waiting.ts';
 import type { Context } from '../../frame/context.ts';
 import type { ChangeInput } from './change.ts';
 import { findMember } from './find.ts';
+import { dryRunNote } from '../../output/print.ts';
 
 interface RemoveInput extends ChangeInput {
   readonly members: readonly string[];
@@ -41,6 +42,6 @@ export async function removeMembers(
         },
       );
     }
-    terminal.print(`Member ${name} of ${vo} is removed${dryRun ? ' (dry run: nothing was changed)' : ''}`);
+    terminal.print(`Member ${name} of ${vo} is removed${dryRunNote(dryRun)}`);
   }
 }

@@ -5,6 +5,7 @@ import { siteAnswer } from '#common/identity/gateway-api.ts';
 import { configMaps } from '#runtime/builtin.ts';
 import { type ClusterInput, withCluster } from '../../api/cluster.ts';
 import { certificateByFingerprint, type GatewayAddress, gatewayAt, parseAnswer } from '../../api/gateway.ts';
+import { published } from '../../api/sites.ts';
 import type { Context } from '../../frame/context.ts';
 import { CommandError } from '../../frame/exit.ts';
 
@@ -19,9 +20,6 @@ export interface FindInput extends ClusterInput {
 export interface FoundGateway extends GatewayAddress {
   readonly site: z.infer<typeof siteAnswer>;
 }
-
-/** Where every cluster with a gateway says so. */
-const published = { namespace: 'kube-public', name: 'xtreemos-gateway' };
 
 /** The gateway that the options name, or that the cluster of the context publishes. */
 export async function findGateway(context: Context, input: FindInput): Promise<FoundGateway> {

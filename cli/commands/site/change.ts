@@ -5,6 +5,7 @@ import { type Sites, withSites } from '../../api/sites.ts';
 import type { Context } from '../../frame/context.ts';
 import { CommandError } from '../../frame/exit.ts';
 import type { Stored } from '#runtime/types.ts';
+import { dryRunNote } from '../../output/print.ts';
 
 interface ChangeInput extends ClusterInput {
   readonly site: string;
@@ -39,7 +40,7 @@ export async function setConnection(
     spec.type === 'Peer' && spec.peer.connection === connection ? undefined : { peer: { connection } };
   const { isChanged } = await changeSpec(sites, read, decide, { dryRun, signal });
   terminal.print(
-    `Site ${name} is ${connection === 'Cut' ? 'cut off' : 'open'}${isChanged ? '' : ' already'}${note(dryRun)}`,
+    `Site ${name} is ${connection === 'Cut' ? 'cut off' : 'open'}${isChanged ? '' : ' already'}${dryRunNote(dryRun)}`,
   );
   if (connection === 'Cut') terminal.hint(`Speak to it again: ${program} site open ${name}`);
 }
@@ -52,7 +53,7 @@ export async function leaveSite(
 ): Promise<void> {
   const { metadata } = await findPeer(sites, name, signal);
   await sites.delete({ name }, { dryRun, signal, preconditions: { uid: metadata.uid } });
-  terminal.print(`Site ${name} is no peer any more${note(dryRun)}`);
+  terminal.print(`Site ${name} is no peer any more${dryRunNote(dryRun)}`);
   terminal.hint('Its owner should do the same there: until then it finds this site refusing');
 }
 
@@ -60,8 +61,4 @@ async function findPeer(sites: Sites['sites'], name: string, signal: AbortSignal
   const site = await getOrExplain(sites, { name }, 'Site', signal);
   if (site.spec.type === 'Peer') return site;
   throw new CommandError('failure', `Site ${name} is this cluster itself, no peer`);
-}
-
-function note(dryRun: boolean): string {
-  return dryRun ? ' (dry run: nothing was changed)' : '';
 }

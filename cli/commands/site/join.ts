@@ -2,6 +2,7 @@ import { apiVersionOf } from '#crds/kind.ts';
 import { type Site, siteDefinition } from '#crds/site.ts';
 import { InvalidInputError } from '#common/errors.ts';
 import type { ClusterInput } from '../../api/cluster.ts';
+import { plainFingerprint } from '../../api/gateway.ts';
 import { readInput } from '../../api/input.ts';
 import { confirm } from '../../api/question.ts';
 import { fingerprintOf, type Sites, withSites } from '../../api/sites.ts';
@@ -78,13 +79,8 @@ async function check(
   name: string,
   found: string,
 ): Promise<void> {
-  const plain = (text: string): string =>
-    text
-      .replace(/^sha256:/i, '')
-      .replaceAll(':', '')
-      .toLowerCase();
   if (fingerprint !== undefined) {
-    if (plain(fingerprint) === plain(found)) return;
+    if (plainFingerprint(fingerprint) === plainFingerprint(found)) return;
     throw new CommandError(
       'credentials',
       `The roots of ${name} have the fingerprint ${found}, not the one given`,

@@ -4,6 +4,7 @@ import { type Organizations, withOrganizations } from '../../api/organizations.t
 import { conditionOf, explain, isObserved, waitUntil } from '../../api/waiting.ts';
 import type { Context } from '../../frame/context.ts';
 import { CommandError } from '../../frame/exit.ts';
+import { dryRunNote } from '../../output/print.ts';
 
 interface ApproveInput extends ClusterInput {
   readonly name: string;
@@ -42,7 +43,7 @@ export async function approveAtSite(context: Context, input: ApproveInput, api: 
       ? `Site ${site.metadata.name} no longer accepts ${name}`
       : `Site ${site.metadata.name} accepts ${name}`;
     if (input.wait && !dryRun) await waitForWord(context, input, api);
-    terminal.print(`${did}${dryRun ? ' (dry run: nothing was changed)' : ''}`);
+    terminal.print(`${did}${dryRunNote(dryRun)}`);
     const known = await api.organizations.find({ name }, { signal });
     if (known === undefined) terminal.hint(`There is no virtual organization ${name} here yet: it may be formed now.`);
     else if (known.spec.state === 'Forming' && !withdraw) {

@@ -5,7 +5,7 @@ import type { Organizations } from '../../api/organizations.ts';
 import { conditionOf, explain, isObserved, waitUntil } from '../../api/waiting.ts';
 import type { Context } from '../../frame/context.ts';
 import type { OutputFormat } from '../../frame/options.ts';
-import { printObject } from '../../output/print.ts';
+import { dryRunNote, printObject } from '../../output/print.ts';
 import { nextSteps } from './next.ts';
 import { voPrinting } from './printing.ts';
 
@@ -29,7 +29,7 @@ export async function report(
   let current = vo;
   if (input.wait && !input.dryRun) current = await waitForState(context, api, vo, wanted, input.timeout);
   if (input.output !== 'table') await printObject(terminal, input.output, current, voPrinting(clock.now()));
-  else terminal.print(`${did}${input.dryRun ? ' (dry run: nothing was changed)' : ''}`);
+  else terminal.print(`${did}${dryRunNote(input.dryRun)}`);
   if (!input.dryRun) for (const step of nextSteps(current, program)) terminal.hint(step);
 }
 

@@ -5,6 +5,7 @@ import { type VolumeApi, withVolumes } from '../../api/volumes.ts';
 import { waitUntil, explain } from '../../api/waiting.ts';
 import type { Context } from '../../frame/context.ts';
 import { report, type ReportInput } from './report.ts';
+import { dryRunNote } from '../../output/print.ts';
 
 /** One change of a Volume. */
 export interface Change {
@@ -77,6 +78,6 @@ export async function removeVolumes(context: Context, input: RemoveInput, api: V
     const kept =
       status?.volumeName === undefined ? '' : `; its files stay as ${status.volumeName} for the owner of the site`;
     const files = spec.reclaimPolicy === 'Delete' ? '; its files are erased' : kept;
-    terminal.print(`Volume ${name} of ${api.vo} is deleted${files}${dryRun ? ' (dry run: nothing was changed)' : ''}`);
+    terminal.print(`Volume ${name} of ${api.vo} is deleted${files}${dryRunNote(dryRun)}`);
   }
 }

@@ -4,7 +4,7 @@ import type { VolumeApi } from '../../api/volumes.ts';
 import { conditionOf, explain, isObserved, waitUntil } from '../../api/waiting.ts';
 import type { Context } from '../../frame/context.ts';
 import type { OutputFormat } from '../../frame/options.ts';
-import { printObject } from '../../output/print.ts';
+import { dryRunNote, printObject } from '../../output/print.ts';
 import { volumePrinting } from './printing.ts';
 
 /** Options of commands that make or change a Volume. */
@@ -41,6 +41,6 @@ export async function report(
           },
         )
       : changed;
-  if (input.output === 'table') terminal.print(`${did}${input.dryRun ? ' (dry run: nothing was changed)' : ''}`);
+  if (input.output === 'table') terminal.print(`${did}${dryRunNote(input.dryRun)}`);
   else await printObject(terminal, input.output, seen ?? changed, volumePrinting(clock.now()));
 }

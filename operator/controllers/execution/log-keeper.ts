@@ -1,7 +1,7 @@
 /** Keeps the ends of the logs of tasks beyond their pods, see `#crds/kept-logs.ts`. */
 import type { Clock } from '#common/clock.ts';
 import type { Logger } from '#common/logger.ts';
-import { type Execution, executions, podLabels } from '#crds/execution.ts';
+import { type Execution, executions, podLabels, taskContainerName } from '#crds/execution.ts';
 import {
   addKeptLogs,
   hasRoomFor,
@@ -18,8 +18,8 @@ import { type ConfigMap, configMaps, type Pod } from '#runtime/builtin.ts';
 import type { Client } from '#runtime/contracts.ts';
 import { AlreadyExistsError, ignoreNotFound } from '#runtime/errors.ts';
 import { controllerReference } from '#runtime/kind.ts';
-import { keyOf, type ObjectKey, type Stored } from '#runtime/types.ts';
-import { runsOf } from './observe.ts';
+import { formatKey, keyOf, type ObjectKey, type Stored } from '#runtime/types.ts';
+import { keyOfRun, runsOf } from './observe.ts';
 import type { TaskLogs } from './task-logs.ts';
 
 /** What a {@link LogKeeper} works with. */
@@ -61,7 +61,7 @@ export class LogKeeper {
 
   /** The Execution is gone, and what was kept for it with it. */
   forget(key: ObjectKey): void {
-    this.known.delete(nameOf(key));
+    this.known.delete(formatKey(key));
   }
 
   /**
@@ -72,7 +72,7 @@ export class LogKeeper {
    */
   async keep(execution: Stored<Execution>, pods: readonly Stored<Pod>[], signal: AbortSignal): Promise<boolean> {
     if (!execution.spec.keepLogs) return false;
-    const key = nameOf(execution.metadata);
+    const key = formatKey(execution.metadata);
     const before = this.busy.get(key);
     const work = (before ?? Promise.resolve(false))
       .catch(() => false)
@@ -105,22 +105,22 @@ export class LogKeeper {
       return [{ index, run, isFailed, text }];
     });
     if (logs.length > 0) known.kept = await this.write(execution, known, logs, signal);
-    for (const { index, run, isFinal } of wanted) (isFinal ? known.final : known.early).add(`${run}/${index}`);
+    for (const { index, run, isFinal } of wanted) (isFinal ? known.final : known.early).add(keyOfRun(run, index));
     return logs.length > 0;
   }
 
   private async knownOf(execution: Stored<Execution>, signal: AbortSignal): Promise<Known> {
     const { namespace, name, uid, creationTimestamp } = execution.metadata;
-    const known = this.known.get(nameOf(execution.metadata));
+    const known = this.known.get(formatKey(execution.metadata));
     if (known?.uid === uid) return known;
     // What came to be after this process began has nothing kept that it doesn't know of, but for a change of leader: see `write`.
     const isOurs = known === undefined && Date.parse(creationTimestamp) > this.startedAt;
     const key = { namespace, name: keptLogsName(name) };
     const found = isOurs ? undefined : await this.parts.client.of(configMaps).find(key, { signal });
     const kept = found === undefined ? [] : readKeptLogs(found, uid);
-    const final = new Set(kept.map(({ run, index }) => `${run}/${index}`));
+    const final = new Set(kept.map(({ run, index }) => keyOfRun(run, index)));
     const fresh = { uid, kept, final, early: new Set<string>() };
-    this.known.set(nameOf(execution.metadata), fresh);
+    this.known.set(formatKey(execution.metadata), fresh);
     return fresh;
   }
 
@@ -198,7 +198,7 @@ function newestFindings(pods: readonly Stored<Pod>[]): Finding[] {
 
 function findingOf(pod: Stored<Pod>): Finding | undefined {
   const { labels = {} } = pod.metadata;
-  const state = pod.status?.containerStatuses?.find(({ name }) => name === 'task')?.state;
+  const state = pod.status?.containerStatuses?.find(({ name }) => name === taskContainerName)?.state;
   const isFinal = state?.terminated !== undefined;
   if (!isFinal && state?.running === undefined) return undefined;
   return {
@@ -213,7 +213,7 @@ function isWanted(
   placed: string | undefined,
   { index, run, isFailed, isFinal }: Finding,
 ): boolean {
-  const name = `${run}/${index}`;
+  const name = keyOfRun(run, index);
   if (final.has(name) || (!isFinal && early.has(name))) return false;
   if (run !== placed && kept.some((log) => log.index === index && log.run === placed)) return false;
   return hasRoomFor(kept, { index, isFailed });
@@ -238,5 +238,3 @@ function newObject(execution: Stored<Execution>, data: Record<string, string>): 
     data,
   };
 }
-
-const nameOf = ({ namespace, name }: ObjectKey): string => `${namespace ?? ''}/${name}`;

@@ -2,7 +2,7 @@ import type { Clock } from '#common/clock.ts';
 import type { Execution } from '#crds/execution.ts';
 import type { Pod } from '#runtime/builtin.ts';
 import { done, type Lister, type Reconciler, requeueAfter, type Result } from '#runtime/contracts.ts';
-import { isDeleting, type ObjectKey, type Stored } from '#runtime/types.ts';
+import { formatKey, isDeleting, type ObjectKey, type Stored } from '#runtime/types.ts';
 import type { LogKeeper } from './log-keeper.ts';
 
 /** What the reconciler of kept logs works with. */
@@ -29,7 +29,7 @@ export class ExecutionLogReconciler implements Reconciler {
   async reconcile(key: ObjectKey, signal: AbortSignal): Promise<Result> {
     const { executions, keeper, clock, podsOf } = this.parts;
     const execution = executions.get(key);
-    const name = `${key.namespace ?? ''}/${key.name}`;
+    const name = formatKey(key);
     if (execution === undefined || isDeleting(execution)) {
       keeper.forget(key);
       this.lastAt.delete(name);

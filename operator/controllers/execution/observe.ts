@@ -1,11 +1,10 @@
 /** What the pods of an Execution tell of its tasks. Pure. */
 import { podFacts } from '#crds/claim.ts';
-import { type Execution, placementsMax } from '#crds/execution.ts';
+import { type Execution, placementsMax, podLabels, taskContainerName } from '#crds/execution.ts';
 import { type TaskRow, taskRowsMax } from '#crds/grid-job.ts';
 import { IndexSet } from '#operator/scheduling/index-set.ts';
 import type { Pod } from '#runtime/builtin.ts';
 import { isDeleting, type Stored } from '#runtime/types.ts';
-import { podLabels } from '#crds/execution.ts';
 import type { TaskRun } from './pod.ts';
 
 /** Why a run ended that is not the task's own fault: it is started again, and it does not count as a failure. */
@@ -50,7 +49,7 @@ export function observe(
   );
   let succeeded = IndexSet.parse(status?.tasks?.succeededIndexes);
   const podOf = new Map(
-    pods.map((pod) => [keyOf(labelOf(pod, podLabels.run), Number(labelOf(pod, podLabels.index))), pod]),
+    pods.map((pod) => [keyOfRun(labelOf(pod, podLabels.run), Number(labelOf(pod, podLabels.index))), pod]),
   );
   const findings = new Map<number, RunFinding>();
   const missing: TaskRun[] = [];
@@ -58,7 +57,7 @@ export function observe(
   for (const task of runsOf(execution)) {
     const { index, run, node } = task;
     if (succeeded.has(index)) continue;
-    const pod = podOf.get(keyOf(run, index));
+    const pod = podOf.get(keyOfRun(run, index));
     const known = before.get(index);
     const place = { index, run, node, site: siteName };
     if (pod !== undefined) {
@@ -113,7 +112,8 @@ const neverRan: Pick<RunFinding, 'state' | 'reason' | 'message'> = {
   ...{ state: 'Killed', reason: 'Closed', message: 'Its job ended before the run was seen to start.' },
 };
 
-const keyOf = (run: string, index: number): string => `${run}/${index}`;
+/** What tells the runs of tasks of an Execution apart. */
+export const keyOfRun = (run: string, index: number): string => `${run}/${index}`;
 const labelOf = (pod: Pod, label: string): string => pod.metadata.labels?.[label] ?? '';
 
 function lost(place: Omit<RunFinding, 'state'>, reason: LostReason): RunFinding {
@@ -129,7 +129,7 @@ const evictedByNode = /^(Evicted|NodeShutdown|Terminated|Preempting|Shutdown)/;
 
 function findingOf(pod: Stored<Pod>, isClosed: boolean): PodFinding {
   const { status, metadata } = pod;
-  const container = status?.containerStatuses?.find(({ name }) => name === 'task');
+  const container = status?.containerStatuses?.find(({ name }) => name === taskContainerName);
   const ended = container?.state?.terminated;
   const startTime = container?.state?.running?.startedAt ?? ended?.startedAt;
   const times = {

@@ -2,7 +2,13 @@
 import { createHash } from 'node:crypto';
 import { parseUserName, organizationLocalId, globalId, sliceIdOf, sliceSize } from '#common/identity/ids.ts';
 import { AssertionError } from '#common/errors.ts';
-import { executionDefinition, podLabels, type Execution, type ExecutionSpec } from '#crds/execution.ts';
+import {
+  executionDefinition,
+  podLabels,
+  taskContainerName,
+  type Execution,
+  type ExecutionSpec,
+} from '#crds/execution.ts';
 import { podFacts } from '#crds/claim.ts';
 import { apiVersionOf } from '#crds/kind.ts';
 import { accountFiles, accountVolume } from '#crds/policies/pods.ts';
@@ -175,7 +181,7 @@ function taskContainer(
   const counted = Object.fromEntries(devices.map(({ resource, count }) => [resource, String(count)]));
   const storage = ephemeralStorage === undefined ? {} : { 'ephemeral-storage': String(ephemeralStorage) };
   return {
-    name: 'task',
+    name: taskContainerName,
     image: template.image,
     imagePullPolicy: template.imagePullPolicy,
     ...(command.length === 0 ? {} : { command }),

@@ -1,6 +1,7 @@
 /** Reads what tasks wrote, from the kubelets of their pods through the API server. */
 import { describeError } from '#common/errors.ts';
 import type { Logger } from '#common/logger.ts';
+import { taskContainerName } from '#crds/execution.ts';
 import { keptLogBounds } from '#crds/kept-logs.ts';
 import { pods } from '#runtime/builtin.ts';
 import { objectPath, resourceOf } from '#runtime/kind.ts';
@@ -31,7 +32,10 @@ export class KubeletLogs implements TaskLogs {
     try {
       await this.transport.bytes(
         {
-          ...{ method: 'GET', path: `${objectPath(pods, pod, 'log')}?container=task&tailLines=${linesMax}` },
+          ...{
+            method: 'GET',
+            path: `${objectPath(pods, pod, 'log')}?container=${taskContainerName}&tailLines=${linesMax}`,
+          },
           ...{ priority: 'background', isIdempotent: true, verb: 'get', resource: `${resourceOf(pods)}/log`, signal },
         },
         (chunk) => tail.add(chunk),

@@ -12,6 +12,7 @@ import { type GridJob, gridJobs } from '#crds/grid-job.ts';
 import { keptLogsName, readKeptLogs } from '#crds/kept-logs.ts';
 import { installCrds } from '#crds/testing/install.ts';
 import { podLabels } from '#crds/execution.ts';
+import { openSurroundings } from '#operator/testing/surroundings.ts';
 import { owner } from '#operator/testing/jobs.ts';
 import { TestKubelet } from '#operator/testing/kubelet.ts';
 import { FakeTaskLogs } from '#operator/testing/task-logs.ts';
@@ -55,17 +56,7 @@ class RunningOperator {
       ...{ clock: systemClock, random: systemRandom(), log: silentLogger, registry: createRegistry(), selection },
       siteName: 'home',
       taskLogs,
-      surroundings: {
-        nodeExists: (name) => nodeNames.includes(name),
-        of: async () =>
-          Promise.resolve({
-            status: 'ready' as const,
-            surroundings: {
-              ...{ site: 'home', uidMode: 'Global' as const, gids: [] },
-              ...{ runtimeClassName: undefined, dedicatedTo: undefined },
-            },
-          }),
-      },
+      surroundings: openSurroundings('home', (name) => nodeNames.includes(name)),
       reservationAdmission: () => refusal,
       isInGroup: () => false,
       admission: () => (refusal === undefined ? undefined : { reason: 'MemberNotActive', message: refusal }),

@@ -12,6 +12,7 @@ import { type GridJob, gridJobs } from '#crds/grid-job.ts';
 import { type Reservation, reservations } from '#crds/reservation.ts';
 import { sites } from '#crds/site.ts';
 import { installCrds } from '#crds/testing/install.ts';
+import { openSurroundings } from '#operator/testing/surroundings.ts';
 import { addJobControllers } from '#operator/controllers/gridjob/setup.ts';
 import { owner } from '#operator/testing/jobs.ts';
 import { FakeTaskLogs } from '#operator/testing/task-logs.ts';
@@ -65,17 +66,7 @@ class RunningOperator {
         reservationAdmission: () => undefined,
         isInGroup: (_, userName, groups) => userName === bob && groups.includes('analysis'),
       },
-      surroundings: {
-        nodeExists: (name) => nodeInformer.get({ name }) !== undefined,
-        of: async () =>
-          Promise.resolve({
-            status: 'ready' as const,
-            surroundings: {
-              ...{ site: 'home', uidMode: 'Global' as const, gids: [] },
-              ...{ runtimeClassName: undefined, dedicatedTo: undefined },
-            },
-          }),
-      },
+      surroundings: openSurroundings('home', (name) => nodeInformer.get({ name }) !== undefined),
     });
     this.end = manager.run(this.abort.signal);
   }
