@@ -129,7 +129,8 @@ describe('a volume', () => {
 
   test('shows the same files under the same owner on every node', async () => {
     const count = site.nodes.length;
-    const write = 'echo from $XTREEMOS_TASK_INDEX > /data/$XTREEMOS_TASK_INDEX';
+    // A file is there before it is written: it gets the name that the others wait for once it is closed.
+    const write = 'i=$XTREEMOS_TASK_INDEX; echo from $i > /data/.$i; mv /data/.$i /data/$i';
     const wait = `while [ "$(ls /data | wc -l)" -lt ${count} ]; do sleep 1; done`;
     const logs = await run('meet', count, `${write}; ${wait}; cat /data/*; stat -c '%u %U' /data/0`);
     const lines = [...Array.from({ length: count }, (_, index) => `from ${index}`), `${alice.uid} ${alice.userName}`];
