@@ -39,7 +39,7 @@ import { addVoAuthorityController } from './controllers/voauthority/setup.ts';
 import { addMembershipControllers } from './controllers/vomembership/setup.ts';
 import { addFederation } from './federation/setup.ts';
 import { PeerStates } from './gateway/peers/peer-states.ts';
-import { addGateway } from './gateway/setup.ts';
+import { addGateway, type Gateway } from './gateway/setup.ts';
 import { memberAccounts, requestAccount } from './identity/accounts.ts';
 import { createIdentities, type Identities } from './identity/setup.ts';
 import { SiteInstallations } from './storage/installations.ts';
@@ -148,7 +148,6 @@ function addEverything(manager: Manager, { options, log, registry, transport, cr
   });
   if (options.image !== '') addStorage(manager, { options, log });
   const selection = options.selector === '' ? undefined : selectionOf(options);
-  if (selection !== undefined) addJobs(manager, { options, log, registry, transport, identities, selection });
   // Any replica may ask for an account; the leader makes it.
   const client = createClient(transport, { fieldManager: 'xtreemos-gateway' });
   const gateway = addGateway(manager, {
@@ -178,6 +177,8 @@ function addEverything(manager: Manager, { options, log, registry, transport, cr
     records: signing.records,
     gateway,
   });
+  if (selection === undefined) return;
+  addJobs(manager, { options, log, registry, transport, identities, selection, gateway });
 }
 
 /** FileSystems and Volumes. */
@@ -207,9 +208,11 @@ function addJobs(
     transport,
     identities,
     selection,
+    gateway,
   }: Pick<Surroundings, 'options' | 'log' | 'registry' | 'transport'> & {
     readonly identities: Identities;
     readonly selection: ResourceSelection;
+    readonly gateway: Gateway;
   },
 ): void {
   const surroundings = new MemberSurroundings({
@@ -223,6 +226,8 @@ function addJobs(
   addJobControllers(manager, {
     ...{ clock: systemClock, random: systemRandom(), log, registry, siteName: options.siteName, surroundings },
     selection,
+    transport,
+    peers: { channels: gateway.channels, services: gateway.services, namespace: options.namespace },
     admission: ({ metadata, spec }) => surroundings.refusalOf(metadata.namespace ?? '', spec.owner),
     reservationAdmission: (namespace, owner) => surroundings.refusalOf(namespace, owner)?.message,
     taskLogs: new KubeletLogs(transport, log),

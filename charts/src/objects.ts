@@ -87,7 +87,7 @@ function addAccount(add: Add): void {
       {
         apiGroups: ['coordination.k8s.io'],
         resources: ['leases'],
-        resourceNames: [fullname],
+        // Its own, and those of the peers whose work runs here.
         verbs: ['get', 'update', 'patch'],
       },
       ...operatorNamespaceRules,

@@ -58,6 +58,11 @@ const placement = object('Tasks on one node, under one hold of it.', {
     pattern: /^[a-z0-9]+$/,
     patternMeans: 'use lower-case letters and digits',
   }),
+  site: dnsLabel('Site of the node; this one when left out.').optional(),
+  isEnding: z
+    .boolean()
+    .meta({ description: 'Whether the run at that site is to end; it stays here until that site says that it has.' })
+    .optional(),
   node: text('Name of the node.', { minLength: 1, maxLength: 253 }),
   tasks: indices,
   hold: dnsLabel('Id of the hold of the node that the tasks run under.').optional(),
@@ -104,6 +109,12 @@ const spec = object(
       name: text('Which one, for example `USR1`.', { minLength: 1, maxLength: 8 }),
       sequence: integer('Counts the signals.', { min: 1, max: 1_000_000 }),
     }).optional(),
+    part: text('Identity of the part at the home site, where that is another one: uid of the Execution there.', {
+      minLength: 1,
+      maxLength: 64,
+    }).optional(),
+    revision: integer('Which change of it at the home site this is.', { min: 0, max: 2_147_483_647 }).optional(),
+    fencedTime: timestamp('When the part was ended here because its home site had not renewed the lease.').optional(),
     isClosed: z
       .boolean()
       .meta({ description: 'Whether nothing of this part may run any more: what runs is ended.' })

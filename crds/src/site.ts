@@ -242,6 +242,11 @@ const peerSite = object('Another cluster that runs XtreemOS.', {
   trustBundle: pem(
     'Its root certificates, PEM, one after another. They are used for this peer alone and are never merged with those of another site.',
   ),
+  virtualOrganizations: listSet(
+    'Virtual organizations that this site shares with the peer: members of them may have their jobs run at the other site, in either direction, as far as both owners say so. None by default.',
+    dnsLabel('Name of the VirtualOrganization.', { maxLength: virtualOrganizationNameMax }),
+    { maxItems: 256 },
+  ).default([]),
   connection: choice('Whether this site and the peer speak to each other.', {
     Open: 'they do, as soon as each reaches the other.',
     Cut: 'the peer is cut off: nothing is sent to it or taken from it, from the moment that this is written.',

@@ -350,6 +350,7 @@ export class Dispatcher implements Runnable {
       demand: shape.demand,
       virtualOrganization: shape.virtualOrganization,
       isPreemptible: shape.isPreemptible,
+      sites: shape.sites,
       ...this.spanOf(shape.lastsMs),
     };
     const options = { wanted: Math.min(queryLimits.wanted, wanted), timeoutMs: selectTimeoutMs };

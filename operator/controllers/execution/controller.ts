@@ -9,7 +9,7 @@ import { isDeleting, keyOf, type ObjectKey, type Stored } from '#runtime/types.t
 import { isSame } from '../status-change.ts';
 import type { LogKeeper } from './log-keeper.ts';
 import type { Surroundings } from './surroundings.ts';
-import { observe } from './observe.ts';
+import { type Elsewhere, observe } from './observe.ts';
 import { type TaskRun, taskPod } from './pod.ts';
 import { computeStatus } from './status.ts';
 
@@ -25,6 +25,8 @@ export interface ExecutionParts {
   readonly log: Logger;
   readonly surroundings: Surroundings;
   readonly siteName: string;
+  /** What is known of runs at other sites. */
+  readonly elsewhere: Elsewhere;
   readonly keeper: LogKeeper;
   /** Tells that tasks of a job ended here, so that those who wait for room can be tried again. */
   readonly freed: (count: number) => void;
@@ -58,6 +60,7 @@ export class ExecutionReconciler implements Reconciler {
       podsOf(this.parts.pods, execution),
       (node) => surroundings.nodeExists(node),
       siteName,
+      this.parts.elsewhere,
     );
     await this.end(observation.surplus, execution, signal);
     const { refusal, retryMs } = await this.start(execution, observation.missing, signal);

@@ -85,6 +85,12 @@ export class LogKeeper {
     }
   }
 
+  /** Keeps logs that another site has read. @throws {ConflictError} when somebody else wrote at the same time: try again. */
+  async add(execution: Stored<Execution>, logs: readonly KeptLog[], signal: AbortSignal): Promise<void> {
+    const known = await this.knownOf(execution, signal);
+    known.kept = await this.write(execution, known, logs, signal);
+  }
+
   private async work(
     execution: Stored<Execution>,
     pods: readonly Stored<Pod>[],

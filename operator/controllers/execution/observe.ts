@@ -14,6 +14,8 @@ export const lostReasons = {
   NodeRefused: 'its node had no more room when it arrived',
   PodDeleted: 'its pod was deleted by someone else',
   Preempted: 'it gave way to a reservation of its node',
+  SiteLost: 'its site was not heard of for longer than it may run without its home',
+  SiteRefused: 'its site did not take it',
   TimeOver: 'its node had promised the place no longer',
 } as const;
 /** A run that ended for one of these is lost, not failed. */
@@ -36,12 +38,16 @@ export interface Observation {
   readonly surplus: readonly Stored<Pod>[];
 }
 
+/** What is known of a run at another site. @param known - what was known of the task before. */
+export type Elsewhere = (execution: Stored<Execution>, task: TaskRun, known: RunFinding | undefined) => RunFinding;
+
 /** Looks at an Execution, its last status and its pods. @param siteName - written into the rows. */
 export function observe(
   execution: Stored<Execution>,
   pods: readonly Stored<Pod>[],
   nodeExists: (name: string) => boolean,
   siteName: string,
+  elsewhere: Elsewhere,
 ): Observation {
   const { spec, status } = execution;
   const before = new Map(
@@ -57,8 +63,14 @@ export function observe(
   for (const task of runsOf(execution)) {
     const { index, run, node } = task;
     if (succeeded.has(index)) continue;
-    const pod = podOf.get(keyOfRun(run, index));
     const known = before.get(index);
+    if (task.site !== undefined) {
+      const finding = known?.run === run && isEnded(known) ? known : elsewhere(execution, task, known);
+      if (finding.state === 'Succeeded') succeeded = succeeded.union(IndexSet.of([index]));
+      else findings.set(index, finding);
+      continue;
+    }
+    const pod = podOf.get(keyOfRun(run, index));
     const place = { index, run, node, site: siteName };
     if (pod !== undefined) {
       const finding = { ...place, ...findingOf(pod, spec.isClosed) };
@@ -116,7 +128,8 @@ const neverRan: Pick<RunFinding, 'state' | 'reason' | 'message'> = {
 export const keyOfRun = (run: string, index: number): string => `${run}/${index}`;
 const labelOf = (pod: Pod, label: string): string => pod.metadata.labels?.[label] ?? '';
 
-function lost(place: Omit<RunFinding, 'state'>, reason: LostReason): RunFinding {
+/** A run that ended for no fault of its task. */
+export function lost(place: Omit<RunFinding, 'state'>, reason: LostReason): RunFinding {
   return { ...place, ...lostFinding(reason) };
 }
 

@@ -25,6 +25,10 @@ export interface TaskRun {
   readonly reservation?: string | undefined;
   /** When it is over at the latest, RFC 3339. */
   readonly until?: string | undefined;
+  /** The site that it runs at, when that is another one. */
+  readonly site?: string | undefined;
+  /** Whether it is to end there. */
+  readonly isEnding?: boolean | undefined;
 }
 
 /** What a pod takes from the site it runs at, besides its Execution. */

@@ -2,14 +2,14 @@ import type { Clock } from '#common/clock.ts';
 import type { Logger } from '#common/logger.ts';
 import { type Execution, executions } from '#crds/execution.ts';
 import type { Pod } from '#runtime/builtin.ts';
-import type { Informer, Manager } from '#runtime/contracts.ts';
+import type { Informer, Manager, Source } from '#runtime/contracts.ts';
 import { owned } from '#runtime/sources.ts';
 import { byExecution, ExecutionReconciler, podsOf } from './controller.ts';
 import { podLabels } from '#crds/execution.ts';
-import { LogKeeper } from './log-keeper.ts';
+import type { LogKeeper } from './log-keeper.ts';
+import type { Elsewhere } from './observe.ts';
 import { ExecutionLogReconciler } from './logs-controller.ts';
 import type { Surroundings } from './surroundings.ts';
-import type { TaskLogs } from './task-logs.ts';
 
 /** What the controller of Executions takes from the process it runs in. */
 export interface ExecutionSetup {
@@ -21,8 +21,10 @@ export interface ExecutionSetup {
   /** Pods of tasks. */
   readonly pods: Informer<Pod>;
   readonly concurrency: number;
-  /** Where the logs of tasks are read that are kept. */
-  readonly taskLogs: TaskLogs;
+  readonly keeper: LogKeeper;
+  /** What is known of runs at other sites, and what tells of changes there. */
+  readonly elsewhere: Elsewhere;
+  readonly sources: readonly Source[];
   readonly freed: (count: number) => void;
 }
 
@@ -31,9 +33,8 @@ const logConcurrency = 4;
 
 /** Adds the controller of Executions to a manager. */
 export function addExecutionController(manager: Manager, setup: ExecutionSetup): void {
-  const { concurrency, executions: primary, pods, log, taskLogs, ...parts } = setup;
+  const { concurrency, executions: primary, pods, log, keeper, sources, ...parts } = setup;
   const { client } = manager;
-  const keeper = new LogKeeper({ client, taskLogs, clock: setup.clock, log: log.with({ part: 'kept-logs' }) });
   pods.addIndex(byExecution, ({ metadata }) => [
     `${metadata.namespace ?? ''}/${metadata.labels?.[podLabels.execution] ?? ''}`,
   ]);
@@ -45,7 +46,7 @@ export function addExecutionController(manager: Manager, setup: ExecutionSetup):
       ...{ executions: primary, pods, client, keeper },
       log: log.with({ controller: 'execution' }),
     }),
-    sources: [owned(executions, pods)],
+    sources: [owned(executions, pods), ...sources],
     concurrency,
     changed: (after, before) => after.metadata.generation !== before.metadata.generation,
   });

@@ -47,13 +47,17 @@ export function computeStatus(scope: ExecutionScope): ExecutionStatus {
 
 function conditionsOf({ execution, observation, refusal, now }: ExecutionScope): Condition[] {
   const observedGeneration = execution.metadata.generation;
-  const findings = [placedFinding(observation, refusal), succeededFinding(execution, observation)];
+  const findings = [placedFinding(execution, observation, refusal), succeededFinding(execution, observation)];
   const updates = findings.map((finding) => ({ ...finding, observedGeneration }));
   return updateConditions(execution.status?.conditions, updates, now);
 }
 
-function placedFinding({ missing }: Observation, refusal: string | undefined): Finding {
+function placedFinding({ spec }: Execution, { missing }: Observation, refusal: string | undefined): Finding {
   const { type, reasons } = executionPlaced;
+  if (spec.fencedTime !== undefined) {
+    const message = `Site ${spec.gridJob.site} had not renewed the lease at ${spec.fencedTime}: its tasks were ended here.`;
+    return { type, status: 'False', reason: reasons.Fenced, message };
+  }
   if (refusal !== undefined) return { type, status: 'False', reason: reasons.Refused, message: refusal };
   if (missing.length > 0) {
     return { type, status: 'False', reason: reasons.CreatingPods, message: 'Pods of placed tasks are being made.' };

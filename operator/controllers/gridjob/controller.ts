@@ -10,6 +10,7 @@ import type { Predicates } from '#proto/selector/predicate.ts';
 import type { Refusals } from '#proto/selector/contract.ts';
 import type { Answer, Dispatcher, Grant } from '#operator/scheduling/dispatcher.ts';
 import type { IndexSet } from '#operator/scheduling/index-set.ts';
+import { refusedAt } from '#operator/scheduling/refusals.ts';
 import { shapeOf } from '#operator/scheduling/shape.ts';
 import {
   type Client,
@@ -145,8 +146,12 @@ export class GridJobReconciler implements Reconciler {
     if (gate.is === 'shut') {
       this.parts.dispatcher.forget(nameOf(job.metadata));
       const { reason, message, until } = gate;
-      if (reason === 'Suspended' && execution !== undefined && execution.spec.placements.length > 0) {
-        await this.update(execution, { ...execution.spec, placements: [] }, signal);
+      if (reason === 'Suspended' && execution?.spec.placements.some(({ isEnding }) => isEnding !== true) === true) {
+        // What runs at other sites stays written down until they say that it has ended.
+        const placements = execution.spec.placements
+          .filter(({ site }) => site !== undefined)
+          .map((placement) => ({ ...placement, isEnding: true }));
+        await this.update(execution, { ...execution.spec, placements }, signal);
       }
       const inMs = until === undefined ? undefined : Math.min(timerMaxMs, until - this.parts.clock.now());
       const requeueAfterMs = reason === 'WaitingForVolumes' ? pollMs : earliest(inMs, this.deadlineInMs(job));
@@ -245,7 +250,9 @@ export class GridJobReconciler implements Reconciler {
       return this.use(job, execution, sets, tasks, answer.grants, signal);
     }
     try {
-      const { requirements, rank, placement, template, preemptible, reservation } = job.spec;
+      const { requirements, rank, template, preemptible, reservation, volumes } = job.spec;
+      // Volumes are where they are.
+      const placement = volumes.length === 0 ? job.spec.placement : { ...job.spec.placement, sites: this.atHome(job) };
       const source = {
         ...{ requirements, rank, placement, resources: template.resources, preemptible, reservation },
         lastsMs: lastsMs(job),
@@ -274,7 +281,11 @@ export class GridJobReconciler implements Reconciler {
         reason: (known?.reason ?? 'Waiting') as keyof typeof jobMatched.reasons,
         message: known?.message ?? '',
       };
-      const refusals = Object.fromEntries((job.status?.waiting ?? []).map(({ reason, nodes }) => [reason, nodes]));
+      const refusals = Object.fromEntries((job.status?.waiting ?? []).map(({ site, reason, nodes }) => [
+          site === this.parts.siteName ? reason : refusedAt(reason, site),
+          nodes,
+        ]),
+     );
       if (isKnown) return { waiting: before, refusals, requeueAfterMs };
       return { requeueAfterMs: earliest(requeueAfterMs, Math.max(1, patienceMs - age)) };
     }
@@ -284,6 +295,12 @@ export class GridJobReconciler implements Reconciler {
       ? { reason: NothingMatches, message: 'No node matches requirements.static: see `xos nodes` for what there is.' }
       : { reason: Waiting, message: 'Nodes match, but too few have room for the tasks now; see status.waiting.' };
     return { waiting, refusals, requeueAfterMs };
+  }
+
+  /** This site, if the job may run here at all. */
+  private atHome({ spec: { placement } }: GridJob): NonNullable<GridJob['spec']['placement']['sites']> {
+    const { siteName } = this.parts;
+    return { in: placement.sites?.in?.includes(siteName) === false ? [] : [siteName], ...notIn(placement.sites) };
   }
 
   /** Writes granted runs into the Execution. A write that fails gives the grants back. */
@@ -301,7 +318,7 @@ export class GridJobReconciler implements Reconciler {
     const key = nameOf(job.metadata);
     try {
       const before = execution?.spec ?? { placements: [], failures: [] };
-      const parts = placed(before, sets, usable);
+      const parts = placed(before, sets, usable, this.parts.siteName);
       const stored =
         execution === undefined
           ? await client.of(executions).create(newExecution(job, this.parts.siteName, parts), { signal })
@@ -371,6 +388,10 @@ export class GridJobReconciler implements Reconciler {
     const refused = status.conditions?.find(({ type, status: is }) => type === 'Accepted' && is === 'False');
     if (refused !== undefined) events.publish(jobRefused(job, refused));
   }
+}
+
+function notIn(sites: GridJob['spec']['placement']['sites']): { notIn?: string[] } {
+  return sites?.notIn === undefined ? {} : { notIn: sites.notIn };
 }
 
 const nameOf = ({ namespace, name }: ObjectKey): string => `${namespace ?? ''}/${name}`;

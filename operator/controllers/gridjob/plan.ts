@@ -110,20 +110,25 @@ export function nextTasks(
   return { tasks, gangMinimum: Math.min(missing, spec.tasks.count) };
 }
 
-/** The spec of an Execution after grants: runs that ended leave, what failed is counted, and the granted runs come in. */
+/**
+ * The spec of an Execution after grants: runs that ended leave, what failed is counted, and the granted runs come in.
+ * @param local - name of this site.
+ */
 export function placed(
   execution: Pick<Execution['spec'], 'placements' | 'failures'>,
   sets: TaskSets,
-  grants: readonly Pick<Grant, 'run' | 'node' | 'tasks' | 'hold' | 'reservation' | 'until'>[],
+  grants: readonly Pick<Grant, 'run' | 'site' | 'node' | 'tasks' | 'hold' | 'reservation' | 'until'>[],
+  local: string,
 ): Pick<Execution['spec'], 'placements' | 'failures'> {
   const placements = execution.placements.flatMap((placement) => {
     const tasks = IndexSet.parse(placement.tasks);
     const going = tasks.minus(tasks.minus(sets.active));
     return going.size === 0 ? [] : [{ ...placement, tasks: going.toString() }];
   });
-  for (const { run, node, tasks, hold, reservation, until } of grants) {
+  for (const { run, site, node, tasks, hold, reservation, until } of grants) {
     placements.push({
       ...{ run, node, tasks: tasks.toString(), hold },
+      ...(site === local ? {} : { site }),
       ...(reservation === undefined ? {} : { reservation }),
       ...(until === undefined ? {} : { until: new Date(until).toISOString() }),
     });

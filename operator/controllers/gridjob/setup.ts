@@ -10,13 +10,16 @@ import type { ReservationAdmission } from '#operator/controllers/reservation/con
 import { addReservationController } from '#operator/controllers/reservation/setup.ts';
 import { addExecutionController } from '#operator/controllers/execution/setup.ts';
 import type { Surroundings } from '#operator/controllers/execution/surroundings.ts';
+import { LogKeeper } from '#operator/controllers/execution/log-keeper.ts';
 import type { TaskLogs } from '#operator/controllers/execution/task-logs.ts';
+import { addSitesWork, type SitesSetup } from '#operator/sites/setup.ts';
 import { Dispatcher } from '#operator/scheduling/dispatcher.ts';
 import { DispatchMetrics } from '#operator/scheduling/metrics.ts';
 import type { ResourceSelection } from '#proto/selector/contract.ts';
 import { Predicates } from '#proto/selector/predicate.ts';
 import { persistentVolumeClaims, pods as podKind } from '#runtime/builtin.ts';
 import type { Client, Informer, Manager, Source } from '#runtime/contracts.ts';
+import type { Transport } from '#runtime/transport.ts';
 import { mapped, owned } from '#runtime/sources.ts';
 import { type ObjectKey, parseKey, type Stored } from '#runtime/types.ts';
 import { type Admission, GridJobReconciler } from './controller.ts';
@@ -33,6 +36,9 @@ export interface JobSetup {
   readonly selection: ResourceSelection;
   readonly surroundings: Surroundings;
   readonly taskLogs: TaskLogs;
+  readonly transport: Transport;
+  /** The ways to other sites, and the door for them. */
+  readonly peers: Pick<SitesSetup, 'channels' | 'services' | 'namespace'>;
   readonly admission: (job: Stored<GridJob>) => Admission;
   /** Why a member may not reserve now; undefined when they may. */
   readonly reservationAdmission: ReservationAdmission;
@@ -53,8 +59,14 @@ export function addJobControllers(manager: Manager, setup: JobSetup): void {
   const pods = manager.informer(podKind, { labelSelector: podLabels.execution });
   const predicates = new Predicates(clock);
   const reserved = addReservationController(manager, { ...setup, predicates, pods });
+  const keeper = new LogKeeper({
+    ...{ client: manager.client, taskLogs: setup.taskLogs, clock, log: log.with({ part: 'kept-logs' }) },
+  });
+  const work = addSitesWork(manager, {
+    ...{ clock, log, transport: setup.transport, ...setup.peers, selection, keeper, siteName },
+  });
   const dispatcher = new Dispatcher({
-    ...{ selection, predicates, clock, random },
+    ...{ selection: work.selection, predicates, clock, random },
     log: log.with({ controller: 'dispatcher' }),
     metrics: new DispatchMetrics(registry),
     holder: siteName,
@@ -89,7 +101,9 @@ export function addJobControllers(manager: Manager, setup: JobSetup): void {
       after.status?.completionTime !== before.status?.completionTime,
   });
   addExecutionController(manager, {
-    ...{ clock, log, siteName, surroundings, taskLogs: setup.taskLogs, executions: parts, pods, concurrency },
+    ...{ clock, log, siteName, surroundings, keeper, executions: parts, pods, concurrency },
+    elsewhere: (execution, task, known) => work.away.findingOf(execution, task, known),
+    sources: [work.away.source],
     freed: (count) => dispatcher.nudge(count),
   });
 }

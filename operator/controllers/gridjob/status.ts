@@ -15,11 +15,15 @@ import type { Refusals } from '#proto/selector/contract.ts';
 import { type ConditionUpdate, findCondition, formatTime, updateConditions } from '#runtime/conditions.ts';
 import type { Condition, Stored } from '#runtime/types.ts';
 import { stageOf } from './gates.ts';
+import { readRefusal } from '#operator/scheduling/refusals.ts';
 import type { TaskSets } from './plan.ts';
 import { remedyFor } from './remedies.ts';
 
 type Finding = Pick<ConditionUpdate, 'type' | 'status' | 'reason' | 'message'>;
 type MatchedReason = keyof typeof jobMatched.reasons;
+
+/** Sites that a status has room for. */
+const sitesMax = 64;
 
 /** Why a job has ended, or undefined while it goes on. */
 export type Ending =
@@ -77,11 +81,29 @@ export function computeStatus(scope: JobScope): GridJobStatus {
     ...(scope.waiting === undefined || scope.expectedStart === undefined
       ? {}
       : { expectedStartTime: formatTime(scope.expectedStart) }),
-    ...(execution === undefined ? {} : { executions: [{ site, name: execution.metadata.name, tasks: active.size }] }),
+    ...(execution === undefined ? {} : { executions: partsOf(execution, site, active) }),
     ...(exitCode === undefined ? {} : { exitCode }),
     ...(startTime === undefined ? {} : { startTime }),
     ...(isOver ? { completionTime: job.status?.completionTime ?? formatTime(now) } : {}),
   };
+}
+
+/** Tasks placed now, by site; this one first. */
+function partsOf(
+  { metadata, spec }: Stored<Execution>,
+  site: string,
+  active: TaskSets['active'],
+): NonNullable<GridJobStatus['executions']> {
+  const counts = new Map([[site, 0]]);
+  for (const placement of spec.placements) {
+    const at = placement.site ?? site;
+    const tasks = IndexSet.parse(placement.tasks);
+    counts.set(at, (counts.get(at) ?? 0) + tasks.size - tasks.minus(active).size);
+  }
+  return [...counts].slice(0, sitesMax).map(([at, tasks]) => ({
+    ...{ site: at, tasks },
+    name: at === site ? metadata.name : hostedName({ home: site, part: metadata.uid, job: metadata.name }),
+  }));
 }
 
 function stateOf({ job, sets, ending }: JobScope, isOver: boolean): NonNullable<GridJobStatus['state']> {
@@ -104,9 +126,10 @@ export function waitingRows(refusals: Refusals, site: string): NonNullable<GridJ
   return Object.entries(refusals)
     .sort(([, a], [, b]) => b - a)
     .slice(0, waitingReasonsMax)
-    .map(([sentence, nodes]) => {
+    .map(([counted, nodes]) => {
+      const { reason: sentence, site: at } = readRefusal(counted, site);
       const remedy = remedyFor(sentence);
-      return { site, reason: sentence.slice(0, 256), nodes, ...(remedy === undefined ? {} : { remedy }) };
+      return { site: at, reason: sentence.slice(0, 256), nodes, ...(remedy === undefined ? {} : { remedy }) };
     });
 }
 

@@ -35,6 +35,8 @@ export interface Query extends Occasion {
   readonly demand: Resources;
   /** The virtual organization that asks; the candidate's site rules on it. */
   readonly virtualOrganization: string;
+  /** Sites by name, for who asks several of them; what is left out is not limited. One site asks itself whatever this says. */
+  readonly sites?: { readonly in?: readonly string[] | undefined; readonly notIn?: readonly string[] | undefined };
 }
 
 /** Limits of one query; what exceeds them is refused with an InvalidInputError. */

@@ -32,6 +32,60 @@ export interface FollowEvent {
   json: string;
 }
 
+/** See proto/site/peer.proto; so are all that follow. */
+export interface HoldRequest {
+  node: string;
+  hold: Uint8Array;
+}
+
+export interface HoldResponse {
+  granted: boolean;
+  ttlMs: number;
+  reason: string;
+}
+
+export interface ReleaseRequest {
+  node: string;
+  id: string;
+}
+
+export interface PutRequest {
+  virtualOrganization: string;
+  job: string;
+  part: string;
+  revision: number;
+  spec: string;
+}
+
+export interface PartState {
+  part: string;
+  isKnown: boolean;
+  isFenced: boolean;
+  runs: string[];
+  live: string[];
+  tasks: string;
+  refusal: string;
+  digest: string;
+}
+
+export interface SyncRequest {
+  renews: boolean;
+  parts: { part: string; digest: string }[];
+}
+
+export interface LogsResponse {
+  logs: { index: number; run: string; isFailed: boolean; text: string }[];
+}
+
+/** Methods by which one site has work done at another. */
+export interface WorkMethods {
+  readonly Hold: MethodDefinition<HoldRequest, HoldResponse>;
+  readonly Release: MethodDefinition<ReleaseRequest, Record<string, never>>;
+  readonly Put: MethodDefinition<PutRequest, PartState>;
+  readonly Sync: MethodDefinition<SyncRequest, { parts: PartState[] }>;
+  readonly Logs: MethodDefinition<{ part: string }, LogsResponse>;
+}
+
 /** Methods that gateways speak among themselves. */
 export interface PeerMethods {
   readonly Hello: MethodDefinition<HelloRequest, HelloResponse>;
@@ -40,3 +94,5 @@ export interface PeerMethods {
 
 /** `xtreemos.site.v1.Peer` */
 export const peerMethods = definitions['xtreemos.site.v1.Peer'] as unknown as PeerMethods;
+/** `xtreemos.site.v1.Work` */
+export const workMethods = definitions['xtreemos.site.v1.Work'] as unknown as WorkMethods;

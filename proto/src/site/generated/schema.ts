@@ -95,6 +95,211 @@ export const schema = {
            "protoName": "nodes_ready"
           }
          }
+        },
+        "Work": {
+         "methods": {
+          "Hold": {
+           "requestType": "HoldRequest",
+           "responseType": "HoldResponse"
+          },
+          "Release": {
+           "requestType": "ReleaseRequest",
+           "responseType": "ReleaseResponse"
+          },
+          "Put": {
+           "requestType": "PutRequest",
+           "responseType": "PartState"
+          },
+          "Sync": {
+           "requestType": "SyncRequest",
+           "responseType": "SyncResponse"
+          },
+          "Logs": {
+           "requestType": "LogsRequest",
+           "responseType": "LogsResponse"
+          }
+         }
+        },
+        "HoldRequest": {
+         "fields": {
+          "node": {
+           "type": "string",
+           "id": 1
+          },
+          "hold": {
+           "type": "bytes",
+           "id": 2
+          }
+         }
+        },
+        "HoldResponse": {
+         "fields": {
+          "granted": {
+           "type": "bool",
+           "id": 1
+          },
+          "ttlMs": {
+           "type": "uint32",
+           "id": 2,
+           "protoName": "ttl_ms"
+          },
+          "reason": {
+           "type": "string",
+           "id": 3
+          }
+         }
+        },
+        "ReleaseRequest": {
+         "fields": {
+          "node": {
+           "type": "string",
+           "id": 1
+          },
+          "id": {
+           "type": "string",
+           "id": 2
+          }
+         }
+        },
+        "ReleaseResponse": {
+         "fields": {}
+        },
+        "PutRequest": {
+         "fields": {
+          "virtualOrganization": {
+           "type": "string",
+           "id": 1,
+           "protoName": "virtual_organization"
+          },
+          "job": {
+           "type": "string",
+           "id": 2
+          },
+          "part": {
+           "type": "string",
+           "id": 3
+          },
+          "revision": {
+           "type": "uint64",
+           "id": 4
+          },
+          "spec": {
+           "type": "string",
+           "id": 5
+          }
+         }
+        },
+        "PartState": {
+         "fields": {
+          "part": {
+           "type": "string",
+           "id": 1
+          },
+          "isKnown": {
+           "type": "bool",
+           "id": 2,
+           "protoName": "is_known"
+          },
+          "isFenced": {
+           "type": "bool",
+           "id": 3,
+           "protoName": "is_fenced"
+          },
+          "runs": {
+           "rule": "repeated",
+           "type": "string",
+           "id": 4
+          },
+          "live": {
+           "rule": "repeated",
+           "type": "string",
+           "id": 5
+          },
+          "tasks": {
+           "type": "string",
+           "id": 6
+          },
+          "refusal": {
+           "type": "string",
+           "id": 7
+          },
+          "digest": {
+           "type": "string",
+           "id": 8
+          }
+         }
+        },
+        "SyncRequest": {
+         "fields": {
+          "renews": {
+           "type": "bool",
+           "id": 1
+          },
+          "parts": {
+           "rule": "repeated",
+           "type": "PartRef",
+           "id": 2
+          }
+         }
+        },
+        "PartRef": {
+         "fields": {
+          "part": {
+           "type": "string",
+           "id": 1
+          },
+          "digest": {
+           "type": "string",
+           "id": 2
+          }
+         }
+        },
+        "SyncResponse": {
+         "fields": {
+          "parts": {
+           "rule": "repeated",
+           "type": "PartState",
+           "id": 1
+          }
+         }
+        },
+        "LogsRequest": {
+         "fields": {
+          "part": {
+           "type": "string",
+           "id": 1
+          }
+         }
+        },
+        "LogsResponse": {
+         "fields": {
+          "logs": {
+           "rule": "repeated",
+           "type": "Log",
+           "id": 1
+          }
+         }
+        },
+        "Log": {
+         "fields": {
+          "index": {
+           "type": "uint32",
+           "id": 1
+          },
+          "run": {
+           "type": "string",
+           "id": 2
+          },
+          "isFailed": {
+           "type": "bool",
+           "id": 3,
+           "protoName": "is_failed"
+          },
+          "text": {
+           "type": "string",
+           "id": 4
+          }
+         }
         }
        }
       }

@@ -1,0 +1,336 @@
+import type { Clock } from '#common/clock.ts';
+import { describeError } from '#common/errors.ts';
+import type { Logger } from '#common/logger.ts';
+import type { Execution } from '#crds/execution.ts';
+import { taskSummary } from '#crds/grid-job.ts';
+import type { KeptLog } from '#crds/kept-logs.ts';
+import { organizationOfNamespace } from '#crds/organization.ts';
+import { isEnded, lost, type RunFinding } from '#operator/controllers/execution/observe.ts';
+import type { TaskRun } from '#operator/controllers/execution/pod.ts';
+import { type PeerChannel, type PeerChannels, peerCallTimeoutMs, PeerError } from '#operator/gateway/peers/contract.ts';
+import { IndexSet } from '#operator/scheduling/index-set.ts';
+import { type PartState, workMethods } from '#proto/site/schema.ts';
+import type { Informer, Runnable, Source } from '#runtime/contracts.ts';
+import { isDeleting, type Stored } from '#runtime/types.ts';
+import { leaseMs, partOf } from './part.ts';
+
+/** What an {@link AwayParts} works with. */
+export interface AwayPartsOptions {
+  readonly executions: Informer<Execution>;
+  readonly channels: PeerChannels;
+  readonly clock: Clock;
+  readonly log: Logger;
+  /** Keeps logs of tasks that ran elsewhere beside those of tasks that ran here. */
+  readonly keepLogs: (execution: Stored<Execution>, logs: readonly KeptLog[], signal: AbortSignal) => Promise<void>;
+}
+
+/** What is known of one part. */
+interface Part {
+  /** What was told, and the generation of the Execution that said so. */
+  told: string;
+  toldGeneration: number;
+  state: PartState | undefined;
+  /** Why the site does not take it, and since when (monotonic). */
+  refusal: { readonly message: string; readonly at: number } | undefined;
+  /** When the site last acknowledged it (monotonic). */
+  toldAt: number;
+  /** State whose logs were fetched, and how often since. */
+  logsOf: string;
+  logTries: number;
+}
+
+/** The relation to one peer. */
+interface Contact {
+  /** When a request that prolongs the lease left last (monotonic): the lease can't last longer than from its arrival on. */
+  renewedAt: number;
+  isAnswering: boolean;
+  isBusy: boolean;
+  /** Whether the peer may have parts that are to be deleted. */
+  hasParts: boolean;
+  readonly parts: Map<string, Part>;
+}
+
+const tickMs = 1_000;
+const putsMax = 8;
+/** After the lease and the longest call, for clocks that run apart and for kubelets. */
+const allowanceMs = 15_000;
+/** A refused part is placed anew only after a while. */
+const refusedForMs = 10_000;
+/** The cache of a peer may not have an Execution yet that it has just made. */
+const unseenForMs = 15_000;
+/** Logs are kept a moment after a task has ended. */
+const logTriesMax = 8;
+
+/**
+ * The parts of jobs of this site that other sites carry out. Which these are the Executions here say, and nothing else: what is kept in
+ * memory is asked for anew after a restart. Once a second each peer with parts is told what changed, and asked what became of them, in one
+ * request for all of them; it renews the lease without which the peer ends them.
+ */
+export class AwayParts implements Runnable {
+  readonly name = 'away-parts';
+  private readonly options: AwayPartsOptions;
+  private readonly contacts = new Map<string, Contact>();
+  private readonly listeners = new Set<(execution: Stored<Execution>) => void>();
+  private readonly startedAt: number;
+  private wake = Promise.withResolvers<undefined>();
+
+  constructor(options: AwayPartsOptions) {
+    this.options = options;
+    this.startedAt = options.clock.monotonic();
+  }
+
+  /** Wakes the controller of Executions when something is heard. */
+  get source(): Source {
+    return {
+      name: 'other-sites',
+      synced: async () => Promise.resolve(),
+      attach: (enqueue) => {
+        const listener = ({ metadata: { namespace, name } }: Stored<Execution>): void => enqueue({ namespace, name }, false);
+        this.listeners.add(listener);
+        return () => void this.listeners.delete(listener);
+      },
+    };
+  }
+
+  async run(signal: AbortSignal): Promise<void> {
+    const { executions, clock } = this.options;
+    await executions.synced(signal);
+    const end = executions.onEvent(() => this.wake.resolve(undefined));
+    const stop = (): void => this.wake.resolve(undefined);
+    signal.addEventListener('abort', stop, { once: true });
+    const running = new Set<Promise<void>>();
+    while (!signal.aborted) {
+      const timer = clock.after(tickMs, stop);
+      this.wake = Promise.withResolvers();
+      for (const site of this.sites()) {
+        const contact = this.contactOf(site);
+        if (contact.isBusy) continue;
+        contact.isBusy = true;
+        const round = this.visit(site, contact, signal).finally(() => {
+          contact.isBusy = false;
+          running.delete(round);
+        });
+        running.add(round);
+      }
+      await this.wake.promise;
+      timer.cancel();
+      // Changes that come together are told together.
+      await clock.sleep(20, signal).catch(() => undefined);
+    }
+    end();
+    await Promise.all(running);
+  }
+
+  /** What is known of a run at another site. */
+  findingOf(execution: Stored<Execution>, task: TaskRun, known: RunFinding | undefined): RunFinding {
+    const { site = '', index, run, node } = task;
+    const place = { index, run, node, site };
+    const contact = this.contactOf(site);
+    const part = contact.parts.get(execution.metadata.uid);
+    const now = this.options.clock.monotonic();
+    const before: RunFinding = known?.run === run ? known : { ...place, state: 'Starting' };
+    if (now > this.lostAt(contact, execution)) return lost(place, 'SiteLost');
+    if (part === undefined) return before;
+    const { state, refusal } = part;
+    if (refusal !== undefined) {
+      const message = `Site ${site} did not take it: ${refusal.message}`.slice(0, 1024);
+      if (now - refusal.at < refusedForMs) return { ...before, message };
+      return { ...lost(place, 'SiteRefused'), message };
+    }
+    if (state === undefined) return before;
+    const isThere = state.runs.includes(run);
+    if (isThere) {
+      if (IndexSet.parse(tasksOf(state)?.succeededIndexes).has(index)) return { ...place, state: 'Succeeded' };
+      const row = tasksOf(state)?.rows.find((each) => each.run === run && each.index === index);
+      const finding = row === undefined ? before : { ...row, run, site };
+      // It was ended there, whatever it looks like: it did not fail by itself.
+      if (state.isFenced && (isEnded(finding) ? finding.state === 'Killed' : !state.live.includes(run)))
+        return lost(place, 'SiteLost');
+      return state.refusal === '' ? finding : { ...finding, message: `Site ${site}: ${state.refusal}`.slice(0, 1024) };
+    }
+    const isTold = part.toldGeneration === execution.metadata.generation && now - part.toldAt > unseenForMs;
+    const isGone = !state.live.includes(run) && (state.isKnown ? task.isEnding === true && part.toldGeneration === execution.metadata.generation : isTold);
+    return isGone || (state.isFenced && !state.live.includes(run)) ? lost(place, 'PodDeleted') : before;
+  }
+
+  /** Peers that parts are at, or were. */
+  private sites(): string[] {
+    const names = new Set<string>();
+    for (const { spec } of this.options.executions.list())
+      for (const { site } of spec.placements) if (site !== undefined) names.add(site);
+    for (const [site, { hasParts }] of this.contacts) if (hasParts) names.add(site);
+    return [...names];
+  }
+
+  private contactOf(site: string): Contact {
+    const known = this.contacts.get(site);
+    if (known !== undefined) return known;
+    // Who was there before may have renewed the lease until now.
+    const fresh = { renewedAt: this.startedAt, isAnswering: true, isBusy: false, hasParts: true, parts: new Map<string, Part>() };
+    this.contacts.set(site, fresh);
+    return fresh;
+  }
+
+  /** From when on nothing of the part can run there any more (monotonic), unless the peer is heard again before. */
+  private lostAt({ renewedAt }: Contact, { spec }: Stored<Execution>): number {
+    return renewedAt + peerCallTimeoutMs + leaseMs + 1000 * spec.template.terminationGraceSeconds + allowanceMs;
+  }
+
+  private async visit(site: string, contact: Contact, signal: AbortSignal): Promise<void> {
+    const { log, clock } = this.options;
+    const at = new Map(
+      this.options.executions
+        .list()
+        .filter((each) => !isDeleting(each) && each.spec.placements.some((placement) => placement.site === site))
+        .map((each) => [each.metadata.uid, each]),
+    );
+    for (const uid of contact.parts.keys()) if (!at.has(uid)) contact.parts.delete(uid);
+    try {
+      const channel = this.options.channels.channel(site);
+      await this.sync(channel, contact, at, signal);
+      await this.tell(channel, contact, at, signal);
+      await this.fetchLogs(channel, contact, at, signal);
+    } catch (error) {
+      if (signal.aborted) return;
+      contact.isAnswering = false;
+      log.debug('A site was not reached', { site, problem: describeError(error) });
+    }
+    const now = clock.monotonic();
+    for (const execution of at.values()) {
+      const part = contact.parts.get(execution.metadata.uid);
+      if (part?.refusal !== undefined || now > this.lostAt(contact, execution)) this.notify(execution);
+      else if (execution.spec.placements.some(({ isEnding }) => isEnding === true)) this.notify(execution);
+    }
+  }
+
+  private async sync(
+    channel: PeerChannel,
+    contact: Contact,
+    at: ReadonlyMap<string, Stored<Execution>>,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const parts = [...at.keys()]
+      .filter((uid) => !isOver(contact.parts.get(uid), at.get(uid)))
+      .map((part) => ({ part, digest: contact.parts.get(part)?.state?.digest ?? '' }));
+    // A request that got lost may have come through: until one is answered, none may prolong the lease.
+    const renews = contact.isAnswering;
+    if (renews) contact.renewedAt = this.options.clock.monotonic();
+    const answer = await channel.call(workMethods.Sync, { renews, parts }, { signal });
+    contact.isAnswering = true;
+    contact.hasParts = parts.length > 0;
+    for (const state of answer.parts) {
+      const execution = at.get(state.part);
+      if (execution === undefined) continue;
+      partIn(contact, state.part).state = state;
+      this.notify(execution);
+    }
+  }
+
+  private async tell(
+    channel: PeerChannel,
+    contact: Contact,
+    at: ReadonlyMap<string, Stored<Execution>>,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const queue = [...at.values()].filter((execution) => {
+      const part = contact.parts.get(execution.metadata.uid);
+      if (part?.refusal !== undefined || isOver(part, execution)) return false;
+      return part === undefined || part.toldGeneration !== execution.metadata.generation;
+    });
+    const work = async (): Promise<void> => {
+      for (let next = queue.shift(); next !== undefined; next = queue.shift()) await this.put(channel, contact, next, signal);
+    };
+    await Promise.all(Array.from({ length: Math.min(putsMax, queue.length) }, work));
+  }
+
+  private async put(channel: PeerChannel, contact: Contact, execution: Stored<Execution>, signal: AbortSignal): Promise<void> {
+    const { clock } = this.options;
+    const { uid, name, namespace = '', generation = 0 } = execution.metadata;
+    const spec = partOf(execution, channel.site);
+    const part = partIn(contact, uid);
+    if (part.told !== spec) {
+      const virtualOrganization = organizationOfNamespace(namespace) ?? '';
+      const request = { virtualOrganization, job: name, part: uid, revision: generation, spec };
+      try {
+        part.state = await channel.call(workMethods.Put, request, { signal });
+      } catch (error) {
+        if (!(error instanceof PeerError) || !isFinal(error)) throw error;
+        part.refusal = { message: error.message, at: clock.monotonic() };
+        return;
+      }
+    }
+    Object.assign(part, { told: spec, toldGeneration: generation, toldAt: clock.monotonic() });
+    this.notify(execution);
+  }
+
+  private async fetchLogs(
+    channel: PeerChannel,
+    contact: Contact,
+    at: ReadonlyMap<string, Stored<Execution>>,
+    signal: AbortSignal,
+  ): Promise<void> {
+    for (const [uid, part] of contact.parts) {
+      const execution = at.get(uid);
+      const ended = endedIn(part.state);
+      if (execution === undefined || !execution.spec.keepLogs || ended === '') continue;
+      if (part.logsOf !== ended) Object.assign(part, { logsOf: ended, logTries: 0 });
+      if (part.logTries >= logTriesMax) continue;
+      part.logTries++;
+      const { logs } = await channel.call(workMethods.Logs, { part: uid }, { signal });
+      const wanted = new Set(execution.spec.placements.filter(({ site }) => site === channel.site).map(({ run }) => run));
+      const mine = logs.filter(({ run }) => wanted.has(run));
+      if (mine.length === 0) continue;
+      await this.options.keepLogs(execution, mine, signal);
+      if (mine.length >= endedCount(part.state)) part.logTries = logTriesMax;
+    }
+  }
+
+  private notify(execution: Stored<Execution>): void {
+    for (const listener of this.listeners) listener(execution);
+  }
+}
+
+function partIn({ parts }: Contact, uid: string): Part {
+  const known = parts.get(uid);
+  if (known !== undefined) return known;
+  const fresh: Part = {
+    ...{ told: '', toldGeneration: -1, toldAt: Infinity, state: undefined, refusal: undefined, logsOf: '', logTries: 0 },
+  };
+  parts.set(uid, fresh);
+  return fresh;
+}
+
+/** Whether a peer will answer the same again. */
+const isFinal = ({ reason }: PeerError): boolean => reason === 'Refused' || reason === 'Invalid' || reason === 'Unsupported';
+
+/** Whether the peer may forget the part: nothing of it runs, its job has ended, and its logs are here. */
+function isOver(part: Part | undefined, execution: Stored<Execution> | undefined): boolean {
+  if (execution?.spec.isClosed !== true || part?.state === undefined) return false;
+  const { state } = part;
+  if (part.toldGeneration !== execution.metadata.generation || state.live.length > 0) return false;
+  return !state.isKnown || !execution.spec.keepLogs || endedIn(state) === '' || part.logTries >= logTriesMax;
+}
+
+type Summary = ReturnType<typeof taskSummary.parse>;
+
+/** What a peer tells of tasks, as far as it can be read. */
+function tasksOf({ tasks }: PartState): Summary | undefined {
+  if (tasks === '') return undefined;
+  try {
+    return taskSummary.safeParse(JSON.parse(tasks)).data;
+  } catch {
+    return undefined;
+  }
+}
+
+/** The tasks that have ended, as text. */
+function endedIn(state: PartState | undefined): string {
+  const tasks = state === undefined ? undefined : tasksOf(state);
+  if (tasks === undefined || endedCount(state) === 0) return '';
+  return `${tasks.succeededIndexes ?? ''};${tasks.rows.filter(isEnded).map(({ index, run }) => `${index}.${run ?? ''}`).join()}`;
+}
+
+function endedCount(state: PartState | undefined): number {
+  const tasks = state === undefined ? undefined : tasksOf(state);
+  return (tasks?.succeeded ?? 0) + (tasks?.failed ?? 0);
+}

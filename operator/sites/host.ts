@@ -1,0 +1,175 @@
+import { createHash } from 'node:crypto';
+import { z } from 'zod';
+import type { Clock } from '#common/clock.ts';
+import { describeError } from '#common/errors.ts';
+import type { Logger } from '#common/logger.ts';
+import { type Execution, executionPlaced, executions, type ExecutionSpec, podLabels } from '#crds/execution.ts';
+import { keptLogsName, readKeptLogs } from '#crds/kept-logs.ts';
+import { organizationNamespace } from '#crds/organization.ts';
+import { answering, type PeerCaller, PeerError, type PeerMethod } from '#operator/gateway/peers/contract.ts';
+import { type LogsResponse, type PartState, type PutRequest, type SyncRequest, workMethods } from '#proto/site/schema.ts';
+import { configMaps, type Pod } from '#runtime/builtin.ts';
+import { findCondition } from '#runtime/conditions.ts';
+import type { Client, Informer } from '#runtime/contracts.ts';
+import { AlreadyExistsError, ConflictError, ForbiddenError, ignoreNotFound, InvalidError, NotFoundError } from '#runtime/errors.ts';
+import { isDeleting, type Stored } from '#runtime/types.ts';
+import type { HomeLeases } from './home-leases.ts';
+import { hostedExecution, hostedName, type PartName, readPart } from './part.ts';
+import type { HostedSelection } from './selection-service.ts';
+import { notShared } from './selection-service.ts';
+import type { SharedOrganizations } from './shared.ts';
+
+/** What a {@link HostedParts} works with. */
+export interface HostedPartsOptions {
+  readonly executions: Informer<Execution>;
+  /** The pods of an Execution. */
+  readonly podsOf: (execution: Stored<Execution>) => readonly Stored<Pod>[];
+  readonly client: Client;
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly shared: SharedOrganizations;
+  readonly selection: HostedSelection;
+  readonly leases: HomeLeases;
+}
+
+/** A part that its home does not name any more is deleted when it is older than this: it may have come after the list was made. */
+const newForMs = 30_000;
+const byHome = 'home';
+const byPart = 'part';
+
+/**
+ * Carries out parts of the jobs of peers: makes an Execution of each, on which the rules of this site hold as on its own, and tells what
+ * becomes of it. Any replica may serve: all that counts is in the API server.
+ */
+export class HostedParts {
+  private readonly options: HostedPartsOptions;
+
+  constructor(options: HostedPartsOptions) {
+    this.options = options;
+    options.executions.addIndex(byHome, ({ spec }) => (spec.part === undefined ? [] : [spec.gridJob.site]));
+    options.executions.addIndex(byPart, ({ spec }) => (spec.part === undefined ? [] : [partKey(spec.gridJob.site, spec.part)]));
+  }
+
+  /** What peers may call. */
+  methods(): PeerMethod[] {
+    return [
+      answering(workMethods.Put, async (request, caller) => this.put(request, caller)),
+      answering(workMethods.Sync, async (request, caller) => ({ parts: await this.sync(request, caller) })),
+      answering(workMethods.Logs, async ({ part }, caller) => this.logs(part, caller)),
+    ];
+  }
+
+  private async put(request: PutRequest, caller: PeerCaller): Promise<PartState> {
+    const { virtualOrganization, job, part, revision } = request;
+    caller.charge(virtualOrganization);
+    if (!this.options.shared.has(caller.site, virtualOrganization)) throw notShared(virtualOrganization);
+    const name = { home: caller.site, part, job, namespace: organizationNamespace(virtualOrganization), revision };
+    let spec: ExecutionSpec;
+    try {
+      spec = readPart(request.spec, name);
+    } catch (error) {
+      const why = error instanceof z.ZodError ? z.prettifyError(error) : describeError(error);
+      throw new PeerError('Invalid', `spec is no part of a job: ${why}`, { cause: error });
+    }
+    try {
+      return await this.carryOut(name, spec, virtualOrganization, caller.signal);
+    } catch (error) {
+      if (error instanceof ConflictError || error instanceof AlreadyExistsError)
+        throw new PeerError('Busy', 'The part was changed at the same time: send it again.', { cause: error });
+      if (error instanceof InvalidError) throw new PeerError('Invalid', describeError(error), { cause: error });
+      if (error instanceof ForbiddenError || error instanceof NotFoundError)
+        throw new PeerError('Refused', `This site does not take it: ${describeError(error)}`, { cause: error });
+      throw error;
+    }
+  }
+
+  private async carryOut(name: PartName, spec: ExecutionSpec, organization: string, signal: AbortSignal): Promise<PartState> {
+    const client = this.options.client.of(executions);
+    const { namespace, home, part } = name;
+    const found = await client.find({ namespace, name: hostedName(name) }, { signal });
+    if (found === undefined) {
+      if (spec.isClosed || spec.placements.length === 0) return unknown(part);
+      if (!(await this.options.leases.isHeld(home, signal)))
+        throw new PeerError('Busy', 'Your lease is not held here: renew it first (Sync).');
+      this.checkPromises(spec, [], name, organization);
+      return this.stateOf(await client.create(hostedExecution(name, spec), { signal }));
+    }
+    if (found.spec.part !== part || found.spec.gridJob.site !== home)
+      throw new PeerError('Refused', `An Execution ${hostedName(name)} that is another's is in the way.`);
+    const isOld = name.revision <= (found.spec.revision ?? 0);
+    if (isOld || found.spec.fencedTime !== undefined || found.spec.isClosed) return this.stateOf(found);
+    this.checkPromises(spec, found.spec.placements.map(({ run }) => run), name, organization);
+    return this.stateOf(await client.update({ ...found, spec }, { signal }));
+  }
+
+  /** Only nodes that have just promised the place take tasks: a peer does not choose nodes by itself. */
+  private checkPromises(spec: ExecutionSpec, known: readonly string[], { home }: PartName, organization: string): void {
+    for (const { run, hold, node } of spec.placements) {
+      if (known.includes(run) || this.options.selection.isPromised(home, hold, node, organization)) continue;
+      throw new PeerError('Refused', `Node ${node} has not promised the place of run ${run}: hold it first.`);
+    }
+  }
+
+  private async sync({ renews, parts }: SyncRequest, caller: PeerCaller): Promise<PartState[]> {
+    const { executions: cache, leases, clock, client, log } = this.options;
+    if (renews) await leases.renew(caller.site, caller.signal);
+    const named = new Set(parts.map(({ part }) => part));
+    for (const execution of cache.byIndex(byHome, caller.site)) {
+      const { metadata, spec } = execution;
+      const isNew = clock.now() - Date.parse(metadata.creationTimestamp) < newForMs;
+      if (isDeleting(execution) || isNew || named.has(spec.part ?? '')) continue;
+      log.info('Deleting work that its home does not want any more', { Execution: metadata.name, home: caller.site });
+      const { namespace, name, uid } = metadata;
+      const options = { preconditions: { uid }, propagationPolicy: 'Background' as const, signal: caller.signal };
+      await ignoreNotFound(client.of(executions).delete({ namespace, name }, options));
+    }
+    return parts.flatMap(({ part, digest }) => {
+      const execution = this.find(caller.site, part);
+      const state = execution === undefined ? unknown(part) : this.stateOf(execution);
+      return state.digest === digest ? [] : [state];
+    });
+  }
+
+  private async logs(part: string, caller: PeerCaller): Promise<LogsResponse> {
+    const execution = this.find(caller.site, part);
+    if (execution === undefined) throw new PeerError('NotFound', `There is no part ${JSON.stringify(part)} here.`);
+    const { namespace, name, uid } = execution.metadata;
+    const key = { namespace, name: keptLogsName(name) };
+    const found = await this.options.client.of(configMaps).find(key, { signal: caller.signal });
+    return { logs: found === undefined ? [] : readKeptLogs(found, uid).map((log) => ({ ...log })) };
+  }
+
+  private find(home: string, part: string): Stored<Execution> | undefined {
+    return this.options.executions.byIndex(byPart, partKey(home, part))[0];
+  }
+
+  private stateOf(execution: Stored<Execution>): PartState {
+    const { spec, status } = execution;
+    const isOver = (phase: string | undefined): boolean => phase === 'Succeeded' || phase === 'Failed';
+    const live = this.options
+      .podsOf(execution)
+      .filter((pod) => !isOver(pod.status?.phase))
+      .map(({ metadata }) => metadata.labels?.[podLabels.run] ?? '');
+    const placed = findCondition(status?.conditions, executionPlaced.type);
+    const state = {
+      part: spec.part ?? '',
+      ...{ isKnown: true, isFenced: spec.fencedTime !== undefined },
+      runs: spec.placements.map(({ run }) => run),
+      live: [...new Set(live)].sort(),
+      tasks: status?.tasks === undefined ? '' : JSON.stringify(status.tasks),
+      refusal: placed?.reason === executionPlaced.reasons.Refused ? placed.message : '',
+    };
+    return { ...state, digest: digestOf(state) };
+  }
+}
+
+function unknown(part: string): PartState {
+  const state = { part, isKnown: false, isFenced: false, runs: [], live: [], tasks: '', refusal: '' };
+  return { ...state, digest: digestOf(state) };
+}
+
+function digestOf(state: object): string {
+  return createHash('sha256').update(JSON.stringify(state)).digest('base64url').slice(0, 22);
+}
+
+const partKey = (home: string, part: string): string => `${home}/${part}`;

@@ -1,0 +1,81 @@
+/** A part of a job that one site has another carry out: what is told of it, and what it is called there. */
+import { createHash } from 'node:crypto';
+import { z } from 'zod';
+import { type Execution, executionDefinition, type ExecutionSpec } from '#crds/execution.ts';
+import { apiVersionOf } from '#crds/kind.ts';
+import type { Stored } from '#runtime/types.ts';
+
+/** How long work goes on without a word of its home site. The home places it elsewhere only when this, and more, is over. */
+export const leaseMs = 30_000;
+
+/** What is told of a part. The rest of an Execution is the business of the site where it runs. */
+const told = z.looseObject({
+  gridJob: z.looseObject({ name: z.string(), uid: z.string() }),
+  owner: z.string(),
+  placements: z.array(z.looseObject({ run: z.string(), node: z.string(), tasks: z.string(), hold: z.string() })).max(2048),
+  isClosed: z.boolean(),
+});
+
+/** The part of an Execution that a site is to carry out, as JSON. */
+export function partOf({ spec }: Execution, site: string): string {
+  const { gridJob, owner, taskCount, template, stdin, stdout, stderr, keepLogs, interactive, preemptible } = spec;
+  const { signal, isClosed } = spec;
+  const placements = spec.placements
+    .filter((placement) => placement.site === site && placement.isEnding !== true)
+    .map(({ run, node, tasks, hold, until }) => ({ run, node, tasks, hold, until }));
+  return JSON.stringify({
+    ...{ gridJob: { name: gridJob.name, uid: gridJob.uid }, owner, taskCount, template, stdin, stdout, stderr },
+    ...{ keepLogs, interactive, preemptible, signal, isClosed, placements },
+  });
+}
+
+/** Who has the part carried out, and what it is there. */
+export interface PartName {
+  readonly home: string;
+  readonly part: string;
+  readonly job: string;
+  readonly namespace: string;
+  readonly revision: number;
+}
+
+/** Reads what {@link partOf} wrote. The API server checks every field against the schema of Executions. @throws {z.ZodError} */
+export function readPart(text: string, { home, part, revision }: PartName): ExecutionSpec {
+  const read = told.parse(JSON.parse(text)) as unknown as ExecutionSpec;
+  const { owner, taskCount, template, stdin, stdout, stderr, keepLogs, interactive, preemptible, signal } = read;
+  const { isClosed, placements } = read;
+  return {
+    gridJob: { name: read.gridJob.name, uid: read.gridJob.uid, site: home },
+    ...{ owner, taskCount, template, keepLogs, interactive, preemptible, isClosed, part, revision },
+    ...{ volumes: [], failures: [] },
+    placements: placements.map(({ run, node, tasks, hold, until }) => ({
+      ...{ run, node, tasks },
+      ...(hold === undefined ? {} : { hold }),
+      ...(until === undefined ? {} : { until }),
+    })),
+    ...(stdin === undefined ? {} : { stdin }),
+    ...(stdout === undefined ? {} : { stdout }),
+    ...(stderr === undefined ? {} : { stderr }),
+    ...(signal === undefined ? {} : { signal }),
+  };
+}
+
+/** Name of the Execution of a part at the site that carries it out. */
+export function hostedName({ home, part, job }: Pick<PartName, 'home' | 'part' | 'job'>): string {
+  const hash = createHash('sha256').update(JSON.stringify([home, part])).digest('hex').slice(0, 10);
+  return `${job.slice(0, 52)}-${hash}`;
+}
+
+/** A new Execution for a part. */
+export function hostedExecution(name: PartName, spec: ExecutionSpec): Execution {
+  return {
+    apiVersion: apiVersionOf(executionDefinition),
+    kind: executionDefinition.kind,
+    metadata: { name: hostedName(name), namespace: name.namespace },
+    spec,
+  };
+}
+
+/** Whether an Execution is carried out for another site. */
+export function isHosted(execution: Stored<Execution>): boolean {
+  return execution.spec.part !== undefined;
+}

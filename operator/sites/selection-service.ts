@@ -1,0 +1,149 @@
+import { describeError, InvalidInputError } from '#common/errors.ts';
+import type { Clock } from '#common/clock.ts';
+import { answering, type PeerCaller, PeerError, type PeerMethod, streaming } from '#operator/gateway/peers/contract.ts';
+import { decodeHold, decodeQuery, encodeOffer, encodeSummary } from '#proto/selector/codec.ts';
+import { type HoldRequest, type ResourceSelection, SelectorUnavailableError } from '#proto/selector/contract.ts';
+import { selectorMethods } from '#proto/selector/schema.ts';
+import type * as wire from '#proto/selector/wire.ts';
+import { workMethods } from '#proto/site/schema.ts';
+import type { SharedOrganizations } from './shared.ts';
+
+/** Promised to a peer, and not older than it may be used. */
+export interface Promised {
+  readonly node: string;
+  readonly virtualOrganization: string;
+  readonly untilMs: number;
+}
+
+/** Addresses of selectors, and promises, that are remembered. */
+const rememberedMax = 8_192;
+const wantedMax = 1_000;
+const selectTimeoutMs = 5_000;
+
+/** Finds nodes of this site for peers, and has them promise resources; the rules of this site hold for them as for its own jobs. */
+export class HostedSelection {
+  private readonly selection: ResourceSelection;
+  private readonly shared: SharedOrganizations;
+  private readonly clock: Clock;
+  /** Where nodes that were offered are reached: a peer names nodes, never addresses. */
+  private readonly addresses = new Map<string, string>();
+  private readonly promises = new Map<string, Promised>();
+
+  constructor(selection: ResourceSelection, shared: SharedOrganizations, clock: Clock) {
+    this.selection = selection;
+    this.shared = shared;
+    this.clock = clock;
+  }
+
+  /** What peers may call. */
+  methods(): PeerMethod[] {
+    return [
+      streaming(selectorMethods.Select, (requests, caller) => this.select(requests, caller)),
+      answering(workMethods.Hold, async ({ node, hold }, caller) =>
+        this.hold(node, decodeHold(selectorMethods.Hold.requestDeserialize(Buffer.from(hold))), caller),
+      ),
+      answering(workMethods.Release, async ({ node, id }, caller) => {
+        const address = this.addresses.get(node);
+        if (address !== undefined) await this.selection.release(address, { id, owner: holderOf(caller) });
+        this.promises.delete(promiseKey(caller.site, id));
+        return {};
+      }),
+    ];
+  }
+
+  /** Whether a node promised its resources under this id to the peer just now. */
+  isPromised(site: string, id: string | undefined, node: string, virtualOrganization: string): boolean {
+    const promise = this.promises.get(promiseKey(site, id ?? ''));
+    if (promise === undefined || promise.untilMs < this.clock.monotonic()) return false;
+    return promise.node === node && promise.virtualOrganization === virtualOrganization;
+  }
+
+  private async *select(
+    requests: AsyncIterable<wire.SelectRequest>,
+    caller: PeerCaller,
+  ): AsyncGenerator<wire.SelectResponse> {
+    for await (const { query: encoded, wanted, timeoutMs } of requests) {
+      const query = readOrRefuse(() => decodeQuery(encoded));
+      this.check(query.virtualOrganization, caller);
+      const options = {
+        wanted: Math.min(wantedMax, Math.max(1, wanted)),
+        timeoutMs: Math.min(selectTimeoutMs, Math.max(1, timeoutMs)),
+      };
+      try {
+        for await (const message of this.selection.select(query, options)) {
+          if ('summary' in message) yield { summary: encodeSummary(message.summary) };
+          else {
+            const { offer } = message;
+            remember(this.addresses, offer.node, offer.address);
+            yield { offer: { ...encodeOffer(offer), address: 'gateway:7443' } };
+          }
+        }
+      } catch (error) {
+        throw translated(error);
+      }
+      return;
+    }
+  }
+
+  private async hold(
+    node: string,
+    request: HoldRequest,
+    caller: PeerCaller,
+  ): Promise<{ granted: boolean; ttlMs: number; reason: string }> {
+    const { virtualOrganization, id } = request;
+    this.check(virtualOrganization, caller);
+    const address = this.addresses.get(node);
+    if (address === undefined)
+      return { granted: false, ttlMs: 0, reason: `Node ${node} was not offered through this gateway: ask anew` };
+    const { ownerReference: _, reservation: __, ...rest } = request;
+    try {
+      const answer = await this.selection.hold(address, { ...rest, isReservation: false, owner: holderOf(caller) });
+      if (!answer.granted) return { granted: false, ttlMs: 0, reason: answer.reason };
+      const untilMs = this.clock.monotonic() + answer.ttlMs;
+      remember(this.promises, promiseKey(caller.site, id), { node, virtualOrganization, untilMs });
+      return { granted: true, ttlMs: answer.ttlMs, reason: '' };
+    } catch (error) {
+      throw translated(error);
+    }
+  }
+
+  private check(virtualOrganization: string, caller: PeerCaller): void {
+    caller.charge(virtualOrganization);
+    if (this.shared.has(caller.site, virtualOrganization)) return;
+    throw notShared(virtualOrganization);
+  }
+}
+
+/** The refusal of a virtual organization that the owner of this site does not share with the peer. */
+export function notShared(virtualOrganization: string): PeerError {
+  return new PeerError(
+    'Refused',
+    `This site does not share ${JSON.stringify(virtualOrganization)} with yours: its owner adds it to spec.peer.virtualOrganizations of your Site.`,
+  );
+}
+
+const holderOf = ({ site }: PeerCaller): string => `peer:${site}`;
+const promiseKey = (site: string, id: string): string => `${site}/${id}`;
+
+function remember<T>(map: Map<string, T>, key: string, value: T): void {
+  map.delete(key);
+  map.set(key, value);
+  if (map.size <= rememberedMax) return;
+  const [oldest] = map.keys();
+  if (oldest !== undefined) map.delete(oldest);
+}
+
+function readOrRefuse<T>(read: () => T): T {
+  try {
+    return read();
+  } catch (error) {
+    throw translated(error);
+  }
+}
+
+function translated(error: unknown): unknown {
+  if (error instanceof InvalidInputError) return new PeerError('Invalid', error.message, { cause: error });
+  if (error instanceof SelectorUnavailableError)
+    return new PeerError('Busy', `Nodes can not be asked now: ${describeError(error)}`, { cause: error });
+  return error;
+}

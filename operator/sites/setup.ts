@@ -1,0 +1,66 @@
+import type { Clock } from '#common/clock.ts';
+import type { Logger } from '#common/logger.ts';
+import { executions, podLabels } from '#crds/execution.ts';
+import { sites } from '#crds/site.ts';
+import { podsOf } from '#operator/controllers/execution/controller.ts';
+import type { LogKeeper } from '#operator/controllers/execution/log-keeper.ts';
+import type { PeerChannels, PeerServices } from '#operator/gateway/peers/contract.ts';
+import type { ResourceSelection } from '#proto/selector/contract.ts';
+import { pods as podKind } from '#runtime/builtin.ts';
+import { createClient } from '#runtime/client.ts';
+import type { Manager } from '#runtime/contracts.ts';
+import type { Transport } from '#runtime/transport.ts';
+import { AwayParts } from './away.ts';
+import { HomeLeases, LeaseFencer } from './home-leases.ts';
+import { HostedParts } from './host.ts';
+import { SitesSelection } from './selection.ts';
+import { HostedSelection } from './selection-service.ts';
+import { SharedOrganizations } from './shared.ts';
+
+/** What work over sites takes from the process it runs in. */
+export interface SitesSetup {
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly transport: Transport;
+  readonly channels: PeerChannels;
+  readonly services: PeerServices;
+  /** The selector of this site. */
+  readonly selection: ResourceSelection;
+  readonly keeper: LogKeeper;
+  readonly siteName: string;
+  /** Namespace of the operator. */
+  readonly namespace: string;
+}
+
+/** Work of this site elsewhere. */
+export interface SitesWork {
+  /** Nodes of every site. */
+  readonly selection: ResourceSelection;
+  readonly away: AwayParts;
+}
+
+/** Adds what carries out work of peers here, and of this site at peers. */
+export function addSitesWork(manager: Manager, setup: SitesSetup): SitesWork {
+  const { clock, channels, services, siteName, keeper, namespace } = setup;
+  const log = setup.log.with({ part: 'sites' });
+  const shared = new SharedOrganizations(manager.informer(sites));
+  const parts = manager.informer(executions);
+  const pods = manager.informer(podKind, { labelSelector: podLabels.execution });
+  // Every replica serves peers; each write is safe by itself.
+  const client = createClient(setup.transport, { fieldManager: 'xtreemos-gateway' });
+  const hostedSelection = new HostedSelection(setup.selection, shared, clock);
+  const hosted = new HostedParts({
+    ...{ executions: parts, client, clock, log, shared, selection: hostedSelection },
+    podsOf: (execution) => podsOf(pods, execution),
+    leases: new HomeLeases(client, clock, namespace),
+  });
+  services.add([...hostedSelection.methods(), ...hosted.methods()]);
+  const leases = new HomeLeases(manager.client, clock, namespace);
+  manager.addRunnable(new LeaseFencer({ executions: parts, client: manager.client, leases, clock, log }));
+  const away = new AwayParts({
+    ...{ executions: parts, channels, clock, log },
+    keepLogs: async (execution, logs, signal) => keeper.add(execution, logs, signal),
+  });
+  manager.addRunnable(away);
+  return { away, selection: new SitesSelection({ local: setup.selection, channels, shared, siteName, clock }) };
+}
