@@ -47,6 +47,11 @@ export class Product {
   static async install(name: string, settings: readonly string[] = [], instance?: string): Promise<Product> {
     const [site] = (await openSites(instance)).sites;
     if (site === undefined) throw new Error('there is no site for the suites');
+    return Product.installAt(site, name, settings);
+  }
+
+  /** Installs it at one of several sites. */
+  static async installAt(site: TestSite, name: string, settings: readonly string[] = []): Promise<Product> {
     await promisify(execFile)(process.execPath, [path.join(root, 'hack/bundle.ts')], { cwd: root });
     await site.loadRecipes([productRecipe()]);
     await site.helm([

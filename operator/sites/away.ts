@@ -12,12 +12,14 @@ import { IndexSet } from '#operator/scheduling/index-set.ts';
 import { type PartState, workMethods } from '#proto/site/schema.ts';
 import type { Informer, Runnable, Source } from '#runtime/contracts.ts';
 import { isDeleting, type Stored } from '#runtime/types.ts';
+import type { SiteMembers } from './members.ts';
 import { leaseMs, partOf } from './part.ts';
 
 /** What an {@link AwayParts} works with. */
 export interface AwayPartsOptions {
   readonly executions: Informer<Execution>;
   readonly channels: PeerChannels;
+  readonly members: SiteMembers;
   readonly clock: Clock;
   readonly log: Logger;
   /** Keeps logs of tasks that ran elsewhere beside those of tasks that ran here. */
@@ -85,7 +87,8 @@ export class AwayParts implements Runnable {
       name: 'other-sites',
       synced: async () => Promise.resolve(),
       attach: (enqueue) => {
-        const listener = ({ metadata: { namespace, name } }: Stored<Execution>): void => enqueue({ namespace, name }, false);
+        const listener = ({ metadata: { namespace, name } }: Stored<Execution>): void =>
+          enqueue({ namespace, name }, false);
         this.listeners.add(listener);
         return () => void this.listeners.delete(listener);
       },
@@ -149,7 +152,9 @@ export class AwayParts implements Runnable {
       return state.refusal === '' ? finding : { ...finding, message: `Site ${site}: ${state.refusal}`.slice(0, 1024) };
     }
     const isTold = part.toldGeneration === execution.metadata.generation && now - part.toldAt > unseenForMs;
-    const isGone = !state.live.includes(run) && (state.isKnown ? task.isEnding === true && part.toldGeneration === execution.metadata.generation : isTold);
+    const isGone =
+      !state.live.includes(run) &&
+      (state.isKnown ? task.isEnding === true && part.toldGeneration === execution.metadata.generation : isTold);
     return isGone || (state.isFenced && !state.live.includes(run)) ? lost(place, 'PodDeleted') : before;
   }
 
@@ -166,7 +171,13 @@ export class AwayParts implements Runnable {
     const known = this.contacts.get(site);
     if (known !== undefined) return known;
     // Who was there before may have renewed the lease until now.
-    const fresh = { renewedAt: this.startedAt, isAnswering: true, isBusy: false, hasParts: true, parts: new Map<string, Part>() };
+    const fresh = {
+      renewedAt: this.startedAt,
+      isAnswering: true,
+      isBusy: false,
+      hasParts: true,
+      parts: new Map<string, Part>(),
+    };
     this.contacts.set(site, fresh);
     return fresh;
   }
@@ -238,15 +249,23 @@ export class AwayParts implements Runnable {
       return part === undefined || part.toldGeneration !== execution.metadata.generation;
     });
     const work = async (): Promise<void> => {
-      for (let next = queue.shift(); next !== undefined; next = queue.shift()) await this.put(channel, contact, next, signal);
+      for (let next = queue.shift(); next !== undefined; next = queue.shift())
+        await this.put(channel, contact, next, signal);
     };
     await Promise.all(Array.from({ length: Math.min(putsMax, queue.length) }, work));
   }
 
-  private async put(channel: PeerChannel, contact: Contact, execution: Stored<Execution>, signal: AbortSignal): Promise<void> {
+  private async put(
+    channel: PeerChannel,
+    contact: Contact,
+    execution: Stored<Execution>,
+    signal: AbortSignal,
+  ): Promise<void> {
     const { clock } = this.options;
     const { uid, name, namespace = '', generation = 0 } = execution.metadata;
-    const spec = partOf(execution, channel.site);
+    const owner = this.options.members.principalOf(namespace, execution.spec.owner);
+    if (owner === undefined) return;
+    const spec = partOf(execution, channel.site, owner);
     const part = partIn(contact, uid);
     if (part.told !== spec) {
       const virtualOrganization = organizationOfNamespace(namespace) ?? '';
@@ -277,7 +296,9 @@ export class AwayParts implements Runnable {
       if (part.logTries >= logTriesMax) continue;
       part.logTries++;
       const { logs } = await channel.call(workMethods.Logs, { part: uid }, { signal });
-      const wanted = new Set(execution.spec.placements.filter(({ site }) => site === channel.site).map(({ run }) => run));
+      const wanted = new Set(
+        execution.spec.placements.filter(({ site }) => site === channel.site).map(({ run }) => run),
+      );
       const mine = logs.filter(({ run }) => wanted.has(run));
       if (mine.length === 0) continue;
       await this.options.keepLogs(execution, mine, signal);
@@ -294,14 +315,23 @@ function partIn({ parts }: Contact, uid: string): Part {
   const known = parts.get(uid);
   if (known !== undefined) return known;
   const fresh: Part = {
-    ...{ told: '', toldGeneration: -1, toldAt: Infinity, state: undefined, refusal: undefined, logsOf: '', logTries: 0 },
+    ...{
+      told: '',
+      toldGeneration: -1,
+      toldAt: Infinity,
+      state: undefined,
+      refusal: undefined,
+      logsOf: '',
+      logTries: 0,
+    },
   };
   parts.set(uid, fresh);
   return fresh;
 }
 
 /** Whether a peer will answer the same again. */
-const isFinal = ({ reason }: PeerError): boolean => reason === 'Refused' || reason === 'Invalid' || reason === 'Unsupported';
+const isFinal = ({ reason }: PeerError): boolean =>
+  reason === 'Refused' || reason === 'Invalid' || reason === 'Unsupported';
 
 /** Whether the peer may forget the part: nothing of it runs, its job has ended, and its logs are here. */
 function isOver(part: Part | undefined, execution: Stored<Execution> | undefined): boolean {
@@ -327,7 +357,10 @@ function tasksOf({ tasks }: PartState): Summary | undefined {
 function endedIn(state: PartState | undefined): string {
   const tasks = state === undefined ? undefined : tasksOf(state);
   if (tasks === undefined || endedCount(state) === 0) return '';
-  return `${tasks.succeededIndexes ?? ''};${tasks.rows.filter(isEnded).map(({ index, run }) => `${index}.${run ?? ''}`).join()}`;
+  return `${tasks.succeededIndexes ?? ''};${tasks.rows
+    .filter(isEnded)
+    .map(({ index, run }) => `${index}.${run ?? ''}`)
+    .join()}`;
 }
 
 function endedCount(state: PartState | undefined): number {

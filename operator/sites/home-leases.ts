@@ -77,7 +77,6 @@ export class LeaseFencer implements Runnable {
     const { clock, log } = this.parts;
     while (!signal.aborted) {
       await clock.sleep(lookEveryMs, signal).catch(() => undefined);
-      if (signal.aborted) return;
       await this.look(signal).catch((error: unknown) =>
         log.warn('Leases of other sites could not be looked at', { problem: describeError(error) }),
       );
@@ -94,7 +93,10 @@ export class LeaseFencer implements Runnable {
     for (const execution of hosted) {
       const { metadata, spec } = execution;
       if (isGoing(execution) && late.has(spec.gridJob.site)) {
-        log.warn('Ending work: its home has not renewed the lease', { Execution: metadata.name, home: spec.gridJob.site });
+        log.warn('Ending work: its home has not renewed the lease', {
+          Execution: metadata.name,
+          home: spec.gridJob.site,
+        });
         const fencedTime = new Date(clock.now()).toISOString();
         await ignoreNotFound(
           client.of(executions).update({ ...execution, spec: { ...spec, isClosed: true, fencedTime } }, { signal }),

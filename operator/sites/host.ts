@@ -7,13 +7,27 @@ import { type Execution, executionPlaced, executions, type ExecutionSpec, podLab
 import { keptLogsName, readKeptLogs } from '#crds/kept-logs.ts';
 import { organizationNamespace } from '#crds/organization.ts';
 import { answering, type PeerCaller, PeerError, type PeerMethod } from '#operator/gateway/peers/contract.ts';
-import { type LogsResponse, type PartState, type PutRequest, type SyncRequest, workMethods } from '#proto/site/schema.ts';
+import {
+  type LogsResponse,
+  type PartState,
+  type PutRequest,
+  type SyncRequest,
+  workMethods,
+} from '#proto/site/schema.ts';
 import { configMaps, type Pod } from '#runtime/builtin.ts';
 import { findCondition } from '#runtime/conditions.ts';
 import type { Client, Informer } from '#runtime/contracts.ts';
-import { AlreadyExistsError, ConflictError, ForbiddenError, ignoreNotFound, InvalidError, NotFoundError } from '#runtime/errors.ts';
+import {
+  AlreadyExistsError,
+  ConflictError,
+  ForbiddenError,
+  ignoreNotFound,
+  InvalidError,
+  NotFoundError,
+} from '#runtime/errors.ts';
 import { isDeleting, type Stored } from '#runtime/types.ts';
 import type { HomeLeases } from './home-leases.ts';
+import type { Principal, SiteMembers } from './members.ts';
 import { hostedExecution, hostedName, type PartName, readPart } from './part.ts';
 import type { HostedSelection } from './selection-service.ts';
 import { notShared } from './selection-service.ts';
@@ -30,6 +44,7 @@ export interface HostedPartsOptions {
   readonly shared: SharedOrganizations;
   readonly selection: HostedSelection;
   readonly leases: HomeLeases;
+  readonly members: SiteMembers;
 }
 
 /** A part that its home does not name any more is deleted when it is older than this: it may have come after the list was made. */
@@ -47,7 +62,9 @@ export class HostedParts {
   constructor(options: HostedPartsOptions) {
     this.options = options;
     options.executions.addIndex(byHome, ({ spec }) => (spec.part === undefined ? [] : [spec.gridJob.site]));
-    options.executions.addIndex(byPart, ({ spec }) => (spec.part === undefined ? [] : [partKey(spec.gridJob.site, spec.part)]));
+    options.executions.addIndex(byPart, ({ spec }) =>
+      spec.part === undefined ? [] : [partKey(spec.gridJob.site, spec.part)],
+    );
   }
 
   /** What peers may call. */
@@ -66,8 +83,9 @@ export class HostedParts {
     const name = { home: caller.site, part, job, namespace: organizationNamespace(virtualOrganization), revision };
     let spec: ExecutionSpec;
     try {
-      spec = readPart(request.spec, name);
+      spec = readPart(request.spec, name, (principal) => this.userNameOf(name.namespace, principal));
     } catch (error) {
+      if (error instanceof PeerError) throw error;
       const why = error instanceof z.ZodError ? z.prettifyError(error) : describeError(error);
       throw new PeerError('Invalid', `spec is no part of a job: ${why}`, { cause: error });
     }
@@ -83,7 +101,23 @@ export class HostedParts {
     }
   }
 
-  private async carryOut(name: PartName, spec: ExecutionSpec, organization: string, signal: AbortSignal): Promise<PartState> {
+  /** What a member is called here: ids and names are issued by this site, to its own memberships alone. */
+  private userNameOf(namespace: string, principal: Principal): string {
+    const userName = this.options.members.userNameOf(namespace, principal);
+    if (userName !== undefined) return userName;
+    const who = `${principal.issuer} ${principal.subject}`.slice(0, 200);
+    throw new PeerError(
+      'Refused',
+      `${who} is no member here: an administrator of the virtual organization adds them at this site.`,
+    );
+  }
+
+  private async carryOut(
+    name: PartName,
+    spec: ExecutionSpec,
+    organization: string,
+    signal: AbortSignal,
+  ): Promise<PartState> {
     const client = this.options.client.of(executions);
     const { namespace, home, part } = name;
     const found = await client.find({ namespace, name: hostedName(name) }, { signal });
@@ -98,7 +132,12 @@ export class HostedParts {
       throw new PeerError('Refused', `An Execution ${hostedName(name)} that is another's is in the way.`);
     const isOld = name.revision <= (found.spec.revision ?? 0);
     if (isOld || found.spec.fencedTime !== undefined || found.spec.isClosed) return this.stateOf(found);
-    this.checkPromises(spec, found.spec.placements.map(({ run }) => run), name, organization);
+    this.checkPromises(
+      spec,
+      found.spec.placements.map(({ run }) => run),
+      name,
+      organization,
+    );
     return this.stateOf(await client.update({ ...found, spec }, { signal }));
   }
 

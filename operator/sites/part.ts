@@ -4,6 +4,7 @@ import { z } from 'zod';
 import { type Execution, executionDefinition, type ExecutionSpec } from '#crds/execution.ts';
 import { apiVersionOf } from '#crds/kind.ts';
 import type { Stored } from '#runtime/types.ts';
+import type { Principal } from './members.ts';
 
 /** How long work goes on without a word of its home site. The home places it elsewhere only when this, and more, is over. */
 export const leaseMs = 30_000;
@@ -11,14 +12,16 @@ export const leaseMs = 30_000;
 /** What is told of a part. The rest of an Execution is the business of the site where it runs. */
 const told = z.looseObject({
   gridJob: z.looseObject({ name: z.string(), uid: z.string() }),
-  owner: z.string(),
-  placements: z.array(z.looseObject({ run: z.string(), node: z.string(), tasks: z.string(), hold: z.string() })).max(2048),
+  owner: z.strictObject({ issuer: z.string(), subject: z.string() }),
+  placements: z
+    .array(z.looseObject({ run: z.string(), node: z.string(), tasks: z.string(), hold: z.string() }))
+    .max(2048),
   isClosed: z.boolean(),
 });
 
 /** The part of an Execution that a site is to carry out, as JSON. */
-export function partOf({ spec }: Execution, site: string): string {
-  const { gridJob, owner, taskCount, template, stdin, stdout, stderr, keepLogs, interactive, preemptible } = spec;
+export function partOf({ spec }: Execution, site: string, owner: Principal): string {
+  const { gridJob, taskCount, template, stdin, stdout, stderr, keepLogs, interactive, preemptible } = spec;
   const { signal, isClosed } = spec;
   const placements = spec.placements
     .filter((placement) => placement.site === site && placement.isEnding !== true)
@@ -38,10 +41,19 @@ export interface PartName {
   readonly revision: number;
 }
 
-/** Reads what {@link partOf} wrote. The API server checks every field against the schema of Executions. @throws {z.ZodError} */
-export function readPart(text: string, { home, part, revision }: PartName): ExecutionSpec {
-  const read = told.parse(JSON.parse(text)) as unknown as ExecutionSpec;
-  const { owner, taskCount, template, stdin, stdout, stderr, keepLogs, interactive, preemptible, signal } = read;
+/**
+ * Reads what {@link partOf} wrote. The API server checks every field against the schema of Executions.
+ * @param userNameOf - what the owner is called here. @throws {z.ZodError}
+ */
+export function readPart(
+  text: string,
+  { home, part, revision }: PartName,
+  userNameOf: (principal: Principal) => string,
+): ExecutionSpec {
+  const parsed = told.parse(JSON.parse(text));
+  const owner = userNameOf(parsed.owner);
+  const read = parsed as unknown as ExecutionSpec;
+  const { taskCount, template, stdin, stdout, stderr, keepLogs, interactive, preemptible, signal } = read;
   const { isClosed, placements } = read;
   return {
     gridJob: { name: read.gridJob.name, uid: read.gridJob.uid, site: home },
@@ -61,7 +73,10 @@ export function readPart(text: string, { home, part, revision }: PartName): Exec
 
 /** Name of the Execution of a part at the site that carries it out. */
 export function hostedName({ home, part, job }: Pick<PartName, 'home' | 'part' | 'job'>): string {
-  const hash = createHash('sha256').update(JSON.stringify([home, part])).digest('hex').slice(0, 10);
+  const hash = createHash('sha256')
+    .update(JSON.stringify([home, part]))
+    .digest('hex')
+    .slice(0, 10);
   return `${job.slice(0, 52)}-${hash}`;
 }
 

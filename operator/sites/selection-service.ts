@@ -95,9 +95,11 @@ export class HostedSelection {
     const address = this.addresses.get(node);
     if (address === undefined)
       return { granted: false, ttlMs: 0, reason: `Node ${node} was not offered through this gateway: ask anew` };
-    const { ownerReference: _, reservation: __, ...rest } = request;
+    // Who asks is told by the channel; no object here owns it, and nothing reserved is drawn from.
+    const { demand, ttlMs, span, isPreemptible = false } = request;
+    const asked = { id, virtualOrganization, demand, ttlMs, isPreemptible, ...(span === undefined ? {} : { span }) };
     try {
-      const answer = await this.selection.hold(address, { ...rest, isReservation: false, owner: holderOf(caller) });
+      const answer = await this.selection.hold(address, { ...asked, owner: holderOf(caller) });
       if (!answer.granted) return { granted: false, ttlMs: 0, reason: answer.reason };
       const untilMs = this.clock.monotonic() + answer.ttlMs;
       remember(this.promises, promiseKey(caller.site, id), { node, virtualOrganization, untilMs });

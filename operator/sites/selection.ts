@@ -56,7 +56,9 @@ export class SitesSelection implements ResourceSelection {
       query.sites?.in?.includes(site) !== false && query.sites?.notIn?.includes(site) !== true;
     const found = await Promise.all([
       isWanted(siteName) ? ask(local, query, options) : none,
-      ...this.peersFor(query.virtualOrganization).filter(isWanted).map(async (site) => this.askPeer(site, query, options)),
+      ...this.peersFor(query.virtualOrganization)
+        .filter(isWanted)
+        .map(async (site) => this.askPeer(site, query, options)),
     ]);
     for (const { offers } of found) for (const offer of offers) yield { offer };
     const refusals: Record<string, number> = {};
@@ -71,9 +73,7 @@ export class SitesSelection implements ResourceSelection {
     const far = placeOf(address);
     if (far === undefined) return this.parts.local.hold(address, request);
     // Who asks, and what the hold belongs to, the other site says itself.
-    const { path: _, requestSerialize } = selectorMethods.Hold;
-    const { ownerReference: __, ...rest } = request;
-    const hold = requestSerialize(encodeHold(rest));
+    const hold = selectorMethods.Hold.requestSerialize({ ...encodeHold(request), ownerReference: null });
     try {
       const answer = await this.parts.channels.channel(far.site).call(workMethods.Hold, { node: far.node, hold });
       return answer.granted

@@ -2,6 +2,7 @@ import type { Clock } from '#common/clock.ts';
 import type { Logger } from '#common/logger.ts';
 import { executions, podLabels } from '#crds/execution.ts';
 import { sites } from '#crds/site.ts';
+import { voMemberships } from '#crds/vo-membership.ts';
 import { podsOf } from '#operator/controllers/execution/controller.ts';
 import type { LogKeeper } from '#operator/controllers/execution/log-keeper.ts';
 import type { PeerChannels, PeerServices } from '#operator/gateway/peers/contract.ts';
@@ -13,6 +14,7 @@ import type { Transport } from '#runtime/transport.ts';
 import { AwayParts } from './away.ts';
 import { HomeLeases, LeaseFencer } from './home-leases.ts';
 import { HostedParts } from './host.ts';
+import { SiteMembers } from './members.ts';
 import { SitesSelection } from './selection.ts';
 import { HostedSelection } from './selection-service.ts';
 import { SharedOrganizations } from './shared.ts';
@@ -44,13 +46,14 @@ export function addSitesWork(manager: Manager, setup: SitesSetup): SitesWork {
   const { clock, channels, services, siteName, keeper, namespace } = setup;
   const log = setup.log.with({ part: 'sites' });
   const shared = new SharedOrganizations(manager.informer(sites));
+  const members = new SiteMembers(manager.informer(voMemberships));
   const parts = manager.informer(executions);
   const pods = manager.informer(podKind, { labelSelector: podLabels.execution });
   // Every replica serves peers; each write is safe by itself.
   const client = createClient(setup.transport, { fieldManager: 'xtreemos-gateway' });
   const hostedSelection = new HostedSelection(setup.selection, shared, clock);
   const hosted = new HostedParts({
-    ...{ executions: parts, client, clock, log, shared, selection: hostedSelection },
+    ...{ executions: parts, client, clock, log, shared, members, selection: hostedSelection },
     podsOf: (execution) => podsOf(pods, execution),
     leases: new HomeLeases(client, clock, namespace),
   });
@@ -58,7 +61,7 @@ export function addSitesWork(manager: Manager, setup: SitesSetup): SitesWork {
   const leases = new HomeLeases(manager.client, clock, namespace);
   manager.addRunnable(new LeaseFencer({ executions: parts, client: manager.client, leases, clock, log }));
   const away = new AwayParts({
-    ...{ executions: parts, channels, clock, log },
+    ...{ executions: parts, channels, members, clock, log },
     keepLogs: async (execution, logs, signal) => keeper.add(execution, logs, signal),
   });
   manager.addRunnable(away);

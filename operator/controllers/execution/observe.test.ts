@@ -15,7 +15,13 @@ const execution = anExecution('job', { taskCount: 3, placements });
 const podOf = (index: number, status: NonNullable<Pod['status']>, more = {}): Stored<Pod> =>
   withStatus(taskPod(execution, { run: 'r1', index, node: 'n1', hold: 'h1' }, around, 0), status, more);
 const look = (pods: Stored<Pod>[], of = execution, nodes = ['n1']): Observation =>
-  observe(of, pods, (name) => nodes.includes(name), 'home');
+  observe(
+    of,
+    pods,
+    (name) => nodes.includes(name),
+    'home',
+    (_, { index, run }) => ({ index, run, state: 'Running' }),
+  );
 
 describe('observe', () => {
   test('asks for the pods of placed tasks that have none', () => {

@@ -281,11 +281,12 @@ export class GridJobReconciler implements Reconciler {
         reason: (known?.reason ?? 'Waiting') as keyof typeof jobMatched.reasons,
         message: known?.message ?? '',
       };
-      const refusals = Object.fromEntries((job.status?.waiting ?? []).map(({ site, reason, nodes }) => [
+      const refusals = Object.fromEntries(
+        (job.status?.waiting ?? []).map(({ site, reason, nodes }) => [
           site === this.parts.siteName ? reason : refusedAt(reason, site),
           nodes,
         ]),
-     );
+      );
       if (isKnown) return { waiting: before, refusals, requeueAfterMs };
       return { requeueAfterMs: earliest(requeueAfterMs, Math.max(1, patienceMs - age)) };
     }

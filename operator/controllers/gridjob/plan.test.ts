@@ -89,8 +89,16 @@ describe('placed', () => {
   test('drops runs that ended, counts their failures and adds the new runs', () => {
     const found = sets({ rows: [failed(0)], succeededIndexes: '1' });
     const before = { placements, failures: [] };
-    const grant = { run: 'r2', node: 'n2', tasks: IndexSet.of([0, 4]), hold: 'h2', reservation: 'c1', until: 0 };
-    expect(placed(before, found, [grant])).toEqual({
+    const grant = {
+      run: 'r2',
+      site: 'home',
+      node: 'n2',
+      tasks: IndexSet.of([0, 4]),
+      hold: 'h2',
+      reservation: 'c1',
+      until: 0,
+    };
+    expect(placed(before, found, [grant], 'home')).toEqual({
       placements: [
         { run: 'r1', node: 'n1', tasks: '2-3' },
         { run: 'r2', node: 'n2', tasks: '0,4', hold: 'h2', reservation: 'c1', until: '1970-01-01T00:00:00.000Z' },

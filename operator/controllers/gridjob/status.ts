@@ -15,6 +15,8 @@ import type { Refusals } from '#proto/selector/contract.ts';
 import { type ConditionUpdate, findCondition, formatTime, updateConditions } from '#runtime/conditions.ts';
 import type { Condition, Stored } from '#runtime/types.ts';
 import { stageOf } from './gates.ts';
+import { IndexSet } from '#operator/scheduling/index-set.ts';
+import { hostedName } from '#operator/sites/part.ts';
 import { readRefusal } from '#operator/scheduling/refusals.ts';
 import type { TaskSets } from './plan.ts';
 import { remedyFor } from './remedies.ts';
