@@ -5,7 +5,8 @@ import { type Execution, podLabels } from '#crds/execution.ts';
 import type { GridJob } from '#crds/grid-job.ts';
 import type { Pod } from '#runtime/builtin.ts';
 import type { Stored } from '#runtime/index.ts';
-import { openSites, type TestSite, waitFor } from '#sites/harness.ts';
+import { openSites, sharedName, type TestSite, waitFor } from '#sites/harness.ts';
+import { down, up } from '#sites/lifecycle.ts';
 import { type Login, Product } from '../product.ts';
 
 jest.setTimeout(240_000);
@@ -13,6 +14,9 @@ jest.setTimeout(240_000);
 const image = 'xtreemos.io/busybox:1';
 const name = 'suite-reach';
 const namespace = `vo-${name}`;
+/** Sites of its own: those of the suites may be one. */
+const instance = `${sharedName()}-reach`;
+const quiet = (): void => undefined;
 /** Each calls itself `home`; what they call each other is theirs to choose. */
 const far = 'far';
 let products: Product[];
@@ -34,7 +38,9 @@ async function join(product: Product, site: string, peer: object): Promise<void>
 }
 
 beforeAll(async () => {
-  const { sites } = await openSites();
+  await down(instance, quiet);
+  await up({ name: instance, sites: 2, nodes: 1, report: quiet });
+  const { sites } = await openSites(instance);
   [home, away] = sites as [TestSite, TestSite];
   products = [];
   for (const [site, domain] of [
@@ -66,11 +72,7 @@ beforeAll(async () => {
 }, 480_000);
 
 afterAll(async () => {
-  for (const { site } of products) {
-    await site.tryKubectl(['delete', 'gridjobs', '--all', '-n', namespace, '--timeout=60s'], { timeoutMs: 70_000 });
-    await site.tryKubectl(['delete', 'site', far, 'near']);
-  }
-  for (const product of products) await product.uninstall();
+  await down(instance, quiet);
 });
 
 async function submit(job: string, spec: object): Promise<void> {
