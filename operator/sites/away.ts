@@ -47,8 +47,8 @@ interface Contact {
   renewedAt: number;
   isAnswering: boolean;
   isBusy: boolean;
-  /** Whether the peer may have parts that are to be deleted. */
-  hasParts: boolean;
+  /** When the peer last had parts (monotonic): a while later it may still have some that are to be deleted. */
+  namedAt: number;
   readonly parts: Map<string, Part>;
 }
 
@@ -60,6 +60,8 @@ const allowanceMs = 15_000;
 const refusedForMs = 10_000;
 /** The cache of a peer may not have an Execution yet that it has just made. */
 const unseenForMs = 15_000;
+/** A peer deletes what is not named any more when it is older than half of this. */
+const forgottenAfterMs = 60_000;
 /** Logs are kept a moment after a task has ended. */
 const logTriesMax = 8;
 
@@ -163,7 +165,8 @@ export class AwayParts implements Runnable {
     const names = new Set<string>();
     for (const { spec } of this.options.executions.list())
       for (const { site } of spec.placements) if (site !== undefined) names.add(site);
-    for (const [site, { hasParts }] of this.contacts) if (hasParts) names.add(site);
+    const now = this.options.clock.monotonic();
+    for (const [site, { namedAt }] of this.contacts) if (now - namedAt < forgottenAfterMs) names.add(site);
     return [...names];
   }
 
@@ -175,7 +178,7 @@ export class AwayParts implements Runnable {
       renewedAt: this.startedAt,
       isAnswering: true,
       isBusy: false,
-      hasParts: true,
+      namedAt: this.options.clock.monotonic(),
       parts: new Map<string, Part>(),
     };
     this.contacts.set(site, fresh);
@@ -228,7 +231,7 @@ export class AwayParts implements Runnable {
     if (renews) contact.renewedAt = this.options.clock.monotonic();
     const answer = await channel.call(workMethods.Sync, { renews, parts }, { signal });
     contact.isAnswering = true;
-    contact.hasParts = parts.length > 0;
+    if (parts.length > 0) contact.namedAt = this.options.clock.monotonic();
     for (const state of answer.parts) {
       const execution = at.get(state.part);
       if (execution === undefined) continue;
