@@ -7,7 +7,8 @@ const read = ['get', 'list', 'watch'];
 /** Rights of the operator. Pods that it makes are judged by the admission policies as everybody's. */
 export const operatorJobRules: readonly RoleRule[] = [
   { apiGroups: [group], resources: ['gridjobs'], verbs: [...read, 'delete'] },
-  { apiGroups: [group], resources: ['executions'], verbs: [...read, 'create', 'update'] },
+  // Those of jobs here go with their job; those of peers are deleted when their home names them no more.
+  { apiGroups: [group], resources: ['executions'], verbs: [...read, 'create', 'update', 'delete'] },
   { apiGroups: [group], resources: ['reservations'], verbs: read },
   // Claims are written by the selectors; those of a node that is gone, or of a reservation that may not be, are deleted here.
   { apiGroups: [group], resources: ['claims'], verbs: [...read, 'delete'] },

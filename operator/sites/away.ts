@@ -99,7 +99,8 @@ export class AwayParts implements Runnable {
 
   async run(signal: AbortSignal): Promise<void> {
     const { executions, clock } = this.options;
-    await executions.synced(signal);
+    await executions.synced(signal).catch(() => undefined);
+    if (signal.aborted) return;
     const end = executions.onEvent(() => this.wake.resolve(undefined));
     const stop = (): void => this.wake.resolve(undefined);
     signal.addEventListener('abort', stop, { once: true });

@@ -150,8 +150,19 @@ export class HostedParts {
   }
 
   private async sync({ renews, parts }: SyncRequest, caller: PeerCaller): Promise<PartState[]> {
-    const { executions: cache, leases, clock, client, log } = this.options;
+    const { leases } = this.options;
     if (renews) await leases.renew(caller.site, caller.signal);
+    await this.deleteOthers(parts, caller);
+    return parts.flatMap(({ part, digest }) => {
+      const execution = this.find(caller.site, part);
+      const state = execution === undefined ? unknown(part) : this.stateOf(execution);
+      return state.digest === digest ? [] : [state];
+    });
+  }
+
+  /** Deletes what a home does not want any more. What fails is done at the next call: the lease and the news do not wait for it. */
+  private async deleteOthers(parts: SyncRequest['parts'], caller: PeerCaller): Promise<void> {
+    const { executions: cache, clock, client, log } = this.options;
     const named = new Set(parts.map(({ part }) => part));
     for (const execution of cache.byIndex(byHome, caller.site)) {
       const { metadata, spec } = execution;
@@ -160,13 +171,10 @@ export class HostedParts {
       log.info('Deleting work that its home does not want any more', { Execution: metadata.name, home: caller.site });
       const { namespace, name, uid } = metadata;
       const options = { preconditions: { uid }, propagationPolicy: 'Background' as const, signal: caller.signal };
-      await ignoreNotFound(client.of(executions).delete({ namespace, name }, options));
+      await ignoreNotFound(client.of(executions).delete({ namespace, name }, options)).catch((error: unknown) =>
+        log.warn('Work of a peer was not deleted', { Execution: name, problem: describeError(error) }),
+      );
     }
-    return parts.flatMap(({ part, digest }) => {
-      const execution = this.find(caller.site, part);
-      const state = execution === undefined ? unknown(part) : this.stateOf(execution);
-      return state.digest === digest ? [] : [state];
-    });
   }
 
   private async logs(part: string, caller: PeerCaller): Promise<LogsResponse> {

@@ -50,12 +50,12 @@ export class SitesSelection implements ResourceSelection {
   }
 
   async *select(query: Query, options: SelectOptions): AsyncGenerator<Selected> {
-    const { local, siteName } = this.parts;
+    const { siteName } = this.parts;
     const none: Found = { offers: [], refusals: {}, visited: 0, isWhole: true };
     const isWanted = (site: string): boolean =>
       query.sites?.in?.includes(site) !== false && query.sites?.notIn?.includes(site) !== true;
     const found = await Promise.all([
-      isWanted(siteName) ? ask(local, query, options) : none,
+      isWanted(siteName) ? this.askLocal(query, options) : none,
       ...this.peersFor(query.virtualOrganization)
         .filter(isWanted)
         .map(async (site) => this.askPeer(site, query, options)),
@@ -104,6 +104,14 @@ export class SitesSelection implements ResourceSelection {
 
   close(): void {
     this.parts.local.close();
+  }
+
+  /** What the selector of this site offers is here, whatever it calls the site. */
+  private async askLocal(query: Query, options: SelectOptions): Promise<Found> {
+    const { local, siteName } = this.parts;
+    const found = await ask(local, query, options);
+    const offers = found.offers.map((offer) => ({ ...offer, site: siteName, id: `${siteName}/${offer.node}` }));
+    return { ...found, offers };
   }
 
   private peersFor(virtualOrganization: string): string[] {

@@ -98,8 +98,8 @@ async function until(job: string, is: (job: Stored<GridJob>) => boolean): Promis
 const podsAt = async (site: TestSite, job: string): Promise<Pod[]> =>
   (await site.get<{ items: Pod[] }>('pods', '-n', namespace, '-l', `${podLabels.job}=${job}`)).items;
 
-const task = (script: string): object => ({
-  ...{ image, command: ['sh', '-c', script], resources: { cpu: '100m', memory: '32Mi' }, terminationGraceSeconds: 2 },
+const task = (script: string, cpu = '100m'): object => ({
+  ...{ image, command: ['sh', '-c', script], resources: { cpu, memory: '32Mi' }, terminationGraceSeconds: 2 },
 });
 
 test('a job lands on another site, as the member of that site, and its status and logs come back', async () => {
@@ -129,8 +129,9 @@ test('exit statuses come back, and a killed job ends there', async () => {
   );
 });
 
-test('an array spans both sites, and what its home forgets is deleted there', async () => {
-  await submit('both', { tasks: { count: 8 }, placement: { spread: 'Spread' }, template: task('sleep 2') });
+test('a gang spans both sites, and what its home forgets is deleted there', async () => {
+  // More than one node has: all of it starts together, at both sites, or nothing does.
+  await submit('both', { tasks: { count: 6, gangMinimum: 6 }, template: task('sleep 2', '400m') });
   const job = await until('both', ({ status }) => status?.state === 'Succeeded');
   expect(job.status?.executions?.map(({ site }) => site).sort()).toEqual([far, 'home']);
   for (const each of ['there', 'fails', 'long', 'both'])
