@@ -8,7 +8,7 @@ import { createLogger } from '#common/logger.ts';
 import { createRegistry } from '#common/metrics.ts';
 import { systemRandom } from '#common/random.ts';
 import { openSurroundings } from '#operator/testing/surroundings.ts';
-import { MemoryPeers } from '#operator/gateway/peers/testing/memory.ts';
+import { alone } from '#operator/sites/testing/alone.ts';
 import { addJobControllers } from '#operator/controllers/gridjob/setup.ts';
 import { FakeTaskLogs } from '#operator/testing/task-logs.ts';
 import { GrpcResourceSelection } from '#proto/selector/client.ts';
@@ -44,9 +44,8 @@ const transport = new HttpTransport({
 const manager = createManager({ name: 'xtreemos-operator', transport, logger: log, registry, metrics });
 const nodeInformer = manager.informer(nodes);
 const taskLogs = new FakeTaskLogs();
-const peers = new MemoryPeers().site('bench');
 addJobControllers(manager, {
-  ...{ transport, peers: { channels: peers, services: peers, namespace: 'xtreemos-system' } },
+  ...{ transport, peers: alone('bench') },
   ...{ clock: systemClock, random: systemRandom(), log, registry, taskLogs, siteName: 'bench' },
   selection: new GrpcResourceSelection(values.selector, clientCredentials(JSON.parse(values.files) as SiteFiles)),
   admission: () => undefined,

@@ -8,6 +8,8 @@ import { createLogger, type Logger } from '#common/logger.ts';
 import { createRegistry, type Registry } from '#common/metrics.ts';
 import { helpText, parseOptions } from '#common/options.ts';
 import { systemRandom } from '#common/random.ts';
+import { sites } from '#crds/site.ts';
+import { voMemberships } from '#crds/vo-membership.ts';
 import { GrpcResourceSelection } from '#proto/selector/client.ts';
 import type { ResourceSelection } from '#proto/selector/contract.ts';
 import { followTlsFiles } from '#proto/selector/tls.ts';
@@ -42,6 +44,8 @@ import { PeerStates } from './gateway/peers/peer-states.ts';
 import { addGateway, type Gateway } from './gateway/setup.ts';
 import { memberAccounts, requestAccount } from './identity/accounts.ts';
 import { createIdentities, type Identities } from './identity/setup.ts';
+import { MembershipNames } from './sites/members.ts';
+import { SitesShared } from './sites/shared.ts';
 import { SiteInstallations } from './storage/installations.ts';
 import { type OperatorOptions, operatorOptions } from './options.ts';
 import { createServingCertificate } from './serving-certificate.ts';
@@ -227,7 +231,11 @@ function addJobs(
     ...{ clock: systemClock, random: systemRandom(), log, registry, siteName: options.siteName, surroundings },
     selection,
     transport,
-    peers: { channels: gateway.channels, services: gateway.services, namespace: options.namespace },
+    peers: {
+      ...{ channels: gateway.channels, services: gateway.services, namespace: options.namespace },
+      shared: new SitesShared(manager.informer(sites)),
+      members: new MembershipNames(manager.informer(voMemberships)),
+    },
     admission: ({ metadata, spec }) => surroundings.refusalOf(metadata.namespace ?? '', spec.owner),
     reservationAdmission: (namespace, owner) => surroundings.refusalOf(namespace, owner)?.message,
     taskLogs: new KubeletLogs(transport, log),

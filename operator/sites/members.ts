@@ -11,7 +11,15 @@ const byName = 'sites/user-name';
 const byPrincipal = 'sites/principal';
 
 /** Members by what they are called here, and by who they are. */
-export class SiteMembers {
+export interface SiteMembers {
+  /** Who bears a user name here. */
+  principalOf(namespace: string, userName: string): Principal | undefined;
+  /** The user name of a member here; undefined when there is no such member, or no name was issued yet. */
+  userNameOf(namespace: string, principal: Principal): string | undefined;
+}
+
+/** {@link SiteMembers} by the memberships of this site. */
+export class MembershipNames implements SiteMembers {
   private readonly memberships: Informer<VOMembership>;
 
   constructor(memberships: Informer<VOMembership>) {
@@ -22,7 +30,6 @@ export class SiteMembers {
     memberships.addIndex(byPrincipal, ({ metadata, spec }) => [principalKey(metadata.namespace ?? '', spec.principal)]);
   }
 
-  /** Who bears a user name here. */
   principalOf(namespace: string, userName: string): Principal | undefined {
     const [membership] = this.memberships.byIndex(byName, `${namespace}/${userName}`);
     if (membership === undefined) return undefined;
@@ -30,7 +37,6 @@ export class SiteMembers {
     return { issuer, subject };
   }
 
-  /** The user name of a member here; undefined when there is no such member, or no name was issued yet. */
   userNameOf(namespace: string, principal: Principal): string | undefined {
     return this.memberships.byIndex(byPrincipal, principalKey(namespace, principal))[0]?.status?.userName;
   }

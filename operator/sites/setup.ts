@@ -1,8 +1,6 @@
 import type { Clock } from '#common/clock.ts';
 import type { Logger } from '#common/logger.ts';
 import { executions, podLabels } from '#crds/execution.ts';
-import { sites } from '#crds/site.ts';
-import { voMemberships } from '#crds/vo-membership.ts';
 import { podsOf } from '#operator/controllers/execution/controller.ts';
 import type { LogKeeper } from '#operator/controllers/execution/log-keeper.ts';
 import type { PeerChannels, PeerServices } from '#operator/gateway/peers/contract.ts';
@@ -14,10 +12,10 @@ import type { Transport } from '#runtime/transport.ts';
 import { AwayParts } from './away.ts';
 import { HomeLeases, LeaseFencer } from './home-leases.ts';
 import { HostedParts } from './host.ts';
-import { SiteMembers } from './members.ts';
+import type { SiteMembers } from './members.ts';
 import { SitesSelection } from './selection.ts';
 import { HostedSelection } from './selection-service.ts';
-import { SharedOrganizations } from './shared.ts';
+import type { SharedOrganizations } from './shared.ts';
 
 /** What work over sites takes from the process it runs in. */
 export interface SitesSetup {
@@ -29,6 +27,8 @@ export interface SitesSetup {
   /** The selector of this site. */
   readonly selection: ResourceSelection;
   readonly keeper: LogKeeper;
+  readonly shared: SharedOrganizations;
+  readonly members: SiteMembers;
   readonly siteName: string;
   /** Namespace of the operator. */
   readonly namespace: string;
@@ -43,10 +43,8 @@ export interface SitesWork {
 
 /** Adds what carries out work of peers here, and of this site at peers. */
 export function addSitesWork(manager: Manager, setup: SitesSetup): SitesWork {
-  const { clock, channels, services, siteName, keeper, namespace } = setup;
+  const { clock, channels, services, siteName, keeper, namespace, shared, members } = setup;
   const log = setup.log.with({ part: 'sites' });
-  const shared = new SharedOrganizations(manager.informer(sites));
-  const members = new SiteMembers(manager.informer(voMemberships));
   const parts = manager.informer(executions);
   const pods = manager.informer(podKind, { labelSelector: podLabels.execution });
   // Every replica serves peers; each write is safe by itself.

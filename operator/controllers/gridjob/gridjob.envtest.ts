@@ -3,7 +3,7 @@ import { mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, jest, test } from '@jest/globals';
-import { MemoryPeers } from '#operator/gateway/peers/testing/memory.ts';
+import { alone } from '#operator/sites/testing/alone.ts';
 import { systemClock } from '#common/clock.ts';
 import { silentLogger } from '#common/logger.ts';
 import { createRegistry } from '#common/metrics.ts';
@@ -53,10 +53,9 @@ class RunningOperator {
   constructor() {
     this.transport = aTransport();
     this.manager = createManager({ name: 'operator', transport: this.transport, graceMs: 2_000 });
-    const peers = new MemoryPeers().site('home');
     addJobControllers(this.manager, {
       transport: this.transport,
-      peers: { channels: peers, services: peers, namespace: 'xtreemos-system' },
+      peers: alone('home'),
       ...{ clock: systemClock, random: systemRandom(), log: silentLogger, registry: createRegistry(), selection },
       siteName: 'home',
       taskLogs,
