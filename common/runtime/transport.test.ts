@@ -1,3 +1,4 @@
+import { getEventListeners } from 'node:events';
 import { afterEach, describe, expect, test } from '@jest/globals';
 import { systemClock, VirtualClock } from '#common/clock.ts';
 import { configMaps } from './builtin.ts';
@@ -392,6 +393,14 @@ describe('streams', () => {
       }
     });
     await expect(transport.stream(stream, () => undefined)).rejects.toThrow(/longer than 16777216 bytes/);
+  });
+
+  test('a stream that could not start does not follow its signal: nobody would hear that it failed again', async () => {
+    const { transport } = await aWorld((_request, response) => json(response, 200, {}));
+    const { signal } = new AbortController();
+    await transport.close();
+    await expect(transport.stream({ ...stream, signal }, () => undefined)).rejects.toThrow('The transport is closed');
+    expect(getEventListeners(signal, 'abort')).toEqual([]);
   });
 
   test('a server that breaks off in the middle is a connection error', async () => {

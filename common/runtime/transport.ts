@@ -148,37 +148,37 @@ export class HttpTransport implements Transport {
   }
 
   async stream(request: StreamRequest, onLine: (line: string) => void): Promise<void> {
-    let activeAt = this.clock.monotonic();
-    const options = { fence: request.fence, signal: request.signal, sizeMax: lineSizeMax };
-    const exchange = new LineExchange(options, onLine, () => (activeAt = this.clock.monotonic()));
-    const watchdog = (): void => {
-      const idleMs = this.clock.monotonic() - activeAt;
-      if (idleMs >= request.idleTimeoutMs)
-        exchange.cancel(new Error(`nothing came for ${Math.round(idleMs / 1000)} s`));
-      else timer = this.clock.after(request.idleTimeoutMs - idleMs, watchdog);
-    };
     let timer: Timer | undefined;
-    await this.openEnded(request, exchange, () => {
-      activeAt = this.clock.monotonic();
+    const start = (): LineExchange => {
+      let activeAt = this.clock.monotonic();
+      const options = { fence: request.fence, signal: request.signal, sizeMax: lineSizeMax };
+      const exchange = new LineExchange(options, onLine, () => (activeAt = this.clock.monotonic()));
+      const watchdog = (): void => {
+        const idleMs = this.clock.monotonic() - activeAt;
+        if (idleMs >= request.idleTimeoutMs)
+          exchange.cancel(new Error(`nothing came for ${Math.round(idleMs / 1000)} s`));
+        else timer = this.clock.after(request.idleTimeoutMs - idleMs, watchdog);
+      };
       timer = this.clock.after(request.idleTimeoutMs, watchdog);
-    }).finally(() => timer?.cancel());
+      return exchange;
+    };
+    await this.openEnded(request, start).finally(() => timer?.cancel());
   }
 
   async bytes(request: TransportRequest, onChunk: (chunk: Buffer) => void): Promise<void> {
     const options = { fence: request.fence, signal: request.signal, sizeMax: refusalSizeMax };
-    await this.openEnded(request, new ByteExchange(options, onChunk));
+    await this.openEnded(request, () => new ByteExchange(options, onChunk));
   }
 
-  /** An exchange whose answer may go on for ever. */
-  private async openEnded(
-    request: TransportRequest,
-    exchange: LineExchange | ByteExchange,
-    onStart?: () => void,
-  ): Promise<void> {
+  /**
+   * An exchange whose answer may go on for ever.
+   * @param start - makes it once it can be sent: it follows the signal from then on, and somebody has to wait for its end.
+   */
+  private async openEnded(request: TransportRequest, start: () => LineExchange | ByteExchange): Promise<void> {
     await this.turn(request, false);
     await this.connect();
     request.signal?.throwIfAborted();
-    onStart?.();
+    const exchange = start();
     try {
       this.dispatch(request, exchange);
       const body = await exchange.end;
