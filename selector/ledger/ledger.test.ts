@@ -244,6 +244,31 @@ describe('reservations', () => {
     expect(ledger.hold(draw)).toMatchObject({ granted: true });
   });
 
+  test('send away as few pods of one hold as they need, and nothing comes back into their place before them', async () => {
+    const { ledger, clock } = await aNode();
+    const start = clock.now() + 250_000;
+    ledger.hold(aHold('r', 2_000, { span: { startMs: start, endMs: start + hour }, isReservation: true }));
+    await ledger.confirm('r', 'job');
+    const pods = [0, 1, 2].map((uid) => ({
+      ...{ uid: String(uid), claim: 'array', demand: { cpu: 1_000 }, virtualOrganization: 'physics', graceMs: 2_000 },
+    }));
+    expect(ledger.hold(aHold('array', 3_000, { isPreemptible: true, ttlMs: 300_000 }))).toMatchObject({
+      granted: true,
+    });
+    ledger.setPods(pods);
+    clock.advance(246_000);
+    expect(ledger.leaving().pods.map(({ uid }) => uid)).toEqual(['2']);
+    ledger.setPods(pods.slice(0, 2));
+    expect(ledger.leaving().pods).toEqual([]);
+    expect(ledger.free({ isPreemptible: true })).toEqual({ cpu: 0 });
+    ledger.setPods(pods.slice(0, 1));
+    // One at a time, each would fit beside what is reserved.
+    expect(ledger.hold(aHold('late', 1_000, { isPreemptible: true }))).toMatchObject({ granted: true });
+    expect(ledger.hold(aHold('later', 1_000, { isPreemptible: true }))).toEqual({
+      ...{ granted: false, reason: 'Reserved later: cpu: 1000 wanted, 0 free' },
+    });
+  });
+
   test('let work that gives way in until shortly before, unless they drain', async () => {
     const { ledger, clock } = await aNode();
     const span = { startMs: clock.now() + hour, endMs: clock.now() + 2 * hour };

@@ -7,9 +7,18 @@ import {
   type Span,
 } from '#proto/selector/contract.ts';
 import { checkHoldRequest } from '#proto/selector/holds.ts';
-import { checkResources, minus, shortage, smaller, type Resources } from '#proto/selector/resources.ts';
+import {
+  checkResources,
+  larger,
+  minus,
+  positive,
+  shortage,
+  smaller,
+  sumOf,
+  type Resources,
+} from '#proto/selector/resources.ts';
 import { overlaps } from './calendar.ts';
-import { leavingOf, Occupancy, type BoundPod, type Leaving, type Promised } from './occupancy.ts';
+import { isLeaving, leavingOf, Occupancy, type BoundPod, type Leaving, type Promised } from './occupancy.ts';
 import type { Claim, ClaimStore } from './store.ts';
 
 /** Thrown before {@link Ledger.open} has finished. Trying again soon helps. */
@@ -37,8 +46,8 @@ interface Entry {
   busy: Promise<void> | undefined;
   /** Whether the store says that it has to give way. */
   isToldToGo?: boolean;
-  /** Whether a pod ran under it. */
-  isUsed?: boolean;
+  /** The most that pods have used under it at once; absent before the first. */
+  used?: Resources;
 }
 
 /**
@@ -83,15 +92,15 @@ export class Ledger {
     this.onChange();
   }
 
-  /** Sets the pods bound here, all of them. A hold ends with the last pod that ran under it. */
+  /** Sets the pods bound here, all of them. A hold shrinks with the pods that ran under it, and ends with the last. */
   setPods(pods: readonly BoundPod[]): void {
     for (const pod of pods) checkResources(pod.demand, `pod ${pod.uid}`);
     this.pods = pods;
-    const occupancy = this.occupancy();
-    const inUse = new Set(pods.filter((pod) => occupancy.coveringOf(pod) !== undefined).map(({ claim }) => claim));
+    const covered = this.occupancy().covered;
     for (const [id, entry] of this.entries) {
-      if (inUse.has(id)) entry.isUsed = true;
-      else if (entry.stage === 'Held' && entry.isUsed === true) this.entries.delete(id);
+      const own = covered.get(id);
+      if (own !== undefined) entry.used = larger(entry.used ?? {}, sumOf(own));
+      else if (entry.stage === 'Held' && entry.used !== undefined) this.entries.delete(id);
     }
     this.onChange();
   }
@@ -195,7 +204,7 @@ export class Ledger {
     this.expire();
     const { inSpan, atOnce } = this.left(occasion);
     const left = atOnce === undefined ? inSpan : smaller(inSpan, atOnce);
-    return Object.fromEntries(Object.entries(left).map(([name, amount]) => [name, Math.max(0, amount)]));
+    return positive(left);
   }
 
   /** Why `demand` could not be held, or undefined. For offers; only a hold is a promise. */
@@ -253,9 +262,10 @@ export class Ledger {
       startMs: moment.startMs,
       endMs: Math.max(moment.endMs, Math.min(span.endMs, moment.startMs + noticeMs)),
     };
+    // What gives way and stays so far counts: the newcomer would be the first to be sent away.
     const next = minus(
       this.allocatable,
-      occupancy.peak(soon, (one) => !one.isPreemptible),
+      occupancy.peak(soon, (one) => !one.isPreemptible || !isLeaving(one)),
     );
     const drained = occupancy.peak(span, (one) => !one.isPreemptible && (one.isDraining || overlaps(one.span, moment)));
     return { inSpan: smaller(next, minus(this.allocatable, drained)), atOnce };
@@ -288,7 +298,9 @@ export class Ledger {
 
   private occupancy(): Occupancy {
     const promises = new Map<string, Promised>();
-    for (const [id, { claim, stage }] of this.entries) promises.set(id, { claim, isHeld: stage === 'Held' });
+    for (const [id, { claim, stage, used }] of this.entries) {
+      promises.set(id, { claim, isHeld: stage === 'Held', used: used ?? {} });
+    }
     return new Occupancy(promises, this.pods, this.clock.now());
   }
 

@@ -1,6 +1,6 @@
 /** Who occupies a node, and when. Pure. */
 import type { Span } from '#proto/selector/contract.ts';
-import { addTo, larger, minus, type Resources } from '#proto/selector/resources.ts';
+import { addTo, minus, positive, sumOf, type Resources } from '#proto/selector/resources.ts';
 import { overlaps, peakUse, type Booking } from './calendar.ts';
 import type { Claim } from './store.ts';
 
@@ -29,6 +29,8 @@ export interface Promised {
   readonly claim: Claim;
   /** Whether it is in memory only. */
   readonly isHeld: boolean;
+  /** The most that pods have used under it at once. */
+  readonly used: Resources;
 }
 
 /** Something on the node's calendar, with the pods that it stands for. */
@@ -44,6 +46,8 @@ export interface Occupant extends Booking {
 /** The calendar of a node: bound pods and promises, each counted once. Built anew for each look. */
 export class Occupancy {
   readonly occupants: readonly Occupant[];
+  /** The pods under each promise. */
+  readonly covered: ReadonlyMap<string, readonly BoundPod[]>;
   /** What is drawn from each reservation. */
   private readonly drawn = new Map<string, Booking[]>();
   private readonly promises: ReadonlyMap<string, Promised>;
@@ -63,24 +67,14 @@ export class Occupancy {
         if (named === undefined) this.draw(reservation, { span: spanOf(pod, now), demand: pod.demand });
       } else if (named === undefined) alone.push(pod);
     }
-    const occupants: Occupant[] = alone.map((pod) => ({
-      ...{ span: spanOf(pod, now), demand: pod.demand, isPreemptible: pod.givesWay ?? false, isDraining: false },
-      ...{ claim: undefined, isHeld: false, pods: [pod] },
-    }));
-    for (const { claim, isHeld } of promises.values()) {
-      const own = covered.get(claim.id) ?? [];
-      const demand = larger(claim.demand, sumOf(own));
-      const reservation = this.reservationOf(claim.reservation, claim.virtualOrganization);
-      if (reservation !== undefined) this.draw(reservation, { span: claim.span, demand });
-      else {
-        // A claim that is over counts as long as its pods or its record are there.
-        const isOver = claim.span.endMs <= now && !isHeld;
-        const span = isOver ? { startMs: claim.span.startMs, endMs: Infinity } : claim.span;
-        const { isPreemptible, isDraining } = claim;
-        occupants.push({ span, demand, isPreemptible, isDraining, claim, isHeld, pods: own });
-      }
-    }
-    this.occupants = occupants;
+    this.covered = covered;
+    this.occupants = [
+      ...alone.map((pod) => ({
+        ...{ span: spanOf(pod, now), demand: pod.demand, isPreemptible: pod.givesWay ?? false, isDraining: false },
+        ...{ claim: undefined, isHeld: false, pods: [pod] },
+      })),
+      ...[...promises.values()].flatMap((promised) => this.occupantsOf(promised, now)),
+    ];
   }
 
   /** The claim whose promise covers a pod: the one that it names, when that is of its own virtual organization. */
@@ -99,6 +93,25 @@ export class Occupancy {
     return peakUse(this.drawn.get(reservation) ?? [], span);
   }
 
+  private occupantsOf({ claim, isHeld, used }: Promised, now: number): Occupant[] {
+    const own = this.covered.get(claim.id) ?? [];
+    // Of a hold that is what its pods have now, and what none of them has taken up yet.
+    const rest = isHeld ? positive(minus(claim.demand, used)) : positive(minus(claim.demand, sumOf(own)));
+    const reservation = this.reservationOf(claim.reservation, claim.virtualOrganization);
+    if (reservation !== undefined) {
+      this.draw(reservation, { span: claim.span, demand: sumOf([{ demand: rest }, ...own]) });
+      return [];
+    }
+    // A claim that is over counts as long as its pods or its record are there.
+    const isOver = claim.span.endMs <= now && !isHeld;
+    const span = isOver ? { startMs: claim.span.startMs, endMs: Infinity } : claim.span;
+    const { isPreemptible, isDraining } = claim;
+    const parts = isHeld
+      ? [{ demand: rest, pods: [] }, ...own.map((pod) => ({ demand: pod.demand, pods: [pod] }))]
+      : [{ demand: sumOf([{ demand: rest }, ...own]), pods: own }];
+    return parts.map((part) => ({ ...part, span, isPreemptible, isDraining, claim, isHeld }));
+  }
+
   private reservationOf(id: string | undefined, virtualOrganization: string | undefined): string | undefined {
     const found = id === undefined ? undefined : this.promises.get(id)?.claim;
     return found?.isReservation === true && found.virtualOrganization === virtualOrganization ? id : undefined;
@@ -107,6 +120,11 @@ export class Occupancy {
   private draw(reservation: string, booking: Booking): void {
     this.drawn.set(reservation, [...(this.drawn.get(reservation) ?? []), booking]);
   }
+}
+
+/** Whether all that it stands for was asked to end. */
+export function isLeaving({ pods }: Occupant): boolean {
+  return pods.length > 0 && pods.every((pod) => pod.isLeaving === true);
 }
 
 /** Who has to leave a node, and when to look again. */
@@ -129,9 +147,7 @@ const lookAheadMs = 300_000;
  * each so early that it can end in its own time. What leaves already isn't counted, so that no more is sent away for its slowness.
  */
 export function leavingOf(occupancy: Occupancy, allocatable: Resources, now: number): Leaving {
-  const staying = occupancy.occupants.filter(
-    ({ pods }) => pods.length === 0 || !pods.every(({ isLeaving }) => isLeaving),
-  );
+  const staying = occupancy.occupants.filter((one) => !isLeaving(one));
   const moments = staying
     .filter(({ isPreemptible, span }) => !isPreemptible && span.startMs > now && span.startMs <= now + lookAheadMs)
     .map(({ span }) => span.startMs);
@@ -151,7 +167,7 @@ export function leavingOf(occupancy: Occupancy, allocatable: Resources, now: num
       const at = moment === now ? now : moment - graceMs - marginMs;
       if (at > now) nextAt = Math.min(nextAt, at);
       else {
-        pods.push(...one.pods.filter(({ isLeaving }) => isLeaving !== true));
+        pods.push(...one.pods.filter((pod) => pod.isLeaving !== true));
         if (one.claim !== undefined) claims.push(one.claim);
       }
     }
@@ -162,10 +178,4 @@ export function leavingOf(occupancy: Occupancy, allocatable: Resources, now: num
 function spanOf({ endMs = Infinity }: BoundPod, now: number): Span {
   // Beyond its time it counts as long as it is there.
   return { startMs: -Infinity, endMs: endMs > now ? endMs : Infinity };
-}
-
-function sumOf(parts: readonly { readonly demand: Resources }[]): Resources {
-  const sum: Record<string, number> = {};
-  for (const { demand } of parts) addTo(sum, demand);
-  return sum;
 }

@@ -4,6 +4,7 @@ import { type Finished, runXos } from '#cli/testing/processes.ts';
 import { type Execution, podLabels } from '#crds/execution.ts';
 import type { GridJob } from '#crds/grid-job.ts';
 import { type KeptLogsObject, keptLogsName, readKeptLogs } from '#crds/kept-logs.ts';
+import type { Reservation } from '#crds/reservation.ts';
 import type { Pod } from '#runtime/builtin.ts';
 import type { Stored } from '#runtime/index.ts';
 import { type TestSite, waitFor } from '#sites/harness.ts';
@@ -147,6 +148,44 @@ describe('what happens to a running job', () => {
     (await podsOf(name)).filter(
       ({ metadata, status }) => metadata.deletionTimestamp === undefined && status?.phase === 'Running',
     );
+
+  /** Until nodes have promised every slot. */
+  const heldSlots = async (): Promise<void> => {
+    let last: Stored<Reservation> | undefined;
+    await waitFor('every slot is held', async () => {
+      last = await site.get<Stored<Reservation>>('reservation', 'slots', '-n', namespace);
+      return last.status?.state === 'Held' || last.status?.state === 'Active';
+    }).catch((error: unknown) => {
+      throw new Error(`${String(error)}: ${JSON.stringify(last?.status)}`);
+    });
+  };
+
+  test('a reservation begins on time on real nodes: work that gives way is gone, and what was reserved is used', async () => {
+    // As much as there is room for, on every node.
+    await submit('filler', { tasks: { count: 40 }, preemptible: true, template: task('sleep 900', '500m') });
+    const filled = await waitFor('the nodes are full', async () => {
+      const job = await site.get<Stored<GridJob>>('gridjob', 'filler', '-n', namespace);
+      const { running: isRunning = 0, starting = 0 } = job.status?.tasks ?? {};
+      return isRunning > 1 && starting === 0 && (job.status?.waiting?.length ?? 0) > 0 ? job : undefined;
+    });
+    const startMs = Math.ceil((Date.now() + 20_000) / 1000) * 1000;
+    const window = { start: new Date(startMs).toISOString(), durationSeconds: 1_800 };
+    const spec = { slots: 2, resources: { cpu: '500m', memory: '32Mi' }, window };
+    const object = { apiVersion: 'xtreemos.io/v1alpha1', kind: 'Reservation', metadata: { name: 'slots' }, spec };
+    await site.kubectl([...alice.login, 'create', '-f', '-'], { input: JSON.stringify(object) });
+    await heldSlots();
+    await submit('guest', { reservation: 'slots', tasks: { count: 2 }, template: task('date +%s; sleep 2', '500m') });
+    const guest = await until('guest', state('Succeeded'), 240_000);
+    expect(guest.status?.tasks).toMatchObject({ succeeded: 2, failed: 0 });
+    for (const began of await keptLog('guest', 2)) expect(1000 * Number(began)).toBeGreaterThanOrEqual(startMs);
+    const { failures } = (await site.get<Stored<Execution>>('execution', 'filler', '-n', namespace)).spec;
+    expect(failures).toEqual([]);
+    await until('filler', (job) => (job.status?.tasks?.running ?? 0) < (filled.status?.tasks?.running ?? 0));
+    await site.kubectl([...alice.login, 'delete', 'reservation', 'slots']);
+    await until('filler', (job) => job.status?.tasks?.running === filled.status?.tasks?.running);
+    await site.kubectl([...alice.login, 'delete', 'gridjob', 'filler', '--wait=false']);
+    await waitFor('the filler is gone', async () => (await podsOf('filler')).length === 0);
+  }, 600_000);
 
   test('whose pod somebody deletes it runs again, and that does not count as a failure', async () => {
     await submit('resilient', { template: task('sleep 900') });

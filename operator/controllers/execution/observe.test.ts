@@ -45,6 +45,16 @@ describe('observe', () => {
     expect([0, 1, 2].map((index) => isLost(findings.get(index)!))).toEqual([true, true, false]);
   });
 
+  test('knows the end of a run when the kubelet takes its pod away, which tells no more when it was asked to end', () => {
+    const status = ended(137);
+    const takenAway = { deletionTimestamp: '2026-01-01T00:01:01Z', deletionGracePeriodSeconds: 0 };
+    expect(look([podOf(0, status, takenAway)]).findings.get(0)).toMatchObject({ reason: 'PodDeleted' });
+    const row = look([podOf(0, ended(3))]).findings.get(0)!;
+    const known = { tasks: tasksWith({ rows: [row] }) };
+    const later = look([podOf(0, ended(3), takenAway)], anExecution('job', { taskCount: 3, placements }, known));
+    expect(later.findings.get(0)).toEqual({ ...row, reason: 'ExitCode' });
+  });
+
   test('takes a run whose promised time was over for lost', () => {
     const { findings } = look([podOf(0, { phase: 'Failed', reason: 'DeadlineExceeded' })]);
     expect(findings.get(0)).toMatchObject({ state: 'Failed', reason: 'TimeOver' });

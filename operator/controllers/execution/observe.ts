@@ -73,7 +73,9 @@ export function observe(
     const pod = podOf.get(keyOfRun(run, index));
     const place = { index, run, node, site: siteName };
     if (pod !== undefined) {
-      const finding = { ...place, ...findingOf(pod, spec.isClosed) };
+      // How a run was first seen to end stays: a pod tells less once it is taken away.
+      const finding =
+        known?.run === run && known.state === 'Failed' ? known : { ...place, ...findingOf(pod, spec.isClosed) };
       if (finding.state === 'Succeeded') succeeded = succeeded.union(IndexSet.of([index]));
       else findings.set(index, finding);
       if (!spec.isClosed || isEnded(finding)) wanted.add(pod);
@@ -176,10 +178,14 @@ function findingOf(pod: Stored<Pod>, isClosed: boolean): PodFinding {
 /** Who ended a pod that was to go on, when it was not the task itself: it was asked to before it ended, or its time was over. */
 function endedByOthers({ metadata, status }: Stored<Pod>, ended: Ended | undefined): LostReason | undefined {
   if (status?.reason === 'DeadlineExceeded') return 'TimeOver';
-  if (metadata.deletionTimestamp === undefined) return undefined;
-  const askedAt = Date.parse(metadata.deletionTimestamp) - 1000 * (metadata.deletionGracePeriodSeconds ?? 0);
-  // Times of containers and of deletions are whole seconds.
-  if (ended?.finishedAt !== undefined && Date.parse(ended.finishedAt) < askedAt) return undefined;
+  const { deletionTimestamp, deletionGracePeriodSeconds: grace = 0 } = metadata;
+  if (deletionTimestamp === undefined) return undefined;
+  // Times of containers and of deletions are whole seconds. Without a grace it is the kubelet that takes away what has
+  // ended, and its time has replaced the one at which the pod was asked to end.
+  const askedAt = grace > 0 ? Date.parse(deletionTimestamp) - 1000 * grace : undefined;
+  if (askedAt !== undefined && ended?.finishedAt !== undefined && Date.parse(ended.finishedAt) < askedAt) {
+    return undefined;
+  }
   return metadata.annotations?.[podFacts.givesWay] === 'true' ? 'Preempted' : 'PodDeleted';
 }
 

@@ -29,6 +29,18 @@ export function addTo(total: Record<string, number>, amount: Resources): void {
   for (const [name, value] of Object.entries(amount)) total[name] = (total[name] ?? 0) + value;
 }
 
+/** What all of these want together. */
+export function sumOf(parts: readonly { readonly demand: Resources }[]): Resources {
+  const sum: Record<string, number> = {};
+  for (const { demand } of parts) addTo(sum, demand);
+  return sum;
+}
+
+/** The same with 0 for what is below. */
+export function positive(amounts: Resources): Resources {
+  return Object.fromEntries(Object.entries(amounts).map(([name, amount]) => [name, Math.max(0, amount)]));
+}
+
 /** The larger of two amounts, resource by resource. */
 export function larger(a: Resources, b: Resources): Resources {
   const result: Record<string, number> = { ...a };
