@@ -13,6 +13,7 @@ import { chooseOrganization, namespaceOf, type Objects, type OrganizationInput }
 /** The pod of one run of a task. */
 export interface TaskPod {
   readonly name: string;
+  readonly job: string;
   /** Index of the task. */
   readonly index: number;
   /** Which run of the task, as `placements` of the Execution call it. */
@@ -21,6 +22,8 @@ export interface TaskPod {
   /** Whether its container runs or has run, so that there is a log. */
   readonly hasStarted: boolean;
   readonly isRunning: boolean;
+  /** Since when it runs. */
+  readonly startTime?: string | undefined;
 }
 
 /** Which part of a log. */
@@ -45,16 +48,21 @@ export interface JobApi {
   readonly namespace: string;
   readonly jobs: Objects<GridJob>;
   readonly reservations: Objects<Reservation>;
-  /** Pods of the tasks of a job, the oldest first. */
-  podsOf(job: string): Promise<TaskPod[]>;
+  /** Pods of the tasks of a job, or of every job, the oldest first. */
+  podsOf(job: string | undefined): Promise<TaskPod[]>;
   /** Logs that were kept of runs that have ended, also when their pods are gone. */
   keptLogsOf(job: GridJob): Promise<KeptLog[]>;
   /** User name of the caller as a member here; undefined for anybody else. */
   userName(): Promise<string | undefined>;
   /** Hands out the log of a pod until its end; with `follow`, until its container has ended. */
   readLog(pod: string, request: LogRequest, onChunk: (chunk: Buffer) => void, signal: AbortSignal): Promise<void>;
-  /** @returns the exit status; undefined where the server tells none. */
-  connect(pod: string, request: ConnectRequest, streams: RemoteStreams): Promise<number | undefined>;
+  /** @returns the exit status; undefined where the server tells none. @throws the reason of `signal`, which ends it. */
+  connect(
+    pod: string,
+    request: ConnectRequest,
+    streams: RemoteStreams,
+    signal: AbortSignal,
+  ): Promise<number | undefined>;
 }
 
 /** Runs `use` with the jobs of the chosen virtual organization. */
@@ -81,11 +89,16 @@ export async function withJobs<T>(
       jobs: client.of(gridJobs),
       reservations: client.of(reservations),
       podsOf: async (job) => {
-        const { items } = await client.of(pods).list({ namespace, labelSelector: `${podLabels.job}=${job}`, signal });
+        const labelSelector = job === undefined ? podLabels.job : `${podLabels.job}=${job}`;
+        const { items } = await client.of(pods).list({ namespace, labelSelector, signal });
         const sorted = items.sort((a, b) => createdAt(a) - createdAt(b));
         return sorted.map((pod) => {
-          const { [podLabels.index]: index, [podLabels.run]: run } = pod.metadata.labels ?? {};
-          return taskPod(pod, container, Number(index ?? 0), run ?? '');
+          const {
+            [podLabels.job]: of = '',
+            [podLabels.index]: index,
+            [podLabels.run]: run = '',
+          } = pod.metadata.labels ?? {};
+          return taskPod(pod, container, { job: of, index: Number(index ?? 0), run });
         });
       },
       keptLogsOf: async (job) => keptLogs(client, job, namespace, signal),
@@ -93,12 +106,12 @@ export async function withJobs<T>(
       readLog: async (pod, request, onChunk, logSignal) => {
         await client.download(pathOf(pod, 'log', logQuery(container, request)), onChunk, { signal: logSignal });
       },
-      connect: async (pod, request, streams) => {
+      connect: async (pod, request, streams, ending) => {
         const { runRemoteCommand } = await import('#runtime/remote-command.ts');
         const part = request.command === undefined ? 'attach' : 'exec';
         return runRemoteCommand(
           credentials,
-          { path: pathOf(pod, part, connectQuery(container, request)), signal },
+          { path: pathOf(pod, part, connectQuery(container, request)), signal: ending },
           streams,
         );
       },
@@ -134,13 +147,19 @@ export function memberName(kubernetesUser: string, namespace: string): string | 
   return parseUserName(name) === undefined ? undefined : name;
 }
 
-function taskPod({ metadata, spec, status }: Pod, container: string, index: number, run: string): TaskPod {
+function taskPod(
+  { metadata, spec, status }: Pod,
+  container: string,
+  task: Pick<TaskPod, 'job' | 'index' | 'run'>,
+): TaskPod {
   const state = status?.containerStatuses?.find(({ name }) => name === container)?.state;
   return {
-    ...{ name: metadata.name, index, run },
+    ...task,
+    name: metadata.name,
     node: spec?.nodeName,
     hasStarted: state?.running !== undefined || state?.terminated !== undefined,
     isRunning: state?.running !== undefined && metadata.deletionTimestamp === undefined,
+    startTime: state?.running?.startedAt,
   };
 }
 

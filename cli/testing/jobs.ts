@@ -46,6 +46,10 @@ export interface FakeJobs extends JobApi {
   readonly pods: FakePod[];
   readonly kept: KeptLog[];
   readonly connected: { readonly pod: string; readonly request: ConnectRequest }[];
+  /** What commands say in a pod, and the status they end with: undefined for those that go on until they are stopped. */
+  readonly commands: Map<string, { readonly says: string; readonly status: number | undefined }>;
+  /** By pod: what stops the last command in it. */
+  readonly endings: Map<string, AbortSignal>;
   readonly read: LogRequest[];
 }
 
@@ -60,8 +64,10 @@ export function aJobApi(jobs: readonly GridJob[] = [], pods: FakePod[] = []): Fa
     pods,
     kept: [],
     connected: [],
+    commands: new Map(),
+    endings: new Map(),
     read: [],
-    podsOf: async () => pods,
+    podsOf: async (job) => pods.filter((pod) => job === undefined || pod.job === job),
     keptLogsOf: async () => api.kept,
     userName: async () => me,
     readLog: async (name, request, onChunk) => {
@@ -77,9 +83,16 @@ export function aJobApi(jobs: readonly GridJob[] = [], pods: FakePod[] = []): Fa
       onChunk(log.subarray(0, Math.floor(log.length / 2)));
       throw new ConnectionError({ method: 'GET', path: '/log' }, 'reset', { maySent: true });
     },
-    connect: async (pod, request) => {
+    connect: async (pod, request, streams, signal) => {
       api.connected.push({ pod, request });
-      return 0;
+      api.endings.set(pod, signal);
+      const { says, status } = api.commands.get(pod) ?? { says: '', status: 0 };
+      if (status === 0 || status === undefined) streams.onStdout(Buffer.from(says));
+      else streams.onStderr(Buffer.from(says));
+      if (status !== undefined) return status;
+      return new Promise((_resolve, reject) => {
+        signal.addEventListener('abort', () => reject(signal.reason as Error), { once: true });
+      });
     },
   };
   return api;
@@ -103,5 +116,5 @@ export function aJob(name: string, more: { spec?: object; status?: Partial<GridJ
 
 /** A pod whose container has run and ended. */
 export function aTaskPod(name: string, more: Partial<FakePod> = {}): FakePod {
-  return { name, index: 0, run: 'r1', node: 'node-1', hasStarted: true, isRunning: false, log: '', ...more };
+  return { name, job: 'a', index: 0, run: 'r1', node: 'node-1', hasStarted: true, isRunning: false, log: '', ...more };
 }

@@ -99,7 +99,7 @@ async function connect(
   // In raw mode Ctrl-C is a character for the program over there.
   if (isRaw) input.setRawMode(true);
   try {
-    return await api.connect(name, request, streams);
+    return await api.connect(name, request, streams, signal);
   } finally {
     for (const tell of onResize) process.stdout.off('resize', tell);
     if (isRaw) input.setRawMode(false);

@@ -120,6 +120,24 @@ const ps = defineCommand({
   load: async () => (await import('./show.ts')).ps,
 });
 
+const top = defineCommand({
+  path: 'top',
+  about: 'Show what running tasks use of CPU and memory, and go on doing so on a terminal',
+  details:
+    'The figures are read in each container by its own /bin/sh, as its owner: of the tasks of others you see that they run.',
+  args: { jobs: { ...several('Names of jobs; default: all your own', 'job'), isRequired: false } },
+  options: {
+    everyone: flag('Of all members', { short: 'e' }),
+    ...outputOption,
+    ...organizationOptions,
+  },
+  examples: [
+    { does: 'your tasks, the hungriest first', line: 'top' },
+    { does: 'once, for a script', line: 'top analysis -o json' },
+  ],
+  load: async () => (await import('./top.ts')).top,
+});
+
 const explain = defineCommand({
   path: 'explain',
   about: 'Show where a job stands, why it waits and what would help',
@@ -167,10 +185,14 @@ const control = { ...waitOptions, ...organizationOptions };
 const kill = defineCommand({
   path: 'kill',
   about: 'Send jobs a signal, TERM if no other is named',
-  details: 'Jobs that were submitted from within a job end with it.',
+  details:
+    'TERM and KILL end the job, and those that were submitted from within it. HUP, INT, QUIT, USR1 and USR2 are handed to the first process of each running task, by /bin/sh of its image; what the process does not handle is dropped.',
   args: jobsArgument,
   options: {
-    signal: { ...word('TERM or KILL, also as -TERM, -9', 'SIGNAL', { short: 's' }), fallback: 'TERM' },
+    signal: {
+      ...word('TERM, KILL, HUP, INT, QUIT, USR1 or USR2; also as -TERM, -9', 'SIGNAL', { short: 's' }),
+      fallback: 'TERM',
+    },
     ...control,
   },
   // The flags of the command itself stay what they are.
@@ -181,6 +203,7 @@ const kill = defineCommand({
   examples: [
     { does: 'ask it to end', line: 'kill analysis' },
     { does: 'end it at once', line: 'kill -9 analysis' },
+    { does: 'tell its tasks to read their settings again', line: 'kill -HUP analysis' },
   ],
   load: async () => (await import('./signals.ts')).kill,
 });
@@ -291,5 +314,5 @@ const reserve = defineCommand({
 /** Jobs and reservations. */
 export const jobArea: Area = {
   title: 'Jobs and reservations',
-  commands: [run, sub, ps, explain, logs, wait, kill, suspend, resume, exec, attach, nodes, reserve],
+  commands: [run, sub, ps, top, explain, logs, wait, kill, suspend, resume, exec, attach, nodes, reserve],
 };

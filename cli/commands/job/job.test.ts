@@ -2,13 +2,16 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { VirtualClock } from '#common/clock.ts';
 import type { GridJob } from '#crds/grid-job.ts';
 import { memberName } from '../../api/jobs.ts';
 import { JobOutput } from '../../output/job-output.ts';
 import { aContext } from '../../testing/fakes.ts';
-import { aJob, aJobApi, aTaskPod, me, noNeeds, plainDraft } from '../../testing/jobs.ts';
+import { aJob, aJobApi, aTaskPod, type FakePod, me, noNeeds, plainDraft } from '../../testing/jobs.ts';
 import { runningTask } from './connect.ts';
+import { deliver } from './deliver.ts';
 import { Follower } from './follow.ts';
+import { parseSample } from './gauge.ts';
 import { jobArea } from './index.ts';
 import { parseIndices, printLogs } from './logs.ts';
 import { printNodes } from './nodes.ts';
@@ -17,6 +20,7 @@ import { reservationSpec } from './reserve.ts';
 import { printJobs } from './show.ts';
 import { changeSignal, parseSignal } from './signals.ts';
 import { endLine, exitStatusOf, stateLine } from './state.ts';
+import { Gauges, look } from './top.ts';
 import { draftsOf, documentsOf, followToEnd, organizationOf, submit } from './submit.ts';
 
 const cluster = { context: undefined, kubeconfig: undefined, vo: undefined, namespace: undefined };
@@ -192,7 +196,36 @@ describe('signals', () => {
   });
 
   test.each(['9', 'KILL', 'kill', 'SIGKILL'])('are called %s', (text) => expect(parseSignal(text)).toBe('KILL'));
-  test('that there are not are refused', () => expect(() => parseSignal('HUP')).toThrow('not one of TERM, KILL'));
+  test('that there are not are refused', () => expect(() => parseSignal('WINCH')).toThrow('not one of TERM, KILL'));
+
+  const running = (index: number, job: string): FakePod =>
+    aTaskPod(`${job}-${index}`, { index, job, hasStarted: true, isRunning: true });
+  const child = { spec: { parent: { job: 'a', uid: 'uid-a' } } };
+
+  test('that do not end a job are handed to each running task, also of jobs that were submitted from within', async () => {
+    const jobs = [aJob('a'), aJob('b', child), aJob('c')].map((job) => ({
+      ...job,
+      metadata: { ...job.metadata, uid: `uid-${job.metadata.name}` },
+    }));
+    const ended = aTaskPod('a-2', { index: 2, job: 'a' });
+    const api = aJobApi(jobs, [running(0, 'a'), running(1, 'a'), ended, running(0, 'b'), running(0, 'c')]);
+    const context = aContext();
+    await deliver(context, api, 'a', 'USR1');
+    expect(api.connected.map(({ pod }) => pod)).toEqual(['a-0', 'a-1', 'b-0']);
+    expect(api.connected[0]?.request.command).toEqual(['/bin/sh', '-c', 'kill -s USR1 1']);
+    expect(context.stdout()).toBe('a: SIGUSR1 reached 3 tasks\n');
+  });
+
+  test('that do not arrive are told, with the reason', async () => {
+    const api = aJobApi([aJob('a', { status: { state: 'Running' } })], [running(0, 'a'), running(1, 'a')]);
+    api.commands.set('a-1', { says: 'exec: "/bin/sh": no such file\n', status: 127 });
+    const context = aContext();
+    await expect(deliver(context, api, 'a', 'HUP')).rejects.toThrow(
+      'SIGHUP did not reach 1 of 2 tasks:\na, task 1: exec: "/bin/sh": no such file',
+    );
+    expect(context.stdout()).toBe('a: SIGHUP reached 1 task\n');
+    await expect(deliver(aContext(), aJobApi([aJob('a')]), 'a', 'HUP')).rejects.toThrow('No task of a runs');
+  });
 
   test('are given as Unix users write them', () => {
     const rewrite = jobArea.commands.find(({ path: name }) => name === 'kill')?.rewrite;
@@ -205,6 +238,50 @@ describe('signals', () => {
       'vo-x',
       '--wait',
     ]);
+  });
+});
+
+describe('top', () => {
+  const reading = (at: number, cpuMicros: number, memory: number): string =>
+    `${at} 7.0\nusage_usec ${cpuMicros}\nuser_usec 1\n${memory}\nanon 5\ninactive_file 1048576\n.\n`;
+
+  test('reads what the kernel tells of a control group, and nothing else', () => {
+    expect(parseSample(reading(10.5, 2_500_000, 3_145_728))).toEqual({
+      at: 10.5,
+      cpuSeconds: 2.5,
+      memoryBytes: 2_097_152,
+    });
+    const older = '10.5 7\ninactive_file 7\ntotal_inactive_file 1048576\n3145728\nusage_nsec 2500000000\n';
+    expect(parseSample(older)).toEqual(parseSample(reading(10.5, 2_500_000, 3_145_728)));
+    for (const text of ['', 'cat: no such file', '10 7\nusage_usec x\n5', '10 7\nusage_usec 5\nmax']) {
+      expect(parseSample(text)).toBeUndefined();
+    }
+  });
+
+  test('shows the hungriest task first, says what it could not read, and lets go of what has ended', async () => {
+    const pods = [0, 1, 2].map((index) => aTaskPod(`p${index}`, { index, isRunning: true, node: `n${index}` }));
+    const api = aJobApi([aJob('a')], [...pods, aTaskPod('other', { job: 'b', isRunning: true })]);
+    api.commands.set('p0', { says: reading(10, 0, 2_097_152) + reading(12, 1_000_000, 2_097_152), status: undefined });
+    api.commands.set('p1', { says: reading(10, 0, 2_097_152) + reading(12, 3_000_000, 4_194_304), status: undefined });
+    api.commands.set('p2', { says: 'no such file', status: 127 });
+    const gauges = new Gauges(api, new VirtualClock());
+    const input = { ...cluster, jobs: [], everyone: false, output: 'json' as const };
+    await look(aContext(), api, input, gauges);
+    await Promise.resolve();
+    const { tasks, more } = await look(aContext(), api, input, gauges);
+    expect(tasks.map(({ task, cpu, memoryBytes, problem }) => [task, cpu, memoryBytes, problem])).toEqual([
+      [1, 1.5, 3_145_728, undefined],
+      [0, 0.5, 1_048_576, undefined],
+      [2, undefined, undefined, 'no such file'],
+    ]);
+    expect([more, gauges.areKnown]).toEqual([0, true]);
+    pods.splice(0, 2);
+    api.pods.splice(0, 2);
+    await look(aContext(), api, input, gauges);
+    expect(gauges.of(pods[0]!)).toBeDefined();
+    expect(api.endings.get('p0')?.aborted).toBe(true);
+    gauges.stop();
+    expect(api.endings.get('p2')?.aborted).toBe(true);
   });
 });
 

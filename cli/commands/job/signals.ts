@@ -5,10 +5,13 @@ import { type JobApi, withJobs } from '../../api/jobs.ts';
 import { changeSpec, type OrganizationInput } from '../../api/organizations.ts';
 import { explain, waitUntil } from '../../api/waiting.ts';
 import type { Context } from '../../frame/context.ts';
+import { deliver, isPassedOn, passedOnSignals, type PassedOnSignal } from './deliver.ts';
 import { findJob } from './find.ts';
 import { hasEnded } from './state.ts';
 
-type Signal = keyof typeof jobSignals;
+/** Signals that end a job; it is the operator that sees to them. */
+type EndingSignal = keyof typeof jobSignals;
+type Signal = EndingSignal | PassedOnSignal;
 
 interface JobsInput extends OrganizationInput {
   readonly jobs: readonly string[];
@@ -17,17 +20,17 @@ interface JobsInput extends OrganizationInput {
 }
 
 /** Numbers of signals on Linux. */
-const numbers: Readonly<Record<string, Signal>> = { '9': 'KILL', '15': 'TERM' };
+const numbers: Readonly<Record<string, Signal>> = {
+  ...{ '1': 'HUP', '2': 'INT', '3': 'QUIT', '9': 'KILL', '10': 'USR1', '12': 'USR2', '15': 'TERM' },
+};
+const signals = [...(Object.keys(jobSignals) as EndingSignal[]), ...passedOnSignals];
 
 /** The signal that a user means: a name with or without SIG, or a number. @throws {InvalidInputError} */
 export function parseSignal(text: string): Signal {
   const name = numbers[text] ?? text.toUpperCase().replace(/^SIG/, '');
-  const found = (Object.keys(jobSignals) as Signal[]).find((signal) => signal === name);
+  const found = signals.find((signal) => signal === name);
   if (found === undefined) {
-    throw new InvalidInputError(
-      '--signal',
-      `${JSON.stringify(text)} is not one of ${Object.keys(jobSignals).join(', ')}`,
-    );
+    throw new InvalidInputError('--signal', `${JSON.stringify(text)} is not one of ${signals.join(', ')}`);
   }
   return found;
 }
@@ -36,18 +39,24 @@ export function parseSignal(text: string): Signal {
 export async function kill(context: Context, input: JobsInput & { readonly signal: string }): Promise<void> {
   const signal = parseSignal(input.signal);
   return eachJob(context, input, async (api, name) => {
+    if (isPassedOn(signal)) {
+      await deliver(context, api, name, signal);
+      if (input.wait)
+        await untilSeen(context, api, await findJob(api, name, context.signal), 'end', hasEnded, input.timeout);
+      return;
+    }
     const { object, isChanged } = await changeSignal(context, api, name, signal);
     context.terminal.print(isChanged ? `${name}: SIG${signal} sent` : `${name} has ended already`);
     if (input.wait && isChanged) await untilSeen(context, api, object, 'end', hasEnded, input.timeout);
   });
 }
 
-/** Sends a signal; a job that has ended gets none. */
+/** Has a job ended by a signal; one that has ended gets none. */
 export async function changeSignal(
   context: Context,
   api: JobApi,
   name: string,
-  signal: Signal,
+  signal: EndingSignal,
 ): Promise<{ readonly object: Stored<GridJob>; readonly isChanged: boolean }> {
   return change(context, api, name, (job) => {
     return hasEnded(job) ? undefined : { signal: { name: signal, sequence: (job.spec.signal?.sequence ?? 0) + 1 } };

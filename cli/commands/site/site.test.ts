@@ -95,7 +95,10 @@ describe('joining a site', () => {
     await joinSite(context, joining, invitation, lyon);
     expect((await lyon.sites.find({ name: 'rennes' }))?.spec).toEqual({
       type: 'Peer',
-      peer: { address: 'rennes.example.org:7443', trustDomain: 'rennes', trustBundle: caBundle, connection: 'Open' },
+      peer: {
+        ...{ address: 'rennes.example.org:7443', trustDomain: 'rennes', trustBundle: caBundle, connection: 'Open' },
+        virtualOrganizations: [],
+      },
     });
     expect(lyon.asked).toMatchObject([
       [{ address: 'rennes.example.org:7443' }, { site: 'lyon', address: 'lyon.example.org:7443', trustDomain: 'lyon' }],

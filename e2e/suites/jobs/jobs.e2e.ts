@@ -1,5 +1,6 @@
 /** Jobs of a member on a real site: nodes are found by the selectors, pods run as the member, also while the operator is killed. */
 import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
+import type { TopReport } from '#cli/commands/job/top.ts';
 import { type Finished, runXos } from '#cli/testing/processes.ts';
 import { type Execution, podLabels } from '#crds/execution.ts';
 import type { GridJob } from '#crds/grid-job.ts';
@@ -230,7 +231,7 @@ describe('xos', () => {
   });
 
   test('sub, ps, logs, suspend, resume, kill and wait act on one job from its start to its end', async () => {
-    const script = 'for i in 1 2 3; do echo line $i; done; exec sleep 600';
+    const script = 'trap "echo signalled" USR1; for i in 1 2 3; do echo line $i; done; while :; do sleep 0.2; done';
     const { stdout } = await xos(['sub', '--name', 'worker', '--grace', '1s', image, '--', 'sh', '-c', script]);
     expect(stdout).toBe('worker\n');
     expect((await xos(['wait', '--for', 'started', 'worker'])).stdout).toBe('worker Running\n');
@@ -239,6 +240,18 @@ describe('xos', () => {
       'the log is there',
       async () => (await xos(['logs', 'worker'])).stdout === 'line 1\nline 2\nline 3\n',
     );
+    expect((await xos(['kill', '-USR1', 'worker'])).stdout).toBe('worker: SIGUSR1 reached 1 task\n');
+    await waitFor('the task has it', async () => (await xos(['logs', 'worker'])).stdout.endsWith('signalled\n'));
+    const { tasks } = JSON.parse((await xos(['top', 'worker', '-o', 'json'])).stdout) as TopReport;
+    expect(tasks).toEqual([
+      expect.objectContaining({ job: 'worker', task: 0, cpu: expect.any(Number), memoryBytes: expect.any(Number) }),
+    ]);
+    expect(tasks[0]!.memoryBytes).toBeGreaterThan(0);
+    // Nothing goes on in the container once nobody looks.
+    await waitFor('the shell that read is gone', async () => {
+      const { stdout } = await xos(['exec', 'worker', '--', 'sh', '-c', 'cat /proc/[0-9]*/cmdline | tr "\\0" " "']);
+      return !stdout.includes('memory.stat');
+    });
     expect((await xos(['suspend', 'worker', '--wait'])).code).toBe(0);
     await until('worker', (job) => state('Suspended')(job) && job.status?.tasks?.running === 0);
     expect((await xos(['resume', 'worker'])).code).toBe(0);
