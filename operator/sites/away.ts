@@ -7,13 +7,13 @@ import type { KeptLog } from '#crds/kept-logs.ts';
 import { organizationOfNamespace } from '#crds/organization.ts';
 import { isEnded, lost, type RunFinding } from '#operator/controllers/execution/observe.ts';
 import type { TaskRun } from '#operator/controllers/execution/pod.ts';
-import { type PeerChannel, type PeerChannels, peerCallTimeoutMs, PeerError } from '#operator/gateway/peers/contract.ts';
+import { type PeerChannel, type PeerChannels, PeerError } from '#operator/gateway/peers/contract.ts';
 import { IndexSet } from '#operator/scheduling/index-set.ts';
 import { type PartState, workMethods } from '#proto/site/schema.ts';
 import type { Informer, Runnable, Source } from '#runtime/contracts.ts';
 import { isDeleting, type Stored } from '#runtime/types.ts';
 import type { SiteMembers } from './members.ts';
-import { leaseMs, partOf } from './part.ts';
+import { leaseMs, partOf, putAgeMaxMs } from './part.ts';
 
 /** What an {@link AwayParts} works with. */
 export interface AwayPartsOptions {
@@ -28,12 +28,13 @@ export interface AwayPartsOptions {
 
 /** What is known of one part. */
 interface Part {
-  /** What was told, and the generation of the Execution that said so. */
+  /** What was told, as which revision, and the generation of the Execution that still says so. */
   told: string;
+  revision: number;
   toldGeneration: number;
   state: PartState | undefined;
-  /** Why the site does not take it, and since when (monotonic). */
-  refusal: { readonly message: string; readonly at: number } | undefined;
+  /** Why the site does not take what this generation says, and since when (monotonic). */
+  refusal: { readonly message: string; readonly generation: number; readonly at: number } | undefined;
   /** When the site last acknowledged it (monotonic). */
   toldAt: number;
   /** State whose logs were fetched, and how often since. */
@@ -43,23 +44,28 @@ interface Part {
 
 /** The relation to one peer. */
 interface Contact {
-  /** When a request that prolongs the lease left last (monotonic): the lease can't last longer than from its arrival on. */
+  /** What the peer said of its clock in its last answer, and when that came (monotonic). */
+  heard: { readonly ms: number; readonly at: number } | undefined;
+  /** When the answer came that was sent back last (monotonic): the peer reckons the lease from a moment before this. */
   renewedAt: number;
-  isAnswering: boolean;
   isBusy: boolean;
   /** When the peer last had parts (monotonic): a while later it may still have some that are to be deleted. */
   namedAt: number;
+  /** When the request left that was answered last (monotonic). */
+  askedAt: number;
   readonly parts: Map<string, Part>;
 }
 
 const tickMs = 1_000;
+/** Short, so that one that gets lost costs little of the lease. */
+const syncTimeoutMs = 5_000;
 const putsMax = 8;
-/** After the lease and the longest call, for clocks that run apart and for kubelets. */
-const allowanceMs = 15_000;
+/** After the lease: for a change of leader at the peer, and for its kubelets. */
+const allowanceMs = 25_000;
 /** A refused part is placed anew only after a while. */
 const refusedForMs = 10_000;
-/** The cache of a peer may not have an Execution yet that it has just made. */
-const unseenForMs = 15_000;
+/** What was told before is carried out by then or never, and the cache of the peer has it. */
+const unseenForMs = putAgeMaxMs + 5_000;
 /** A peer deletes what is not named any more when it is older than half of this. */
 const forgottenAfterMs = 60_000;
 /** Logs are kept a moment after a task has ended. */
@@ -75,12 +81,12 @@ export class AwayParts implements Runnable {
   private readonly options: AwayPartsOptions;
   private readonly contacts = new Map<string, Contact>();
   private readonly listeners = new Set<(execution: Stored<Execution>) => void>();
-  private readonly startedAt: number;
+  /** Another process may lead until then, and know more. */
+  private isRunning = false;
   private wake = Promise.withResolvers<undefined>();
 
   constructor(options: AwayPartsOptions) {
     this.options = options;
-    this.startedAt = options.clock.monotonic();
   }
 
   /** Wakes the controller of Executions when something is heard. */
@@ -99,6 +105,7 @@ export class AwayParts implements Runnable {
 
   async run(signal: AbortSignal): Promise<void> {
     const { executions, clock } = this.options;
+    this.isRunning = true;
     await executions.synced(signal).catch(() => undefined);
     if (signal.aborted) return;
     const end = executions.onEvent(() => this.wake.resolve(undefined));
@@ -131,18 +138,14 @@ export class AwayParts implements Runnable {
   findingOf(execution: Stored<Execution>, task: TaskRun, known: RunFinding | undefined): RunFinding {
     const { site = '', index, run, node } = task;
     const place = { index, run, node, site };
+    const before: RunFinding = known?.run === run ? known : { ...place, state: 'Starting' };
+    if (!this.isRunning) return before;
     const contact = this.contactOf(site);
     const part = contact.parts.get(execution.metadata.uid);
     const now = this.options.clock.monotonic();
-    const before: RunFinding = known?.run === run ? known : { ...place, state: 'Starting' };
     if (now > this.lostAt(contact, execution)) return lost(place, 'SiteLost');
     if (part === undefined) return before;
     const { state, refusal } = part;
-    if (refusal !== undefined) {
-      const message = `Site ${site} did not take it: ${refusal.message}`.slice(0, 1024);
-      if (now - refusal.at < refusedForMs) return { ...before, message };
-      return { ...lost(place, 'SiteRefused'), message };
-    }
     if (state === undefined) return before;
     const isThere = state.runs.includes(run);
     if (isThere) {
@@ -150,15 +153,25 @@ export class AwayParts implements Runnable {
       const row = tasksOf(state)?.rows.find((each) => each.run === run && each.index === index);
       const finding = row === undefined ? before : { ...row, run, site };
       // It was ended there, whatever it looks like: it did not fail by itself.
-      if (state.isFenced && (isEnded(finding) ? finding.state === 'Killed' : !state.live.includes(run)))
-        return lost(place, 'SiteLost');
+      const isOver = isEnded(finding)
+        ? finding.state === 'Killed'
+        : state.settledRevision > 0 && !state.live.includes(run);
+      if (state.isFenced && isOver) return lost(place, 'SiteLost');
       return state.refusal === '' ? finding : { ...finding, message: `Site ${site}: ${state.refusal}`.slice(0, 1024) };
     }
-    const isTold = part.toldGeneration === execution.metadata.generation && now - part.toldAt > unseenForMs;
+    if (state.live.includes(run)) return before;
+    if (refusal !== undefined) {
+      const message = `Site ${site} did not take it: ${refusal.message}`.slice(0, 1024);
+      const isNew = refusal.generation !== execution.metadata.generation || now - refusal.at < refusedForMs;
+      return isNew ? { ...before, message } : { ...lost(place, 'SiteRefused'), message };
+    }
+    if (part.toldGeneration !== execution.metadata.generation) return before;
+    // An earlier message may still have been under way.
     const isGone =
-      !state.live.includes(run) &&
-      (state.isKnown ? task.isEnding === true && part.toldGeneration === execution.metadata.generation : isTold);
-    return isGone || (state.isFenced && !state.live.includes(run)) ? lost(place, 'PodDeleted') : before;
+      state.isKnown && !state.isFenced
+        ? task.isEnding === true && state.settledRevision >= part.revision
+        : contact.askedAt - part.toldAt > unseenForMs;
+    return isGone ? lost(place, 'PodDeleted') : before;
   }
 
   /** Peers that parts are at, or were. */
@@ -167,19 +180,22 @@ export class AwayParts implements Runnable {
     for (const { spec } of this.options.executions.list())
       for (const { site } of spec.placements) if (site !== undefined) names.add(site);
     const now = this.options.clock.monotonic();
-    for (const [site, { namedAt }] of this.contacts) if (now - namedAt < forgottenAfterMs) names.add(site);
+    for (const [site, { namedAt }] of this.contacts) {
+      if (now - namedAt < forgottenAfterMs) names.add(site);
+      else if (!names.has(site)) this.contacts.delete(site);
+    }
     return [...names];
   }
 
   private contactOf(site: string): Contact {
     const known = this.contacts.get(site);
     if (known !== undefined) return known;
-    // Who was there before may have renewed the lease until now.
-    const fresh = {
-      renewedAt: this.startedAt,
-      isAnswering: true,
+    const now = this.options.clock.monotonic();
+    const fresh: Contact = {
+      heard: undefined,
+      // Who led before may have renewed the lease until now.
+      ...{ renewedAt: now, namedAt: now, askedAt: -Infinity },
       isBusy: false,
-      namedAt: this.options.clock.monotonic(),
       parts: new Map<string, Part>(),
     };
     this.contacts.set(site, fresh);
@@ -188,7 +204,7 @@ export class AwayParts implements Runnable {
 
   /** From when on nothing of the part can run there any more (monotonic), unless the peer is heard again before. */
   private lostAt({ renewedAt }: Contact, { spec }: Stored<Execution>): number {
-    return renewedAt + peerCallTimeoutMs + leaseMs + 1000 * spec.template.terminationGraceSeconds + allowanceMs;
+    return renewedAt + leaseMs + 1000 * spec.template.terminationGraceSeconds + allowanceMs;
   }
 
   private async visit(site: string, contact: Contact, signal: AbortSignal): Promise<void> {
@@ -202,12 +218,14 @@ export class AwayParts implements Runnable {
     for (const uid of contact.parts.keys()) if (!at.has(uid)) contact.parts.delete(uid);
     try {
       const channel = this.options.channels.channel(site);
+      // Nothing to send back yet, or nothing that is new: what the answer says is sent back at once.
+      const isNews = contact.heard === undefined || clock.monotonic() - contact.heard.at > 2 * tickMs;
+      if (isNews) await this.sync(channel, contact, at, signal);
       await this.sync(channel, contact, at, signal);
       await this.tell(channel, contact, at, signal);
       await this.fetchLogs(channel, contact, at, signal);
     } catch (error) {
       if (signal.aborted) return;
-      contact.isAnswering = false;
       log.debug('A site was not reached', { site, problem: describeError(error) });
     }
     const now = clock.monotonic();
@@ -227,12 +245,14 @@ export class AwayParts implements Runnable {
     const parts = [...at.keys()]
       .filter((uid) => !isOver(contact.parts.get(uid), at.get(uid)))
       .map((part) => ({ part, digest: contact.parts.get(part)?.state?.digest ?? '' }));
-    // A request that got lost may have come through: until one is answered, none may prolong the lease.
-    const renews = contact.isAnswering;
-    if (renews) contact.renewedAt = this.options.clock.monotonic();
-    const answer = await channel.call(workMethods.Sync, { renews, parts }, { signal });
-    contact.isAnswering = true;
-    if (parts.length > 0) contact.namedAt = this.options.clock.monotonic();
+    const { heard } = contact;
+    if (heard !== undefined) contact.renewedAt = heard.at;
+    const askedAt = this.options.clock.monotonic();
+    const request = { heardMs: heard?.ms ?? 0, parts };
+    const answer = await channel.call(workMethods.Sync, request, { signal, timeoutMs: syncTimeoutMs });
+    const now = this.options.clock.monotonic();
+    Object.assign(contact, { heard: { ms: answer.nowMs, at: now }, askedAt });
+    if (parts.length > 0) contact.namedAt = now;
     for (const state of answer.parts) {
       const execution = at.get(state.part);
       if (execution === undefined) continue;
@@ -249,7 +269,7 @@ export class AwayParts implements Runnable {
   ): Promise<void> {
     const queue = [...at.values()].filter((execution) => {
       const part = contact.parts.get(execution.metadata.uid);
-      if (part?.refusal !== undefined || isOver(part, execution)) return false;
+      if (part?.refusal?.generation === execution.metadata.generation || isOver(part, execution)) return false;
       return part === undefined || part.toldGeneration !== execution.metadata.generation;
     });
     const work = async (): Promise<void> => {
@@ -273,16 +293,20 @@ export class AwayParts implements Runnable {
     const part = partIn(contact, uid);
     if (part.told !== spec) {
       const virtualOrganization = organizationOfNamespace(namespace) ?? '';
-      const request = { virtualOrganization, job: name, part: uid, revision: generation, spec };
+      const heardMs = contact.heard?.ms ?? 0;
+      const request = { virtualOrganization, job: name, part: uid, revision: generation, spec, heardMs };
       try {
         part.state = await channel.call(workMethods.Put, request, { signal });
       } catch (error) {
         if (!(error instanceof PeerError) || !isFinal(error)) throw error;
-        part.refusal = { message: error.message, at: clock.monotonic() };
+        part.refusal = { message: error.message, generation, at: clock.monotonic() };
+        this.notify(execution);
         return;
       }
+      part.revision = generation;
     }
-    Object.assign(part, { told: spec, toldGeneration: generation, toldAt: clock.monotonic() });
+    const now = clock.monotonic();
+    Object.assign(part, { told: spec, toldGeneration: generation, toldAt: now, refusal: undefined });
     this.notify(execution);
   }
 
@@ -321,6 +345,7 @@ function partIn({ parts }: Contact, uid: string): Part {
   const fresh: Part = {
     ...{
       told: '',
+      revision: 0,
       toldGeneration: -1,
       toldAt: Infinity,
       state: undefined,
@@ -342,6 +367,7 @@ function isOver(part: Part | undefined, execution: Stored<Execution> | undefined
   if (execution?.spec.isClosed !== true || part?.state === undefined) return false;
   const { state } = part;
   if (part.toldGeneration !== execution.metadata.generation || state.live.length > 0) return false;
+  if (state.isKnown && state.settledRevision < part.revision && !state.isFenced) return false;
   return !state.isKnown || !execution.spec.keepLogs || endedIn(state) === '' || part.logTries >= logTriesMax;
 }
 

@@ -10,17 +10,22 @@ import type { Stored } from '#runtime/types.ts';
 import { isHosted, leaseMs } from './part.ts';
 
 /** Between writes of one lease. What is not written does not count, so it shortens the lease and never makes it longer. */
-const writeEveryMs = 5_000;
+const writeEveryMs = 3_000;
 const lookEveryMs = 2_000;
 /** How long work that was ended stays to be asked about. */
 const fencedForMs = 3_600_000;
+/** By how much clocks of one site may run apart: what was renewed later than this from now on was not. */
+export const skewMaxMs = 5_000;
 
 /** The leases of peers whose work runs here, one per peer, in the API server: they outlive every process of this site. */
 export class HomeLeases {
   private readonly client: Client;
   private readonly clock: Clock;
   private readonly namespace: string;
-  private readonly writtenAt = new Map<string, number>();
+  /** Moments up to which leases were written from here, milliseconds since the Unix epoch. */
+  private readonly written = new Map<string, number>();
+  /** When leases end, by the time of their last renewal: reckoned once, so that steps of the clock prolong nothing (monotonic). */
+  private readonly ends = new Map<string, { readonly renewTime: string; readonly at: number }>();
 
   /** @param namespace - of the operator. */
   constructor(client: Client, clock: Clock, namespace: string) {
@@ -29,22 +34,41 @@ export class HomeLeases {
     this.namespace = namespace;
   }
 
-  /** Prolongs the lease of a home; it is written when this resolves. */
-  async renew(home: string, signal: AbortSignal): Promise<void> {
-    const at = this.clock.monotonic();
-    if (at - (this.writtenAt.get(home) ?? -Infinity) < writeEveryMs) return;
+  /**
+   * Prolongs the lease of a home, from a moment on at which it was there by the clock of this site; it is written when this resolves.
+   * @param heardMs - milliseconds since the Unix epoch.
+   */
+  async renew(home: string, heardMs: number, signal: AbortSignal): Promise<void> {
+    const now = this.clock.now();
+    // The clock was set back since: it tells nothing of when this was.
+    if (heardMs > now + skewMaxMs) return;
+    const from = Math.min(heardMs, now);
+    const written = this.written.get(home) ?? -Infinity;
+    // A clock that was set back must not keep the lease from being written.
+    if (written <= now && from - written < writeEveryMs) return;
     const metadata = this.keyOf(home);
-    const renewTime = formatMicroTime(this.clock.now());
-    const spec = { holderIdentity: home, leaseDurationSeconds: leaseMs / 1000, renewTime };
-    await this.client.of(leases).apply({ metadata, spec }, { signal });
-    this.writtenAt.set(home, at);
+    const found = await this.client.of(leases).find(metadata, { signal });
+    const known = Date.parse(found?.spec?.renewTime ?? '');
+    if (!(known >= from && known <= now)) {
+      const spec = { holderIdentity: home, leaseDurationSeconds: leaseMs / 1000, renewTime: formatMicroTime(from) };
+      await this.client.of(leases).apply({ metadata, spec }, { signal });
+    }
+    this.written.set(home, from);
   }
 
   /** Whether a home may have work done. */
   async isHeld(home: string, signal: AbortSignal): Promise<boolean> {
     const lease = await this.client.of(leases).find(this.keyOf(home), { signal });
-    const renewedAt = Date.parse(lease?.spec?.renewTime ?? '');
-    return !Number.isNaN(renewedAt) && this.clock.now() - renewedAt <= leaseMs;
+    const renewTime = lease?.spec?.renewTime;
+    if (renewTime === undefined) return false;
+    let end = this.ends.get(home);
+    if (end?.renewTime !== renewTime) {
+      const ageMs = this.clock.now() - Date.parse(renewTime);
+      const leftMs = ageMs >= -skewMaxMs ? leaseMs - Math.max(0, ageMs) : -1;
+      end = { renewTime, at: this.clock.monotonic() + leftMs };
+      this.ends.set(home, end);
+    }
+    return this.clock.monotonic() <= end.at;
   }
 
   private keyOf(home: string): { namespace: string; name: string } {
@@ -68,6 +92,8 @@ export interface LeaseFencerParts {
 export class LeaseFencer implements Runnable {
   readonly name = 'lease-fencer';
   private readonly parts: LeaseFencerParts;
+  /** Homes that were late at the last look: at the next, the clock has not just been set. */
+  private late: ReadonlySet<string> = new Set();
 
   constructor(parts: LeaseFencerParts) {
     this.parts = parts;
@@ -85,28 +111,40 @@ export class LeaseFencer implements Runnable {
 
   /** One look at everything. */
   async look(signal: AbortSignal): Promise<void> {
-    const { executions: cache, leases: held, clock, log, client } = this.parts;
+    const { executions: cache, leases: held } = this.parts;
     const hosted = cache.list().filter(isHosted);
     const homes = new Set(hosted.filter(isGoing).map(({ spec }) => spec.gridJob.site));
     const late = new Set<string>();
     for (const home of homes) if (!(await held.isHeld(home, signal))) late.add(home);
+    const isOver = new Set([...late].filter((home) => this.late.has(home)));
+    this.late = late;
     for (const execution of hosted) {
-      const { metadata, spec } = execution;
-      if (isGoing(execution) && late.has(spec.gridJob.site)) {
-        log.warn('Ending work: its home has not renewed the lease', {
-          Execution: metadata.name,
-          home: spec.gridJob.site,
-        });
-        const fencedTime = new Date(clock.now()).toISOString();
-        await ignoreNotFound(
-          client.of(executions).update({ ...execution, spec: { ...spec, isClosed: true, fencedTime } }, { signal }),
-        );
-      } else if (spec.fencedTime !== undefined && clock.now() - Date.parse(spec.fencedTime) > fencedForMs) {
-        const { namespace, name, uid } = metadata;
-        const options = { preconditions: { uid }, propagationPolicy: 'Background' as const, signal };
-        await ignoreNotFound(client.of(executions).delete({ namespace, name }, options));
+      try {
+        if (isGoing(execution) && isOver.has(execution.spec.gridJob.site)) await this.fence(execution, signal);
+        else await this.forget(execution, signal);
+      } catch (error) {
+        const { name } = execution.metadata;
+        this.parts.log.warn('Work of a peer was not ended yet', { Execution: name, problem: describeError(error) });
       }
     }
+  }
+
+  private async fence(execution: Stored<Execution>, signal: AbortSignal): Promise<void> {
+    const { log, clock, client } = this.parts;
+    const { metadata, spec } = execution;
+    const home = spec.gridJob.site;
+    log.warn('Ending work: its home has not renewed the lease', { Execution: metadata.name, home });
+    const fencedTime = new Date(clock.now()).toISOString();
+    const fenced = { ...execution, spec: { ...spec, isClosed: true, fencedTime } };
+    await ignoreNotFound(client.of(executions).update(fenced, { signal }));
+  }
+
+  private async forget({ metadata, spec }: Stored<Execution>, signal: AbortSignal): Promise<void> {
+    const { clock, client } = this.parts;
+    if (spec.fencedTime === undefined || clock.now() - Date.parse(spec.fencedTime) <= fencedForMs) return;
+    const { namespace, name, uid } = metadata;
+    const options = { preconditions: { uid }, propagationPolicy: 'Background' as const, signal };
+    await ignoreNotFound(client.of(executions).delete({ namespace, name }, options));
   }
 }
 

@@ -26,9 +26,18 @@ import {
   NotFoundError,
 } from '#runtime/errors.ts';
 import { isDeleting, type Stored } from '#runtime/types.ts';
-import type { HomeLeases } from './home-leases.ts';
+import { type HomeLeases, skewMaxMs } from './home-leases.ts';
 import type { Principal, SiteMembers } from './members.ts';
-import { hostedExecution, hostedName, type PartName, readPart } from './part.ts';
+import {
+  hostedExecution,
+  hostedName,
+  hostedSpec,
+  type PartName,
+  putAgeMaxMs,
+  readPart,
+  type ToldPart,
+} from './part.ts';
+import { IndexSet } from '#operator/scheduling/index-set.ts';
 import type { HostedSelection } from './selection-service.ts';
 import { notShared } from './selection-service.ts';
 import type { SharedOrganizations } from './shared.ts';
@@ -49,6 +58,7 @@ export interface HostedPartsOptions {
 
 /** A part that its home does not name any more is deleted when it is older than this: it may have come after the list was made. */
 const newForMs = 30_000;
+type Placement = ExecutionSpec['placements'][number];
 const byHome = 'home';
 const byPart = 'part';
 
@@ -71,7 +81,10 @@ export class HostedParts {
   methods(): PeerMethod[] {
     return [
       answering(workMethods.Put, async (request, caller) => this.put(request, caller)),
-      answering(workMethods.Sync, async (request, caller) => ({ parts: await this.sync(request, caller) })),
+      answering(workMethods.Sync, async (request, caller) => {
+        const nowMs = this.options.clock.now();
+        return { parts: await this.sync(request, caller), nowMs };
+      }),
       answering(workMethods.Logs, async ({ part }, caller) => this.logs(part, caller)),
     ];
   }
@@ -79,17 +92,18 @@ export class HostedParts {
   private async put(request: PutRequest, caller: PeerCaller): Promise<PartState> {
     const { virtualOrganization, job, part, revision } = request;
     caller.charge(virtualOrganization);
-    if (!this.options.shared.has(caller.site, virtualOrganization)) throw notShared(virtualOrganization);
-    const name = { home: caller.site, part, job, namespace: organizationNamespace(virtualOrganization), revision };
-    let spec: ExecutionSpec;
+    const namespace = organizationNamespace(virtualOrganization);
+    const name = { home: caller.site, part, job, namespace, revision };
+    const told = toldIn(request.spec);
     try {
-      spec = readPart(request.spec, name, (principal) => this.userNameOf(name.namespace, principal));
-    } catch (error) {
-      if (error instanceof PeerError) throw error;
-      const why = error instanceof z.ZodError ? z.prettifyError(error) : describeError(error);
-      throw new PeerError('Invalid', `spec is no part of a job: ${why}`, { cause: error });
-    }
-    try {
+      // Whoever had something carried out may end it, whatever was agreed since.
+      if (told.isClosed) return await this.close(name, told, caller.signal);
+      if (!this.options.shared.has(caller.site, virtualOrganization)) throw notShared(virtualOrganization);
+      // It may have been sent before its home gave it up.
+      const ageMs = this.options.clock.now() - request.heardMs;
+      if (ageMs > putAgeMaxMs || ageMs < -skewMaxMs)
+        throw new PeerError('Busy', 'The message was under way for too long: send it again.');
+      const spec = hostedSpec(told, name, this.userNameOf(namespace, told.owner));
       return await this.carryOut(name, spec, virtualOrganization, caller.signal);
     } catch (error) {
       if (error instanceof ConflictError || error instanceof AlreadyExistsError)
@@ -112,46 +126,64 @@ export class HostedParts {
     );
   }
 
+  /** The Execution of a part, if there is one. @throws {PeerError} when the name is taken. */
+  private async findHosted(name: PartName, signal: AbortSignal): Promise<Stored<Execution> | undefined> {
+    const { namespace, home, part } = name;
+    const found = await this.options.client.of(executions).find({ namespace, name: hostedName(name) }, { signal });
+    if (found === undefined || (found.spec.part === part && found.spec.gridJob.site === home)) return found;
+    throw new PeerError('Refused', `An Execution ${hostedName(name)} that is another's is in the way.`);
+  }
+
+  private async close(name: PartName, { signal: sent }: ToldPart, signal: AbortSignal): Promise<PartState> {
+    const found = await this.findHosted(name, signal);
+    if (found === undefined) return unknown(name.part);
+    if (name.revision <= (found.spec.revision ?? 0) || found.spec.isClosed) return this.stateOf(found);
+    const { revision } = name;
+    const spec = { ...found.spec, revision, isClosed: true, ...(sent === undefined ? {} : { signal: sent }) };
+    return this.stateOf(await this.options.client.of(executions).update({ ...found, spec }, { signal }));
+  }
+
   private async carryOut(
     name: PartName,
     spec: ExecutionSpec,
     organization: string,
     signal: AbortSignal,
   ): Promise<PartState> {
-    const client = this.options.client.of(executions);
-    const { namespace, home, part } = name;
-    const found = await client.find({ namespace, name: hostedName(name) }, { signal });
-    if (found === undefined) {
-      if (spec.isClosed || spec.placements.length === 0) return unknown(part);
-      if (!(await this.options.leases.isHeld(home, signal)))
-        throw new PeerError('Busy', 'Your lease is not held here: renew it first (Sync).');
-      this.checkPromises(spec, [], name, organization);
-      return this.stateOf(await client.create(hostedExecution(name, spec), { signal }));
-    }
-    if (found.spec.part !== part || found.spec.gridJob.site !== home)
-      throw new PeerError('Refused', `An Execution ${hostedName(name)} that is another's is in the way.`);
-    const isOld = name.revision <= (found.spec.revision ?? 0);
-    if (isOld || found.spec.fencedTime !== undefined || found.spec.isClosed) return this.stateOf(found);
-    this.checkPromises(
-      spec,
-      found.spec.placements.map(({ run }) => run),
-      name,
-      organization,
+    const { client, leases } = this.options;
+    const { home, part, revision } = name;
+    const found = await this.findHosted(name, signal);
+    const known = found?.spec.placements ?? [];
+    if (found !== undefined && (revision <= (found.spec.revision ?? 0) || !isOpenTo(spec, found)))
+      return this.stateOf(found);
+    if (found === undefined && spec.placements.length === 0) return unknown(part);
+    if (!(await leases.isHeld(home, signal)))
+      throw new PeerError('Busy', 'Your lease is not held here: renew it first (Sync).');
+    this.checkPromises(spec, known, name, organization);
+    const work = client.of(executions);
+    return this.stateOf(
+      found === undefined
+        ? await work.create(hostedExecution(name, spec), { signal })
+        : await work.update({ ...found, spec }, { signal }),
     );
-    return this.stateOf(await client.update({ ...found, spec }, { signal }));
   }
 
   /** Only nodes that have just promised the place take tasks: a peer does not choose nodes by itself. */
-  private checkPromises(spec: ExecutionSpec, known: readonly string[], { home }: PartName, organization: string): void {
-    for (const { run, hold, node } of spec.placements) {
-      if (known.includes(run) || this.options.selection.isPromised(home, hold, node, organization)) continue;
+  private checkPromises(
+    spec: ExecutionSpec,
+    known: readonly Placement[],
+    { home }: PartName,
+    organization: string,
+  ): void {
+    for (const placement of spec.placements) {
+      const { run, hold, node } = placement;
+      if (known.some((before) => isWithin(placement, before))) continue;
+      if (this.options.selection.isPromised(home, hold, node, organization)) continue;
       throw new PeerError('Refused', `Node ${node} has not promised the place of run ${run}: hold it first.`);
     }
   }
 
-  private async sync({ renews, parts }: SyncRequest, caller: PeerCaller): Promise<PartState[]> {
-    const { leases } = this.options;
-    if (renews) await leases.renew(caller.site, caller.signal);
+  private async sync({ heardMs, parts }: SyncRequest, caller: PeerCaller): Promise<PartState[]> {
+    if (heardMs > 0) await this.options.leases.renew(caller.site, heardMs, caller.signal);
     await this.deleteOthers(parts, caller);
     return parts.flatMap(({ part, digest }) => {
       const execution = this.find(caller.site, part);
@@ -191,7 +223,7 @@ export class HostedParts {
   }
 
   private stateOf(execution: Stored<Execution>): PartState {
-    const { spec, status } = execution;
+    const { metadata, spec, status } = execution;
     const isOver = (phase: string | undefined): boolean => phase === 'Succeeded' || phase === 'Failed';
     const live = this.options
       .podsOf(execution)
@@ -205,13 +237,45 @@ export class HostedParts {
       live: [...new Set(live)].sort(),
       tasks: status?.tasks === undefined ? '' : JSON.stringify(status.tasks),
       refusal: placed?.reason === executionPlaced.reasons.Refused ? placed.message : '',
+      settledRevision: status?.observedGeneration === metadata.generation ? (spec.revision ?? 0) : 0,
     };
     return { ...state, digest: digestOf(state) };
   }
 }
 
+/** Whether a part takes another spec. What was ended stays ended; of a part that was fenced, other runs may come when its home is back. */
+function isOpenTo({ placements }: ExecutionSpec, { spec: found }: Stored<Execution>): boolean {
+  if (!found.isClosed) return true;
+  const known = new Set(found.placements.map(({ run }) => run));
+  return found.fencedTime !== undefined && placements.length > 0 && !placements.some(({ run }) => known.has(run));
+}
+
+/** Whether a placement is one that was there before, or less of it. */
+function isWithin({ run, hold, node, tasks }: Placement, before: Placement): boolean {
+  if (before.run !== run || before.hold !== hold || before.node !== node) return false;
+  return IndexSet.parse(tasks).minus(IndexSet.parse(before.tasks)).size === 0;
+}
+
+function toldIn(spec: string): ToldPart {
+  try {
+    return readPart(spec);
+  } catch (error) {
+    const why = error instanceof z.ZodError ? z.prettifyError(error) : describeError(error);
+    throw new PeerError('Invalid', `spec is no part of a job: ${why}`, { cause: error });
+  }
+}
+
 function unknown(part: string): PartState {
-  const state = { part, isKnown: false, isFenced: false, runs: [], live: [], tasks: '', refusal: '' };
+  const state = {
+    part,
+    isKnown: false,
+    isFenced: false,
+    runs: [],
+    live: [],
+    tasks: '',
+    refusal: '',
+    settledRevision: 0,
+  };
   return { ...state, digest: digestOf(state) };
 }
 

@@ -8,6 +8,8 @@ import type { Principal } from './members.ts';
 
 /** How long work goes on without a word of its home site. The home places it elsewhere only when this, and more, is over. */
 export const leaseMs = 30_000;
+/** How long ago a home may have heard of the site at most when it has something carried out. */
+export const putAgeMaxMs = 15_000;
 
 /** What is told of a part. The rest of an Execution is the business of the site where it runs. */
 const told = z.looseObject({
@@ -17,6 +19,7 @@ const told = z.looseObject({
     .array(z.looseObject({ run: z.string(), node: z.string(), tasks: z.string(), hold: z.string() }))
     .max(2048),
   isClosed: z.boolean(),
+  signal: z.object({ name: z.string(), sequence: z.int() }).optional(),
 });
 
 /** The part of an Execution that a site is to carry out, as JSON. */
@@ -41,23 +44,25 @@ export interface PartName {
   readonly revision: number;
 }
 
+/** A part as its home tells it. */
+export type ToldPart = z.infer<typeof told>;
+
+/** Reads what {@link partOf} wrote. @throws {z.ZodError} */
+export function readPart(text: string): ToldPart {
+  return told.parse(JSON.parse(text));
+}
+
 /**
- * Reads what {@link partOf} wrote. The API server checks every field against the schema of Executions.
- * @param userNameOf - what the owner is called here. @throws {z.ZodError}
+ * The Execution that a site makes of a part. The API server checks every field against the schema of Executions.
+ * @param owner - what the member is called here.
  */
-export function readPart(
-  text: string,
-  { home, part, revision }: PartName,
-  userNameOf: (principal: Principal) => string,
-): ExecutionSpec {
-  const parsed = told.parse(JSON.parse(text));
-  const owner = userNameOf(parsed.owner);
-  const read = parsed as unknown as ExecutionSpec;
+export function hostedSpec(part: ToldPart, { home, part: id, revision }: PartName, owner: string): ExecutionSpec {
+  const read = part as unknown as ExecutionSpec;
   const { taskCount, template, stdin, stdout, stderr, keepLogs, interactive, preemptible, signal } = read;
   const { isClosed, placements } = read;
   return {
     gridJob: { name: read.gridJob.name, uid: read.gridJob.uid, site: home },
-    ...{ owner, taskCount, template, keepLogs, interactive, preemptible, isClosed, part, revision },
+    ...{ owner, taskCount, template, keepLogs, interactive, preemptible, isClosed, part: id, revision },
     ...{ volumes: [], failures: [] },
     placements: placements.map(({ run, node, tasks, hold, until }) => ({
       ...{ run, node, tasks },

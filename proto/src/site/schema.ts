@@ -55,6 +55,7 @@ export interface PutRequest {
   part: string;
   revision: number;
   spec: string;
+  heardMs: number;
 }
 
 export interface PartState {
@@ -65,12 +66,18 @@ export interface PartState {
   live: string[];
   tasks: string;
   refusal: string;
+  settledRevision: number;
   digest: string;
 }
 
 export interface SyncRequest {
-  renews: boolean;
+  heardMs: number;
   parts: { part: string; digest: string }[];
+}
+
+export interface SyncResponse {
+  parts: PartState[];
+  nowMs: number;
 }
 
 export interface LogsResponse {
@@ -82,7 +89,7 @@ export interface WorkMethods {
   readonly Hold: MethodDefinition<HoldRequest, HoldResponse>;
   readonly Release: MethodDefinition<ReleaseRequest, Record<string, never>>;
   readonly Put: MethodDefinition<PutRequest, PartState>;
-  readonly Sync: MethodDefinition<SyncRequest, { parts: PartState[] }>;
+  readonly Sync: MethodDefinition<SyncRequest, SyncResponse>;
   readonly Logs: MethodDefinition<{ part: string }, LogsResponse>;
 }
 

@@ -186,6 +186,11 @@ export const schema = {
           "spec": {
            "type": "string",
            "id": 5
+          },
+          "heardMs": {
+           "type": "uint64",
+           "id": 6,
+           "protoName": "heard_ms"
           }
          }
         },
@@ -223,6 +228,11 @@ export const schema = {
            "type": "string",
            "id": 7
           },
+          "settledRevision": {
+           "type": "uint64",
+           "id": 9,
+           "protoName": "settled_revision"
+          },
           "digest": {
            "type": "string",
            "id": 8
@@ -231,9 +241,10 @@ export const schema = {
         },
         "SyncRequest": {
          "fields": {
-          "renews": {
-           "type": "bool",
-           "id": 1
+          "heardMs": {
+           "type": "uint64",
+           "id": 1,
+           "protoName": "heard_ms"
           },
           "parts": {
            "rule": "repeated",
@@ -260,6 +271,11 @@ export const schema = {
            "rule": "repeated",
            "type": "PartState",
            "id": 1
+          },
+          "nowMs": {
+           "type": "uint64",
+           "id": 2,
+           "protoName": "now_ms"
           }
          }
         },
