@@ -2,18 +2,18 @@ import type { Clock } from '#common/clock.ts';
 import { describeError } from '#common/errors.ts';
 import type { Logger } from '#common/logger.ts';
 import type { Execution } from '#crds/execution.ts';
-import { taskSummary } from '#crds/grid-job.ts';
 import type { KeptLog } from '#crds/kept-logs.ts';
 import { organizationOfNamespace } from '#crds/organization.ts';
 import { isEnded, lost, type RunFinding } from '#operator/controllers/execution/observe.ts';
 import type { TaskRun } from '#operator/controllers/execution/pod.ts';
 import { type PeerChannel, type PeerChannels, PeerError } from '#operator/gateway/peers/contract.ts';
 import { IndexSet } from '#operator/scheduling/index-set.ts';
-import { type PartState, workMethods } from '#proto/site/schema.ts';
+import { workMethods } from '#proto/site/schema.ts';
 import type { Informer, Runnable, Source } from '#runtime/contracts.ts';
 import { isDeleting, type Stored } from '#runtime/types.ts';
 import type { SiteMembers } from './members.ts';
 import { leaseMs, partOf, putAgeMaxMs } from './part.ts';
+import { endedCount, endedIn, isOver, logTriesMax, type Part, partIn, tasksOf } from './part-state.ts';
 
 /** What an {@link AwayParts} works with. */
 export interface AwayPartsOptions {
@@ -24,22 +24,6 @@ export interface AwayPartsOptions {
   readonly log: Logger;
   /** Keeps logs of tasks that ran elsewhere beside those of tasks that ran here. */
   readonly keepLogs: (execution: Stored<Execution>, logs: readonly KeptLog[], signal: AbortSignal) => Promise<void>;
-}
-
-/** What is known of one part. */
-interface Part {
-  /** What was told, as which revision, and the generation of the Execution that still says so. */
-  told: string;
-  revision: number;
-  toldGeneration: number;
-  state: PartState | undefined;
-  /** Why the site does not take what this generation says, and since when (monotonic). */
-  refusal: { readonly message: string; readonly generation: number; readonly at: number } | undefined;
-  /** When the site last acknowledged it (monotonic). */
-  toldAt: number;
-  /** State whose logs were fetched, and how often since. */
-  logsOf: string;
-  logTries: number;
 }
 
 /** The relation to one peer. */
@@ -68,8 +52,6 @@ const refusedForMs = 10_000;
 const unseenForMs = putAgeMaxMs + 5_000;
 /** A peer deletes what is not named any more when it is older than half of this. */
 const forgottenAfterMs = 60_000;
-/** Logs are kept a moment after a task has ended. */
-const logTriesMax = 8;
 
 /**
  * The parts of jobs of this site that other sites carry out. Which these are the Executions here say, and nothing else: what is kept in
@@ -256,7 +238,7 @@ export class AwayParts implements Runnable {
     for (const state of answer.parts) {
       const execution = at.get(state.part);
       if (execution === undefined) continue;
-      partIn(contact, state.part).state = state;
+      partIn(contact.parts, state.part).state = state;
       this.notify(execution);
     }
   }
@@ -290,7 +272,7 @@ export class AwayParts implements Runnable {
     const owner = this.options.members.principalOf(namespace, execution.spec.owner);
     if (owner === undefined) return;
     const spec = partOf(execution, channel.site, owner);
-    const part = partIn(contact, uid);
+    const part = partIn(contact.parts, uid);
     if (part.told !== spec) {
       const virtualOrganization = organizationOfNamespace(namespace) ?? '';
       const heardMs = contact.heard?.ms ?? 0;
@@ -339,61 +321,6 @@ export class AwayParts implements Runnable {
   }
 }
 
-function partIn({ parts }: Contact, uid: string): Part {
-  const known = parts.get(uid);
-  if (known !== undefined) return known;
-  const fresh: Part = {
-    ...{
-      told: '',
-      revision: 0,
-      toldGeneration: -1,
-      toldAt: Infinity,
-      state: undefined,
-      refusal: undefined,
-      logsOf: '',
-      logTries: 0,
-    },
-  };
-  parts.set(uid, fresh);
-  return fresh;
-}
-
 /** Whether a peer will answer the same again. */
 const isFinal = ({ reason }: PeerError): boolean =>
   reason === 'Refused' || reason === 'Invalid' || reason === 'Unsupported';
-
-/** Whether the peer may forget the part: nothing of it runs, its job has ended, and its logs are here. */
-function isOver(part: Part | undefined, execution: Stored<Execution> | undefined): boolean {
-  if (execution?.spec.isClosed !== true || part?.state === undefined) return false;
-  const { state } = part;
-  if (part.toldGeneration !== execution.metadata.generation || state.live.length > 0) return false;
-  if (state.isKnown && state.settledRevision < part.revision && !state.isFenced) return false;
-  return !state.isKnown || !execution.spec.keepLogs || endedIn(state) === '' || part.logTries >= logTriesMax;
-}
-
-type Summary = ReturnType<typeof taskSummary.parse>;
-
-/** What a peer tells of tasks, as far as it can be read. */
-function tasksOf({ tasks }: PartState): Summary | undefined {
-  if (tasks === '') return undefined;
-  try {
-    return taskSummary.safeParse(JSON.parse(tasks)).data;
-  } catch {
-    return undefined;
-  }
-}
-
-/** The tasks that have ended, as text. */
-function endedIn(state: PartState | undefined): string {
-  const tasks = state === undefined ? undefined : tasksOf(state);
-  if (tasks === undefined || endedCount(state) === 0) return '';
-  return `${tasks.succeededIndexes ?? ''};${tasks.rows
-    .filter(isEnded)
-    .map(({ index, run }) => `${index}.${run ?? ''}`)
-    .join()}`;
-}
-
-function endedCount(state: PartState | undefined): number {
-  const tasks = state === undefined ? undefined : tasksOf(state);
-  return (tasks?.succeeded ?? 0) + (tasks?.failed ?? 0);
-}

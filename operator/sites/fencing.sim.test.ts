@@ -47,7 +47,9 @@ class World {
       this.random,
       this.link,
       (name) => this.begin(this.jobNamed(name), 'there'),
-      (name) => void this.jobNamed(name).copies--,
+      (name) => {
+        this.jobNamed(name).copies--;
+      },
     );
     this.jobs = Array.from({ length: jobs }, (_, index) => ({
       ...{ name: `job-${index}`, run: 0, known: undefined, homeUntil: Infinity, lost: [], copies: 0, starts: 0 },

@@ -33,9 +33,9 @@ beforeEach(() => {
   const always = (): boolean => true;
   const kinds = memoryClient(
     new Map<Kind, object>([
-      [executions as Kind, parts.client(always, (each) => parts.remove(each))],
-      [leases as Kind, new MemoryKind(leases, clock, random).client(always, () => undefined)],
-      [configMaps as Kind, { find: async () => Promise.resolve(undefined) }],
+      [executions, parts.client(always, (each) => parts.remove(each))],
+      [leases, new MemoryKind(leases, clock, random).client(always, () => undefined)],
+      [configMaps, { find: async () => Promise.resolve(undefined) }],
     ]),
   );
   const client = { of: (kind: Kind) => (asked.push(kind), kinds.of(kind)) } as unknown as Client;

@@ -93,7 +93,10 @@ export class MemoryKind<T extends KubeObject & { spec?: unknown; status?: unknow
       },
       apply: async (object: KubeObject) => (await turn(), merge(object)),
       status: { apply: async (object: KubeObject) => (await turn(), found(object.metadata), merge(object)) },
-      delete: async (key: ObjectKey) => (await turn(), onDelete(found(key))),
+      delete: async (key: ObjectKey) => {
+        await turn();
+        onDelete(found(key));
+      },
     };
   }
 

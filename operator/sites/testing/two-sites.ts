@@ -1,8 +1,9 @@
 /** Two sites in one process and on one virtual clock: the product's own code of both ends, above a link, a store and a kubelet that are made up. */
 import type { MethodDefinition } from '@grpc/grpc-js';
-import { type Clock, type Timer, VirtualClock } from '#common/clock.ts';
+import type { VirtualClock } from '#common/clock.ts';
+import { type Clock, type Timer } from '#common/clock.ts';
 import { silentLogger } from '#common/logger.ts';
-import { SeededRandom } from '#common/random.ts';
+import type { SeededRandom } from '#common/random.ts';
 import { type Execution, executions, podLabels } from '#crds/execution.ts';
 import { byExecution, ExecutionReconciler, podsOf } from '#operator/controllers/execution/controller.ts';
 import type { LogKeeper } from '#operator/controllers/execution/log-keeper.ts';
@@ -92,7 +93,7 @@ export class TestLink {
   ): Promise<A> {
     const bytes = definition.requestSerialize(request);
     const answer = Promise.withResolvers<A>();
-    const give = (error: unknown): void => answer.reject(error as Error);
+    const give = (error: unknown): void => answer.reject(error);
     const timer = this.clock.after(timeoutMs, () => give(new PeerError('Unreachable', 'no answer in time')));
     signal?.addEventListener('abort', () => give(signal.reason));
     this.carry(this.there, () => {
@@ -208,10 +209,10 @@ export class WorkingSite {
     });
     return memoryClient(
       new Map<Kind, object>([
-        [executions as Kind, removed],
-        [pods as Kind, this.pods.client(isAlive, (pod) => this.kubelet.end(pod))],
-        [leases as Kind, this.leases.client(isAlive, (lease) => this.leases.remove(lease))],
-        [configMaps as Kind, { find: async () => Promise.resolve(undefined) }],
+        [executions, removed],
+        [pods, this.pods.client(isAlive, (pod) => this.kubelet.end(pod))],
+        [leases, this.leases.client(isAlive, (lease) => this.leases.remove(lease))],
+        [configMaps, { find: async () => Promise.resolve(undefined) }],
       ]),
     );
   }
