@@ -41,6 +41,10 @@ export class Node {
   deletion: FileCredentials | undefined;
   /** Size and times of modification that the kernel's pages go with. */
   cachedVersion = '';
+  /** Size that the kernel has; undefined when a predecessor of this process told it. */
+  toldSize: number | undefined;
+  /** Threads whose opening was refused so that the kernel looks the file up again. */
+  readonly sentBack = new Set<number>();
   locks: LockTable | undefined;
   flocks: LockTable | undefined;
 

@@ -112,7 +112,8 @@ function wantedFlags(options: NegotiationOptions): number {
     case 'strict':
       return flags | InitFlag.AUTO_INVAL_DATA;
     case 'close-to-open':
-      return flags | InitFlag.EXPLICIT_INVAL_DATA | InitFlag.CACHE_SYMLINKS;
+      // The kernel drops its pages when the size is another: the last page of a file that grew ends in zeros.
+      return flags | InitFlag.CACHE_SYMLINKS;
     case 'exclusive':
       return flags | InitFlag.EXPLICIT_INVAL_DATA | InitFlag.CACHE_SYMLINKS | InitFlag.WRITEBACK_CACHE;
   }

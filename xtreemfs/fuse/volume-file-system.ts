@@ -94,6 +94,7 @@ export class VolumeFileSystem extends VolumeFiles implements FuseFileSystem {
     }
     if (change.size !== undefined) {
       this.expire(node);
+      node.toldSize = after.size;
       return { attributes: after, validMs: 0 };
     }
     return this.replyOf(node, told?.ino === node.id ? this.takeStat(node, told) : this.keep(node, after));
@@ -374,6 +375,7 @@ export class VolumeFileSystem extends VolumeFiles implements FuseFileSystem {
     if (!sink.addWithEntry(name, entry, nextOffset)) return false;
     const node = this.table.link(parent, name, stat.ino);
     if (known === undefined) this.takeStat(node, stat);
+    node.toldSize = attributes.size;
     return true;
   }
 

@@ -95,8 +95,12 @@ export class VolumeFiles extends VolumeState {
     await node.writes?.drain();
     const path = this.table.pathOf(node);
     const truncates = (flags & OpenFlag.TRUNC) !== 0;
-    const opened = await this.openAtMrc(caller, path, flags);
-    const { cap, xlocs, isDirect, stbuf } = opened;
+    const opened = await this.openAtMrc(caller, path, flags).catch((error: unknown) => {
+      // The name is gone: the kernel looks it up again, and makes the file if it may.
+      if (isErrno(error, PosixErrno.ENOENT)) refuse('ESTALE');
+      throw error;
+    });
+    const { cap, xlocs, stbuf } = opened;
     if (fileNumberOf(cap) !== node.id) {
       // Somebody else put another file there: the kernel looks the name up again and opens that one.
       this.expire(node);
@@ -105,6 +109,7 @@ export class VolumeFiles extends VolumeState {
     const isLate = this.init.consistency !== 'exclusive' || this.freshAttributes(node) === undefined;
     if (stbuf !== undefined) this.takeStat(node, stbuf);
     else if (isLate && !truncates) await this.askAttributes(caller, node).catch(() => undefined);
+    const isDirect = opened.isDirect || (!truncates && this.isNewToKernel(node, context));
     const open = this.addHandle(node, flags, { cap, xlocs });
     try {
       if (truncates) await this.truncateOpen(open, killSuidgid);
@@ -418,7 +423,7 @@ export class VolumeFiles extends VolumeState {
   ): Promise<{ entry: Entry; open: OpenReply }> {
     const stat = await this.metadata.getattr(caller, this.table.childPath(parent, name));
     const node = this.table.link(parent, name, stat.ino);
-    this.takeStat(node, stat);
+    node.toldSize = this.takeStat(node, stat).size;
     const open = await this.open(context, node.id, flags, false);
     return { entry: this.entryOf(node, node.attributes ?? this.takeStat(node, stat)), open };
   }
@@ -473,6 +478,19 @@ export class VolumeFiles extends VolumeState {
     };
   }
 
+  /**
+   * Whether the kernel has another size of a file than the MRC: it would read up to that, and append there. At first the
+   * opening is refused, so that it looks the file up again. Where there is no name to look up (`/proc/self/fd`) it tries
+   * once more at once: then it must not trust what it knows.
+   */
+  private isNewToKernel(node: Node, context: RequestContext): boolean {
+    const wasSentBack = node.sentBack.delete(context.pid);
+    if (this.init.consistency === 'exclusive' || node.toldSize === node.attributes?.size) return false;
+    if (wasSentBack) return true;
+    node.sentBack.add(context.pid);
+    return refuse('ESTALE');
+  }
+
   /** The kernel keeps its pages of a file that is as it was when they were read. */
   private cacheFlags(node: Node): number {
     const { attributes } = node;
@@ -500,6 +518,7 @@ export class VolumeFiles extends VolumeState {
     const known = node.file?.knownSize;
     if (known?.truncateEpoch !== undefined) node.truncateEpoch = known.truncateEpoch;
     this.expire(node);
+    node.toldSize = size;
     if (node.attributes === undefined) return;
     const now = this.now();
     node.attributes = { ...node.attributes, size, blocks: Math.ceil(size / 512), mtime: now, ctime: now };
@@ -512,6 +531,7 @@ export class VolumeFiles extends VolumeState {
     const now = this.now();
     const size = Math.max(attributes.size, end);
     node.attributes = { ...attributes, size, blocks: Math.ceil(size / 512), mtime: now, ctime: now };
+    node.toldSize = Math.max(node.toldSize ?? 0, end);
   }
 
   private async writeThrough(open: OpenHandle, offset: number, data: Buffer, signal?: AbortSignal): Promise<void> {

@@ -7,9 +7,9 @@ import { osdProcedures } from '#proto/generated/xtreemfs/osd.ts';
 import { PosixErrno } from '#proto/generated/xtreemfs/rpc.ts';
 import { serviceUser, type Caller, type Changed, type MetadataClient } from '../client/metadata.ts';
 import type { UserMapping } from '../client/users.ts';
-import { isErrno } from '../rpc/errors.ts';
 import { ServerList } from '../rpc/retry.ts';
 import { Mode, rootNodeId } from './abi.ts';
+import { errnoFrom, refuse } from './errno.ts';
 import type { Attributes, AttributesReply, Entry, RequestContext, Timestamp } from './file-system.ts';
 import { InodeTable, type Node, type Note } from './inode-table.ts';
 import type { ConsistencyMode } from './negotiation.ts';
@@ -85,10 +85,12 @@ export class VolumeState {
 
   protected entryOf(node: Node, attributes: Attributes): Entry {
     const validMs = this.remainingMs(node);
+    node.toldSize = attributes.size;
     return { nodeId: node.id, generation: 0, attributes, entryValidMs: validMs, attributesValidMs: validMs };
   }
 
   protected replyOf(node: Node, attributes: Attributes): AttributesReply {
+    node.toldSize = attributes.size;
     return { attributes, validMs: this.remainingMs(node) };
   }
 
@@ -191,10 +193,9 @@ export class VolumeState {
       }
       return this.takeStat(node, stat);
     } catch (error) {
-      if (!isErrno(error, PosixErrno.ENOENT)) throw error;
-      const known = this.goneElsewhere(node);
-      if (known === undefined) throw error;
-      return known;
+      if (errnoFrom(error) !== PosixErrno.ENOENT) throw error;
+      // The kernel looks the name up again then: another file may have it, or it may be made.
+      return this.goneElsewhere(node) ?? refuse('ESTALE', 'another client has deleted or renamed the file');
     }
   }
 

@@ -153,6 +153,22 @@ export class TestInstallation implements TestMount {
     return new TestInstallation(scratch, data, child);
   }
 
+  /** Mounts the volume once more, as another client. @param mountOptions - for mount.xtreemfs. */
+  async mountAgain(mountOptions: readonly string[] = []): Promise<TestMount> {
+    const mountPoint = mkdtempSync(join(tmpdir(), 'xtreemfs-again-'));
+    const settings = readFileSync(join(this.folder, 'installation.json'), 'utf8');
+    const { dirPort } = JSON.parse(settings) as { dirPort: number };
+    const words = [program, 'mount', ...mountOptions, `127.0.0.1:${dirPort}/demo`, mountPoint];
+    await sh(`'${node}' ${words.map((word) => `'${word}'`).join(' ')} >/dev/null 2>&1`, 60_000);
+    return {
+      mountPoint,
+      stop: async () => {
+        await unmountOrCutOff(mountPoint);
+        rmSync(mountPoint, { recursive: true, force: true });
+      },
+    };
+  }
+
   /** Process ids of `dir`, `mrc`, `osd0`, `osd1`, `mount` (the keeper) and `worker` (which serves the mount). */
   pidOf(name: string): number {
     if (name === 'worker') return childrenOf(this.pidOf('mount'))[0]?.pid ?? 0;
