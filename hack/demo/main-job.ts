@@ -7,7 +7,7 @@ import { copyFileSync, mkdirSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import path from 'node:path';
 import { build } from 'esbuild';
-import type { TestSite } from '#sites/harness.ts';
+import { type TestSite, waitFor } from '#sites/harness.ts';
 import type { MemberShell } from './member.ts';
 
 const root = path.resolve(import.meta.dirname, '../..');
@@ -16,7 +16,9 @@ const output = path.join(root, 'dist/demo');
 const bundle = path.join(output, 'flights.mjs');
 const fileSystem = 'main';
 const volumes = ['flights', 'results'];
-const jobs = { array: 'delays', merge: 'chart', carrier: 'carrier' };
+const jobs = { array: 'delays', merge: 'chart', carrier: 'carrier', survey: 'survey' };
+/** As its manifest says. */
+export const surveyTasks = 12;
 const carrierImage = 'xtreemos.io/busybox:1';
 
 /** What the main job is shown on. */
@@ -55,6 +57,27 @@ export async function runMainJob(demo: MainJobDemo, member: MemberShell): Promis
     `$ xos sub --file ${path.relative(root, manifest)}; xos wait ${jobs.merge}\n${said}`,
     `$ xos ps --all\n${listed}\n$ xos logs ${jobs.merge}\n${table}`,
     `The chart: ${files.join(', ')}`,
+  ].join('\n');
+}
+
+/** An array that needs no data, so that it may run at every site. @returns what to show. */
+export async function runSurvey(member: MemberShell): Promise<string> {
+  const manifest = path.join(samples, 'survey.yaml');
+  member.kubectl('delete', 'gridjob', jobs.survey, '--ignore-not-found');
+  member.xos('sub', '--file', manifest);
+  const said = member.xos('wait', jobs.survey);
+  // The ends of logs come back from other sites a moment after the tasks have ended.
+  const lines = await waitFor(
+    'every task has left its log',
+    () => {
+      const text = member.xos('logs', jobs.survey);
+      return Promise.resolve(text.trim().split('\n').length >= surveyTasks ? text : undefined);
+    },
+    { limitMs: 60_000, pauseMs: 1_000 },
+  );
+  return [
+    `$ xos sub --file ${path.relative(root, manifest)}; xos wait ${jobs.survey}\n${said}`,
+    `$ xos logs ${jobs.survey}\n${lines}`,
   ].join('\n');
 }
 

@@ -1,6 +1,8 @@
 /**
- * `make demo`: brings up one site on this machine, builds and loads the image, installs the chart with Helm, shows the
- * Site, and does the main job as a member of a virtual organization: an array job on real data in a volume, and a chart of what it found. Says what to try next. Safe to repeat at any time, also after it was killed half-way. `make down` takes it away.
+ * `make demo`: brings up two sites on this machine (`SITES=1` to 3), builds and loads the image, installs the chart with Helm at each, makes
+ * them peers, and forms a virtual organization over them. As its member it does the main job: an array job on real data in a volume, and a
+ * chart of what it found, where the volume is; and an array that spans all sites. Says what to try next. Safe to repeat at any time, also
+ * after it was killed half-way. `make down` takes it away.
  */
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
@@ -16,15 +18,17 @@ import { localProvider } from '#sites/provider.ts';
 import { ensureTools } from '#sites/tools.ts';
 import { writeArchive, writeLayout } from '../images/layout.ts';
 import { nodeJobRecipe, productRecipe } from '../images/recipes.ts';
-import { runMainJob, startFileSystem } from './main-job.ts';
-import { formOrganization, showPod } from './organization.ts';
+import { runMainJob, runSurvey, startFileSystem, surveyTasks } from './main-job.ts';
+import { formOrganization, type NamedSite, showPod } from './organization.ts';
+import { joinSites } from './peers.ts';
 
 const root = path.resolve(import.meta.dirname, '../..');
-/** Tasks of the array job, and the one that merges. */
-const tasks = 9;
+/** Tasks of the array job, the one that merges, and those of the array over all sites. */
+const tasks = 9 + surveyTasks;
 const namespace = 'xtreemos-system';
 const release = 'xtreemos';
-const siteName = 'demo';
+/** Names of the Site objects; the first is the home of the organization. */
+const siteNames = ['demo', 'lyon', 'bologna'];
 const nodes = 2;
 /** Port of the gateway on the nodes. */
 const gatewayPort = 30_743;
@@ -33,42 +37,46 @@ const started = performance.now();
 const seconds = (): number => Math.round((performance.now() - started) / 100) / 10;
 const report = (line: string): void => void process.stderr.write(`${seconds().toFixed(1).padStart(6)} s  ${line}\n`);
 
-async function demo(name: string): Promise<void> {
-  report(
-    `Starting site ${name} with ${nodes} nodes (the first time its programs are built, which takes up to 25 minutes)`,
-  );
-  const { isWarm } = await localProvider.up({ name, sites: 1, nodes, report });
+async function demo(name: string, count: number): Promise<void> {
+  const what = count === 1 ? 'one site' : `${count} sites`;
+  report(`Starting ${what} with ${nodes} nodes each (the first time programs are built, which takes up to 25 minutes)`);
+  const { isWarm } = await localProvider.up({ name, sites: count, nodes, report });
   const { kubeconfig, sites } = await openSites(name);
-  const [site] = sites;
-  if (site === undefined) throw new TerminalError(`${name} has no site: make down NAME=${name}, then try again`);
-  const digest = await loadImage(site);
-  await install(site, digest);
-  report('Waiting for the Site to be Ready');
-  const ready = await waitForSite(site, Date.now());
-  console.log(`\n$ kubectl get site\n${await site.kubectl(['get', 'site'])}`);
+  const named = sites.slice(0, count).map((site, index) => ({ site, siteName: siteNames[index] ?? site.name }));
+  const [home, ...peers] = named;
+  if (home === undefined || named.length < count)
+    throw new TerminalError(`${name} has fewer than ${count} sites: make down NAME=${name}, then try again`);
+  const { site, siteName } = home;
+  const digest = await loadImage(sites);
+  report('Installing with Helm');
+  await Promise.all(named.map(async (each) => install(each, digest)));
+  report(`Waiting for ${count === 1 ? 'the Site' : 'each Site'} to be Ready`);
+  const since = Date.now();
+  const ready = await Promise.all(named.map(async (each) => waitForSite(each, since)));
   await startFileSystem({ site });
-  const member = await formOrganization({ site, siteName, kubeconfig, report });
+  for (const peer of peers) await joinSites(home, peer, report);
+  console.log(`\n$ kubectl get site\n${await site.kubectl(['get', 'site'])}`);
+  const member = await formOrganization({ site, siteName, peers, kubeconfig, report });
   try {
     report('Running a pod as the member');
     console.log(`\n${showPod(member)}`);
     console.log(`\n${await runMainJob({ site, systemNamespace: namespace, report }, member)}`);
+    report(`Submitting an array of ${surveyTasks} tasks that places itself on the nodes of ${what}`);
+    console.log(`\n${await runSurvey(member)}`);
     console.log(`\n$ xos nodes\n${member.xos('nodes')}`);
   } finally {
     member.logOut(siteName);
   }
-  console.log(await nextSteps(site, name, kubeconfig));
+  console.log(await nextSteps(named, name, kubeconfig));
   const figure = {
-    seconds: seconds(),
-    sites: 1,
-    tasks,
-    warm: isWarm,
-    nodes: ready.status?.nodes?.ready ?? 0,
+    ...{ seconds: seconds(), sites: count, tasks, warm: isWarm },
+    nodes: ready.reduce((sum, { status }) => sum + (status?.nodes?.ready ?? 0), 0),
   };
   console.log(`figure: ${JSON.stringify(figure)}`);
 }
 
 /** Bundles the programs, builds the image without a daemon and imports it into the nodes. @returns its digest. */
-async function loadImage(site: TestSite): Promise<string> {
+async function loadImage(sites: readonly TestSite[]): Promise<string> {
   report('Bundling the programs and building the image');
   execFileSync(process.execPath, [path.join(root, 'hack/bundle.ts')], {
     cwd: root,
@@ -82,7 +90,7 @@ async function loadImage(site: TestSite): Promise<string> {
     const [image] = await writeLayout(layout, [productRecipe(), nodeJobRecipe()]);
     await writeArchive(layout, archive);
     report('Loading the image into the nodes');
-    await site.loadImage(archive);
+    await Promise.all(sites.map(async (site) => site.loadImage(archive)));
     return image?.digest ?? '';
   } finally {
     rmSync(scratch, { recursive: true, force: true });
@@ -90,9 +98,8 @@ async function loadImage(site: TestSite): Promise<string> {
 }
 
 /** Installs, or upgrades what is there. The digest makes the pods start anew when the image has changed under the same name. */
-async function install(site: TestSite, digest: string): Promise<void> {
+async function install({ site, siteName }: NamedSite, digest: string): Promise<void> {
   await clearInterrupted(site);
-  report('Installing with Helm');
   const settings = [
     `site.name=${siteName}`,
     'site.attributes.country=FR',
@@ -102,6 +109,7 @@ async function install(site: TestSite, digest: string): Promise<void> {
     `gateway.apiServer=${readCredentials(site.kubeconfig).server}`,
     'gateway.service.type=NodePort',
     `gateway.service.nodePort=${gatewayPort}`,
+    `networkPolicy.peerPorts={${gatewayPort}}`,
   ];
   await site.helm([
     'upgrade',
@@ -129,7 +137,7 @@ async function clearInterrupted(site: TestSite): Promise<void> {
 }
 
 /** @param since - milliseconds since the Unix epoch: what was observed earlier, perhaps by an operator that is gone, doesn't count. */
-async function waitForSite(site: TestSite, since: number): Promise<Site> {
+async function waitForSite({ site, siteName }: NamedSite, since: number): Promise<Site> {
   return waitFor(
     `Site ${siteName} is Ready with ${nodes} nodes`,
     async () => {
@@ -142,7 +150,10 @@ async function waitForSite(site: TestSite, since: number): Promise<Site> {
   );
 }
 
-async function nextSteps(site: TestSite, name: string, kubeconfig: string): Promise<string> {
+async function nextSteps(named: readonly NamedSite[], name: string, kubeconfig: string): Promise<string> {
+  const [home, peer] = named;
+  if (home === undefined) return '';
+  const { site, siteName } = home;
   const hasKubectl = findCommand('kubectl') !== undefined;
   const kubectl = (await ensureTools(['kubectl'])).path('kubectl');
   const lines = [
@@ -156,14 +167,22 @@ async function nextSteps(site: TestSite, name: string, kubeconfig: string): Prom
     '  make install-cli PREFIX=~/.local        # xos, if ~/.local/bin is on your PATH',
     `  xos login --kubernetes --context bob@${site.name}   # as the member; then`,
     `  xos run --context xos-${siteName}-physics xtreemos.io/busybox:1 -- id   # and xos ps, xos nodes, xos --help`,
+    ...(peer === undefined
+      ? []
+      : [
+          `  xos site cut ${peer.siteName} --context ${site.name}   # its tasks end there, and start here a minute later; xos site open`,
+        ]),
     `Take it away: make down${name === siteName ? '' : ` NAME=${name}`}`,
   ];
   return `${lines.join('\n')}\n`;
 }
 
-const { values } = parseArgs({ options: { name: { type: 'string', default: 'demo' } } });
+const { values } = parseArgs({
+  options: { name: { type: 'string', default: 'demo' }, sites: { type: 'string', default: '2' } },
+});
 try {
-  await demo(values.name);
+  if (!/^[1-3]$/.test(values.sites)) throw new TerminalError(`SITES: must be 1 to 3, not ${values.sites}`);
+  await demo(values.name, Number(values.sites));
 } catch (error) {
   process.stderr.write(`The demo can not go on: ${describeError(error)}\n`);
   process.exitCode = 1;

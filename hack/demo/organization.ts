@@ -1,6 +1,6 @@
 /** The part of `make demo` that forms a virtual organization with a member, who runs a pod under their own user id. */
 import type { Site } from '#crds/site.ts';
-import type { TestSite } from '#sites/harness.ts';
+import { type TestSite, waitFor } from '#sites/harness.ts';
 import { MemberShell } from './member.ts';
 
 const organization = 'physics';
@@ -13,9 +13,17 @@ export interface OrganizationDemo {
   readonly site: TestSite;
   /** Name of the Site object. */
   readonly siteName: string;
+  /** The other sites that it shall use, which are peers already. */
+  readonly peers: readonly NamedSite[];
   /** kubeconfig that holds the users of the site. */
   readonly kubeconfig: string;
   readonly report: (line: string) => void;
+}
+
+/** A site, and the name of its Site object. */
+export interface NamedSite {
+  readonly site: TestSite;
+  readonly siteName: string;
 }
 
 /**
@@ -31,10 +39,15 @@ export async function formOrganization(demo: OrganizationDemo): Promise<MemberSh
       apiVersion,
       kind: 'VirtualOrganization',
       metadata: { name: organization },
-      spec: { state: 'Operational', administrators: [{ issuer, subject: 'alice' }] },
+      spec: {
+        state: 'Operational',
+        administrators: [{ issuer, subject: 'alice' }],
+        homeSite: siteName,
+        sites: demo.peers.map((peer) => peer.siteName),
+      },
     },
   ]);
-  await accept(site, siteName);
+  await accept(site, siteName, { name: organization });
   await site.kubectl(['wait', '--for=condition=Ready', `vo/${organization}`, '--timeout=60s']);
   await site.apply([
     {
@@ -45,6 +58,7 @@ export async function formOrganization(demo: OrganizationDemo): Promise<MemberSh
     },
   ]);
   await site.kubectl(['wait', '--for=condition=Ready', `vom/${member}`, '-n', namespace, '--timeout=60s']);
+  for (const peer of demo.peers) await share(demo, peer);
   report(`Logging in as ${member}`);
   return MemberShell.logIn(demo.kubeconfig, `${member}@${site.name}`, `xos-${siteName}-${organization}`);
 }
@@ -56,12 +70,29 @@ async function clearDissolved(site: TestSite): Promise<void> {
   if (found === 'Dissolved') await site.kubectl(['delete', 'vo', organization, '--timeout=60s']);
 }
 
-async function accept(site: TestSite, siteName: string): Promise<void> {
+/** The owners of both sites share the organization; the other site takes it and its member over from its home. */
+async function share({ site, siteName, report }: OrganizationDemo, peer: NamedSite): Promise<void> {
+  report(`Sharing ${organization} with site ${peer.siteName}, which accepts it from its home ${siteName}`);
+  const shared = JSON.stringify({ spec: { peer: { virtualOrganizations: [organization] } } });
+  await site.kubectl(['patch', 'site', peer.siteName, '--type=merge', '-p', shared]);
+  await peer.site.kubectl(['patch', 'site', siteName, '--type=merge', '-p', shared]);
+  await accept(peer.site, peer.siteName, { name: organization, home: siteName });
+  await waitFor(
+    `${member} is known at ${peer.siteName}`,
+    async () => {
+      const words = ['wait', '--for=condition=Ready', `vom/${member}`, '-n', namespace, '--timeout=10s'];
+      return (await peer.site.tryKubectl(words)).status === 0 || undefined;
+    },
+    { limitMs: 120_000 },
+  );
+}
+
+async function accept(site: TestSite, siteName: string, entry: { name: string; home?: string }): Promise<void> {
   const { spec } = await site.get<Site>('site', siteName);
   const local = spec.type === 'Local' ? spec.local : undefined;
   const accepted = local?.acceptedVirtualOrganizations ?? [];
   if (accepted.some(({ name }) => name === organization)) return;
-  const body = { spec: { local: { acceptedVirtualOrganizations: [...accepted, { name: organization }] } } };
+  const body = { spec: { local: { acceptedVirtualOrganizations: [...accepted, entry] } } };
   await site.kubectl(['patch', 'site', siteName, '--type=merge', '-p', JSON.stringify(body)]);
 }
 

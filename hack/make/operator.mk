@@ -1,6 +1,6 @@
 .PHONY: demo down
-demo: deps ## Bring up one site, install with Helm, show the Site: NAME=demo
-	@node hack/demo/main.ts --name $(if $(filter command line environment,$(origin NAME)),$(NAME),demo)
+demo: deps ## Bring up two sites, join them, do the main job as a member: NAME=demo SITES=2
+	@node hack/demo/main.ts --name $(if $(filter command line environment,$(origin NAME)),$(NAME),demo) --sites $(if $(filter command line environment,$(origin SITES)),$(SITES),2)
 down: deps ## Take the demo down again: NAME=demo
 	@node e2e/sites/main.ts down --name $(if $(filter command line environment,$(origin NAME)),$(NAME),demo)
 

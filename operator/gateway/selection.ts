@@ -6,6 +6,7 @@ import type { SelectionAnswer } from '#common/identity/gateway-api.ts';
 import { InvalidInputError } from '#common/errors.ts';
 import { demand, placement, requirements } from '#crds/requirements.ts';
 import { ask } from '#operator/scheduling/ask.ts';
+import { readRefusal } from '#operator/scheduling/refusals.ts';
 import { fits, isSiteWanted, type Shape, shapeOf } from '#operator/scheduling/shape.ts';
 import { type ResourceSelection, SelectorUnavailableError } from '#proto/selector/contract.ts';
 import { Predicates } from '#proto/selector/predicate.ts';
@@ -30,11 +31,14 @@ type SelectionRequest = z.infer<typeof selectionRequest>;
 /** Asks selectors on behalf of members. */
 export class Explorer {
   private readonly selection: ResourceSelection;
+  private readonly siteName: string;
   private readonly predicates: Predicates;
   private underWay = 0;
 
-  constructor(selection: ResourceSelection, clock: Clock) {
+  /** @param selection - of nodes of all sites. @param siteName - of this one. */
+  constructor(selection: ResourceSelection, siteName: string, clock: Clock) {
     this.selection = selection;
+    this.siteName = siteName;
     this.predicates = new Predicates(clock);
   }
 
@@ -72,7 +76,10 @@ export class Explorer {
         ...{ site, node, attributes, free, live },
         fits: fits(amount, free),
       }));
-    const refusals = Object.entries(found.refusals).map(([reason, count]) => ({ reason, nodes: count }));
+    const refusals = Object.entries(found.refusals).map(([counted, count]) => {
+      const { reason, site } = readRefusal(counted, this.siteName);
+      return { reason: site === this.siteName ? reason : `${site}: ${reason}`, nodes: count };
+    });
     return { nodes, refusals: refusals.sort((a, b) => b.nodes - a.nodes), isWhole: found.isWhole };
   }
 }

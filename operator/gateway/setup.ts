@@ -7,6 +7,8 @@ import { virtualOrganizations } from '#crds/virtual-organization.ts';
 import { voMemberships } from '#crds/vo-membership.ts';
 import type { VoSigning } from '#operator/controllers/voauthority/setup.ts';
 import { TokenMinter } from '#operator/identity/minter.ts';
+import { SitesSelection } from '#operator/sites/selection.ts';
+import { SitesShared } from '#operator/sites/shared.ts';
 import type { ResourceSelection } from '#proto/selector/contract.ts';
 import { configMaps, secrets } from '#runtime/builtin.ts';
 import { createClient } from '#runtime/client.ts';
@@ -103,6 +105,10 @@ export function addGateway(manager: Manager, setup: GatewaySetup): Gateway {
   const synced = async (signal: AbortSignal): Promise<void> => {
     await Promise.all(caches.map(async (each) => each.synced(signal)));
   };
+  const directory = new PeerDirectory(siteInformer, localSite);
+  const channels = new GrpcPeerChannels(directory, () => material.current);
+  const selectionOf = (local: ResourceSelection): ResourceSelection =>
+    new SitesSelection({ local, channels, shared: new SitesShared(siteInformer), siteName: localSite, clock });
   const routes = gatewayRoutes({
     logins,
     sessions,
@@ -111,7 +117,7 @@ export function addGateway(manager: Manager, setup: GatewaySetup): Gateway {
     enrolment: new Enrolment({ ...parts, members, minter }),
     invitations: new Invitations({ ...parts, namespace, trustDomain }),
     requestAccount: setup.requestAccount,
-    explorer: setup.selection === undefined ? undefined : new Explorer(setup.selection, clock),
+    explorer: setup.selection === undefined ? undefined : new Explorer(selectionOf(setup.selection), localSite, clock),
     client,
     apiServer: async () => apiServerAddress(setup),
     metrics,
@@ -120,7 +126,6 @@ export function addGateway(manager: Manager, setup: GatewaySetup): Gateway {
     address,
     version,
   });
-  const directory = new PeerDirectory(siteInformer, localSite);
   const peers = new PeerServer({ directory, clock, log, audit });
   const listener = new GatewayListener({
     routes,
@@ -151,7 +156,6 @@ export function addGateway(manager: Manager, setup: GatewaySetup): Gateway {
       trustDomain,
     }),
   );
-  const channels = new GrpcPeerChannels(directory, () => material.current);
   peers.add([helloMethod({ sites: siteInformer, localSite, version })]);
   manager.addRunnable(new PeerGreeter({ channels, states: setup.peerStates, clock, localSite, synced }));
   return { listener, services: peers, channels };

@@ -5,6 +5,7 @@ import { type ConnectRequest, type JobApi, type TaskPod, withJobs } from '../../
 import type { OrganizationInput } from '../../api/organizations.ts';
 import { CommandError } from '../../frame/exit.ts';
 import type { Context } from '../../frame/context.ts';
+import { notHere, tasksElsewhere } from './elsewhere.ts';
 import { findJob } from './find.ts';
 import { exitStatusOf, hasEnded, stateLine } from './state.ts';
 
@@ -58,10 +59,14 @@ async function endOf({ clock, signal }: Context, api: JobApi, key: { name: strin
 export async function runningTask(context: Context, api: JobApi, { job: name, task }: TaskInput): Promise<TaskPod> {
   const { signal, program } = context;
   const job = await findJob(api, name, signal);
-  const running = (await api.podsOf(name)).filter(({ isRunning }) => isRunning);
+  const pods = await api.podsOf(name);
+  const running = pods.filter(({ isRunning }) => isRunning);
   const found = task === undefined ? running : running.filter(({ index }) => index === task);
   const [first, second] = found;
   if (first === undefined) {
+    const there = tasksElsewhere(job, pods).find(({ index }) => task === undefined || index === task);
+    if (there !== undefined)
+      throw notHere(context, api, job, there, { what: 'enter it there', kubectl: 'exec -it POD -- sh' });
     const what = task === undefined ? `No task of ${name} runs` : `Task ${task} of ${name} does not run`;
     throw new CommandError('notFound', `${what}: the job is ${stateLine(job)}`, `See more: ${program} explain ${name}`);
   }

@@ -153,6 +153,23 @@ describe('logs', () => {
     await expect(read).rejects.toThrow(/Nothing of a has started/);
   });
 
+  test('of tasks that run at other sites come later, which is told', async () => {
+    const row = { index: 1, run: 'r1', site: 'lyon', pod: 'pod-1', state: 'Running' as const };
+    const tasks = { waiting: 0, starting: 0, running: 1, succeeded: 0, failed: 0, rows: [row] };
+    const job = aJob('a', { spec: { tasks: { count: 2 } }, status: { tasks } });
+    const read = printLogs(aContext(), aJobApi(), job, all);
+    await expect(read).rejects.toThrow('Task 1 of a runs at site lyon: its log comes back when it has ended');
+    await expect(read).rejects.toMatchObject({
+      remedy: expect.stringContaining('kubectl -n vo-physics logs -f pod-1'),
+    });
+    const context = aContext();
+    await printLogs(context, aJobApi([], [aTaskPod('p0', { index: 0, log: 'here\n' })]), job, all);
+    expect(context.stdout()).toBe('[0] here\n');
+    expect(context.stderr()).toContain('1 running at other sites (lyon)');
+    const enter = runningTask(aContext(), aJobApi([job]), { ...cluster, job: 'a', task: 1 });
+    await expect(enter).rejects.toThrow('Task 1 of a runs at site lyon: enter it there');
+  });
+
   test.each([
     ['3', [3]],
     ['1-3', [1, 2, 3]],

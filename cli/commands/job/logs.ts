@@ -1,10 +1,11 @@
 import { InvalidInputError } from '#common/errors.ts';
 import type { GridJob } from '#crds/grid-job.ts';
-import { type JobApi, withJobs } from '../../api/jobs.ts';
+import { type JobApi, type TaskPod, withJobs } from '../../api/jobs.ts';
 import type { OrganizationInput } from '../../api/organizations.ts';
 import { CommandError } from '../../frame/exit.ts';
 import type { Context } from '../../frame/context.ts';
 import { JobOutput } from '../../output/job-output.ts';
+import { notHere, tasksElsewhere } from './elsewhere.ts';
 import { findJob } from './find.ts';
 import { Follower, type FollowRequest, isOneTask, runOf } from './follow.ts';
 
@@ -42,9 +43,19 @@ interface Source {
 /** Prints what there is to read, by index; the runs of one task in the order in which they began. */
 export async function printLogs(context: Context, api: JobApi, job: GridJob, request: FollowRequest): Promise<void> {
   const { tasks } = request;
-  const sources = (await sourcesOf(context, api, job, request)).filter(({ index }) => tasks?.has(index) !== false);
+  const pods = await api.podsOf(job.metadata.name);
+  const sources = (await sourcesOf(context, api, job, pods, request)).filter(
+    ({ index }) => tasks?.has(index) !== false,
+  );
+  const elsewhere = tasksElsewhere(job, pods).filter(({ index }) => tasks?.has(index) !== false);
+  const [first] = elsewhere;
   if (sources.length === 0) {
     const { name } = job.metadata;
+    if (first !== undefined)
+      throw notHere(context, api, job, first, {
+        what: 'its log comes back when it has ended',
+        kubectl: 'logs -f POD',
+      });
     const remedy = `See what it waits for: ${context.program} explain ${name}. Wait for output: ${context.program} logs -f ${name}`;
     throw new CommandError('notFound', `Nothing of ${name} has started, or it left no log`, remedy);
   }
@@ -54,15 +65,22 @@ export async function printLogs(context: Context, api: JobApi, job: GridJob, req
     await source.read(output);
     output.end();
   }
+  if (first !== undefined) {
+    const sites = [...new Set(elsewhere.map(({ site }) => site))].sort().join(', ');
+    context.terminal.warn(
+      `${elsewhere.length} running at other sites (${sites}): their logs come when they have ended`,
+    );
+  }
 }
 
 async function sourcesOf(
   { signal }: Context,
   api: JobApi,
   job: GridJob,
+  all: readonly TaskPod[],
   { tailLines, timestamps }: FollowRequest,
 ): Promise<Source[]> {
-  const pods = (await api.podsOf(job.metadata.name)).filter(({ hasStarted }) => hasStarted);
+  const pods = all.filter(({ hasStarted }) => hasStarted);
   const there = new Set(pods.map(runOf));
   const gone = (await api.keptLogsOf(job)).filter((log) => !there.has(runOf(log)));
   return [
