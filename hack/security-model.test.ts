@@ -14,9 +14,13 @@ function rowsOf(heading: string): string[][] {
   return rows.map((line) => line.slice(2, -2).split(' | '));
 }
 
+/** Attacks that several files try. */
+const shared = 'crds/src/policies/testing/pod-attacks.ts';
+
 /** Numbers of attacks in the names of the tests of a file. */
 function attacksIn(file: string): Set<number> {
-  const text = readFileSync(path.join(root, file), 'utf8');
+  const own = readFileSync(path.join(root, file), 'utf8');
+  const text = own.includes('/pod-attacks.ts') ? own + readFileSync(path.join(root, shared), 'utf8') : own;
   const named = [...text.matchAll(/threats? (\d+(?:(?:, ?| and )\d+)*)/g)];
   return new Set(named.flatMap(([, numbers = '']) => numbers.match(/\d+/g)?.map(Number) ?? []));
 }
