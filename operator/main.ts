@@ -29,6 +29,7 @@ import {
   terminationSignal,
   type Transport,
 } from '#runtime/index.ts';
+import { Decisions } from './controllers/decisions.ts';
 import { addFileSystemController } from './controllers/filesystem/setup.ts';
 import { addIdentityController } from './controllers/identity/setup.ts';
 import { MemberSurroundings } from './controllers/execution/member-surroundings.ts';
@@ -127,6 +128,7 @@ function addEverything(manager: Manager, { options, log, registry, transport, cr
   const { siteName: localSite, namespace } = options;
   const clock = systemClock;
   const audit = new JsonAuditLog(clock);
+  const decisions = new Decisions(audit, namespace);
   const logOf = (controller: string): Logger => log.with({ controller });
   const peerStates = new PeerStates();
   addSiteController(manager, {
@@ -139,13 +141,14 @@ function addEverything(manager: Manager, { options, log, registry, transport, cr
   });
   const identities = createIdentities(manager, localSite, clock);
   addIdentityController(manager, { clock, identities, log: logOf('identity') });
-  addMembershipControllers(manager, { clock, registry, identities, audit, log: logOf('vomembership') });
+  addMembershipControllers(manager, { clock, registry, identities, audit, decisions, log: logOf('vomembership') });
   const signing = addVoAuthorityController(manager, { clock, log: logOf('voauthority'), audit, localSite, namespace });
   const { authority } = signing;
   addVirtualOrganizationController(manager, {
     clock,
     log: logOf('virtualorganization'),
     registry,
+    decisions,
     authority,
     localSite,
     reservedRanges: options.reservedRanges,

@@ -1,21 +1,17 @@
 /** The operator as processes of its own against a real API server, with the rights that the chart gives it, and fake nodes. */
-import { execFile } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { promisify } from 'node:util';
 import { afterAll, beforeAll, expect, jest, test } from '@jest/globals';
 import type { Site } from '#crds/site.ts';
 import { type AloneControlPlane, startControlPlane } from '#sites/control-plane.ts';
 import { KubeClient, type KubeObject, waitFor } from '#sites/kube-client.ts';
-import { ensureTools } from '#sites/tools.ts';
-import YAML from 'yaml';
 import { aNode, aPeerSite } from './testing/builders.ts';
+import { installChart, operatorNamespace } from './testing/installed.ts';
 import { OperatorProcess } from './testing/process.ts';
 
 jest.setTimeout(60_000);
-const run = promisify(execFile);
-const namespace = 'xtreemos-system';
+const namespace = operatorNamespace;
 const sitesPath = '/apis/xtreemos.io/v1alpha1/sites';
 const leasePath = `/apis/coordination.k8s.io/v1/namespaces/${namespace}/leases/xtreemos`;
 const flags = [
@@ -37,18 +33,9 @@ const replicas: OperatorProcess[] = [];
 
 beforeAll(async () => {
   scratch = mkdtempSync(path.join(tmpdir(), 'xtreemos-operator-'));
-  const helm = (await ensureTools(['helm'])).path('helm');
   plane = await startControlPlane({ dir: path.join(scratch, 'plane'), name: 'operator' });
   client = new KubeClient(plane.credentials);
-  const chart = path.resolve(import.meta.dirname, '../charts/xtreemos');
-  const home = path.join(scratch, 'helm');
-  mkdirSync(home);
-  // No cert-manager runs here.
-  const settings = ['--set', 'certificates.create=false'];
-  await run(helm, ['install', 'xtreemos', chart, '--namespace', namespace, '--create-namespace', ...settings], {
-    env: { ...process.env, KUBECONFIG: plane.kubeconfigPath, HOME: home, XDG_CACHE_HOME: home, XDG_DATA_HOME: home },
-  });
-  kubeconfig = await kubeconfigOfOperator();
+  kubeconfig = await installChart(plane, client, scratch);
   await createNode('n1');
   await createNode('n2');
 }, 600_000);
@@ -59,18 +46,6 @@ afterAll(async () => {
   await plane.stop();
   rmSync(scratch, { recursive: true, force: true });
 });
-
-/** A kubeconfig with a token of the account that the chart made. */
-async function kubeconfigOfOperator(): Promise<string> {
-  const answer = await client.json('POST', `/api/v1/namespaces/${namespace}/serviceaccounts/xtreemos/token`, {
-    body: { apiVersion: 'authentication.k8s.io/v1', kind: 'TokenRequest', spec: {} },
-  });
-  const config = YAML.parse(readFileSync(plane.kubeconfigPath, 'utf8')) as { users: { user: unknown }[] };
-  for (const user of config.users) user.user = { token: (answer.status as { token: string }).token };
-  const file = path.join(scratch, 'kubeconfig');
-  writeFileSync(file, YAML.stringify(config), { mode: 0o600 });
-  return file;
-}
 
 async function createNode(name: string): Promise<void> {
   const node = aNode(name);

@@ -263,7 +263,7 @@ describe('helm template', () => {
     const fillIn = (manifests: readonly Manifest[]): Manifest[] =>
       manifests.filter(({ kind }) => kind === 'MutatingAdmissionPolicy');
     expect(fillIn(await rendered())).toEqual([]);
-    expect(fillIn(await rendered('--api-versions', api))).toHaveLength(7);
+    expect(fillIn(await rendered('--api-versions', api))).toHaveLength(9);
   });
 
   test('carries what the site publishes, its name and the operator into the policies', async () => {

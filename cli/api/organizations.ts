@@ -92,10 +92,32 @@ export async function getOrExplain<T extends KubeObject>(
 ): Promise<Stored<T>> {
   const found = await objects.find(key, { signal });
   if (found !== undefined) return found;
-  const { items } = await objects.list({ namespace: key.namespace, signal }).catch(() => ({ items: [] }));
+  const listing = await objects.list({ namespace: key.namespace, signal }).catch((error: unknown) => {
+    if (isForbidden(error)) return undefined;
+    throw error;
+  });
+  if (listing === undefined) throw new CommandError('notFound', `No ${what} is called ${key.name}`);
+  const { items } = listing;
   const names = items.map(({ metadata }) => metadata.name);
   const listed = names.length === 0 ? 'there are none' : `there are: ${names.slice(0, 10).join(', ')}`;
   throw new CommandError('notFound', `No ${what} is called ${key.name}; ${listed}${names.length > 10 ? ', …' : ''}`);
+}
+
+/** The object as far as the caller may see it: undefined also when they may not. */
+export async function findVisible<T extends KubeObject>(
+  objects: Pick<Objects<T>, 'find'>,
+  key: ObjectKey,
+  signal: AbortSignal,
+): Promise<Stored<T> | undefined> {
+  return objects.find(key, { signal }).catch((error: unknown) => {
+    if (isForbidden(error)) return undefined;
+    throw error;
+  });
+}
+
+/** Whether the API server says that the caller may not. */
+export function isForbidden(error: unknown): boolean {
+  return error instanceof Error && error.name === 'ForbiddenError';
 }
 
 /** How often a change is made anew when someone else was faster. */

@@ -157,7 +157,15 @@ describe('the life of a virtual organization', () => {
 
   test('is let in by the owner of the site, whose limits for it stay', async () => {
     const api = aCluster({ organizations: [anOrganization()] });
-    const input = { ...change, name: 'physics', cpu: '64', memory: undefined, storage: undefined, withdraw: false };
+    const input = {
+      ...change,
+      name: 'physics',
+      cpu: '64',
+      memory: undefined,
+      storage: undefined,
+      home: undefined,
+      withdraw: false,
+    };
     await approveAtSite(aContext(), input, api);
     await approveAtSite(aContext(), { ...input, cpu: undefined, memory: '1Gi' }, api);
     const accepted = () => api.sites.stored.get('/rennes')?.spec;

@@ -1,6 +1,9 @@
+import { homeElsewhere } from '#crds/organization.ts';
 import type { Site } from '#crds/site.ts';
+import type { VirtualOrganization } from '#crds/virtual-organization.ts';
+import type { Stored } from '#runtime/types.ts';
 import type { ClusterInput } from '../../api/cluster.ts';
-import { type Organizations, withOrganizations } from '../../api/organizations.ts';
+import { findVisible, type Organizations, withOrganizations } from '../../api/organizations.ts';
 import { conditionOf, explain, isObserved, waitUntil } from '../../api/waiting.ts';
 import type { Context } from '../../frame/context.ts';
 import { CommandError } from '../../frame/exit.ts';
@@ -11,6 +14,7 @@ interface ApproveInput extends ClusterInput {
   readonly cpu: string | undefined;
   readonly memory: string | undefined;
   readonly storage: string | undefined;
+  readonly home: string | undefined;
   readonly withdraw: boolean;
   readonly dryRun: boolean;
   readonly wait: boolean;
@@ -30,6 +34,8 @@ export async function approveAtSite(context: Context, input: ApproveInput, api: 
   const { name, dryRun, withdraw } = input;
   for (let attempt = 1; ; attempt++) {
     const site = await localSite(api, signal);
+    const known = await findVisible(api.organizations, { name }, signal);
+    assertHome(site, input, known);
     const accepted = acceptedAfter(site, input);
     const { resourceVersion } = site.metadata;
     const body = { metadata: { resourceVersion }, spec: { local: { acceptedVirtualOrganizations: accepted } } };
@@ -44,27 +50,62 @@ export async function approveAtSite(context: Context, input: ApproveInput, api: 
       : `Site ${site.metadata.name} accepts ${name}`;
     if (input.wait && !dryRun) await waitForWord(context, input, api);
     terminal.print(`${did}${dryRunNote(dryRun)}`);
-    const known = await api.organizations.find({ name }, { signal });
-    if (known === undefined) terminal.hint(`There is no virtual organization ${name} here yet: it may be formed now.`);
-    else if (known.spec.state === 'Forming' && !withdraw) {
+    if (known === undefined && !withdraw) terminal.hint(nextWithout(site, input));
+    else if (known?.spec.state === 'Forming' && !withdraw) {
       terminal.hint(`Its administrators begin with: ${context.program} vo activate ${name}`);
     }
     return;
   }
 }
 
-/** The accepted organizations after the change. Limits that are not named stay. */
+/** The accepted organizations after the change. Limits and the home stay when they are not named. */
 export function acceptedAfter(site: Site, input: ApproveInput): object[] {
   const before = site.spec.type === 'Local' ? site.spec.local.acceptedVirtualOrganizations : [];
   const others = before.filter(({ name }) => name !== input.name);
   if (input.withdraw) return others;
   const { cpu, memory, storage } = input;
   const given = Object.entries({ cpu, memory, storage }).filter(([, amount]) => amount !== undefined);
-  const limits = { ...before.find(({ name }) => name === input.name)?.limits, ...Object.fromEntries(given) };
-  return [...others, { name: input.name, ...(Object.keys(limits).length === 0 ? {} : { limits }) }];
+  const known = before.find(({ name }) => name === input.name);
+  const limits = { ...known?.limits, ...Object.fromEntries(given) };
+  const home = homeAfter(site, input);
+  return [
+    ...others,
+    {
+      name: input.name,
+      ...(home === undefined ? {} : { home }),
+      ...(Object.keys(limits).length === 0 ? {} : { limits }),
+    },
+  ];
 }
 
-async function localSite(api: Organizations, signal: AbortSignal): Promise<Site> {
+/** Name of the peer that the site accepts it from; undefined when that is the site itself. */
+function homeAfter({ metadata, spec }: Site, { name, home }: ApproveInput): string | undefined {
+  const before = spec.type === 'Local' ? spec.local.acceptedVirtualOrganizations : [];
+  const wanted = home ?? before.find((each) => each.name === name)?.home;
+  return wanted === metadata.name ? undefined : wanted;
+}
+
+/** The owner says where it comes from: what stands in an object that anybody may have made is not their word. */
+function assertHome(site: Stored<Site>, input: ApproveInput, vo: VirtualOrganization | undefined): void {
+  if (input.withdraw || vo === undefined) return;
+  const said = homeElsewhere(vo, site.metadata.name);
+  const accepted = homeAfter(site, input);
+  if (said === accepted) return;
+  const here = site.metadata.name;
+  throw new CommandError(
+    'failure',
+    `${input.name} says that its home is ${said ?? `this site, ${here}`}, and you would accept one from ${accepted ?? `this site, ${here}`}`,
+    `If that is the one that you mean: --home ${said ?? here}`,
+  );
+}
+
+function nextWithout(site: Stored<Site>, input: ApproveInput): string {
+  const home = homeAfter(site, input);
+  if (home === undefined) return `You see no virtual organization ${input.name} here yet: it may be formed now.`;
+  return `It appears here once its home, ${home}, tells of it; its administrators name this site in spec.sites there.`;
+}
+
+async function localSite(api: Organizations, signal: AbortSignal): Promise<Stored<Site>> {
   const { items } = await api.sites.list({ signal });
   const local = items.find(({ spec }) => spec.type === 'Local');
   if (local !== undefined) return local;

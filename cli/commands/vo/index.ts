@@ -65,6 +65,7 @@ const create = defineCommand({
 const list = defineCommand({
   path: 'vo list',
   about: 'List virtual organizations',
+  details: 'For those who may see all of them. Members see theirs with xos whoami, and each with xos vo show.',
   args: {},
   options: { ...clusterOptions, ...outputOption },
   examples: [
@@ -156,6 +157,7 @@ const approve = defineCommand({
     cpu: word('CPU that its pods may request here together', 'QUANTITY'),
     memory: word('Memory that its pods may request here together', 'QUANTITY'),
     storage: word('Storage that its volumes may request here together', 'QUANTITY'),
+    home: word('Peer that it was formed at; when it was formed here, leave it out', 'SITE'),
     withdraw: flag('Cut it instead'),
     ...clusterOptions,
     ...dryRunOption,
@@ -163,6 +165,7 @@ const approve = defineCommand({
   },
   examples: [
     { does: 'with limits', line: 'vo approve physics --cpu 64 --memory 256Gi' },
+    { does: 'one that was formed at another site', line: 'vo approve physics --home rennes' },
     { does: 'cut it', line: 'vo approve physics --withdraw' },
   ],
   load: async () => (await import('./approve.ts')).approve,

@@ -1,7 +1,7 @@
 /** What commands say after a change: the object as asked for, then what to do next. */
 import type { VirtualOrganization } from '#crds/virtual-organization.ts';
 import type { Stored } from '#runtime/types.ts';
-import type { Organizations } from '../../api/organizations.ts';
+import { findVisible, type Organizations } from '../../api/organizations.ts';
 import { conditionOf, explain, isObserved, waitUntil } from '../../api/waiting.ts';
 import type { Context } from '../../frame/context.ts';
 import type { OutputFormat } from '../../frame/options.ts';
@@ -41,9 +41,13 @@ async function waitForState(
   timeoutMs: number,
 ): Promise<Stored<VirtualOrganization>> {
   const { name } = vo.metadata;
+  const { signal, program } = context;
+  // Who forms one may look at it once the site accepts it, which gives its administrators their rights.
+  const find = async (): Promise<Stored<VirtualOrganization> | undefined> =>
+    findVisible(api.organizations, { name }, signal);
   const found = await waitUntil(
     context,
-    api.organizations,
+    { find },
     { name },
     {
       what: `${name} to be ${wanted}`,
@@ -53,7 +57,10 @@ async function waitForState(
         const isReady = wanted !== 'Operational' || conditionOf(seen, 'Ready')?.status === 'True';
         return isObserved(seen) && seen.status?.state === wanted && isReady;
       },
-      why: (seen) => (seen === undefined ? 'it is gone' : explain(seen, 'Ready')),
+      why: (seen) =>
+        seen === undefined
+          ? `the owner of the site lets it in first (${program} vo approve ${name}); until then you may not see it`
+          : explain(seen, 'Ready'),
     },
   );
   return found ?? vo;

@@ -1,8 +1,9 @@
 import type { VirtualOrganization } from '#crds/virtual-organization.ts';
 import type { ClusterInput } from '../../api/cluster.ts';
-import { getOrExplain, withOrganizations } from '../../api/organizations.ts';
+import { getOrExplain, isForbidden, withOrganizations } from '../../api/organizations.ts';
 import { formatPrincipal } from '../../api/principals.ts';
 import type { Context } from '../../frame/context.ts';
+import { CommandError } from '../../frame/exit.ts';
 import type { OutputFormat } from '../../frame/options.ts';
 import { conditionFacts } from '../../output/conditions.ts';
 import { printList, printObject } from '../../output/print.ts';
@@ -18,7 +19,11 @@ interface ListInput extends ClusterInput {
 export async function list(context: Context, input: ListInput): Promise<void> {
   const { terminal, signal, clock, program } = context;
   return withOrganizations(context, input, async ({ organizations }) => {
-    const { items } = await organizations.list({ signal });
+    const { items } = await organizations.list({ signal }).catch((error: unknown) => {
+      if (!isForbidden(error)) throw error;
+      const remedy = `Yours are in ${program} whoami; see one with ${program} vo show NAME.`;
+      throw new CommandError('forbidden', 'You may not list all virtual organizations of this cluster', remedy);
+    });
     await printList(terminal, input.output, items, voPrinting(clock.now()));
     if (items.length === 0) terminal.hint(`There is none here. Form one: ${program} vo create NAME`);
   });

@@ -1,4 +1,5 @@
 /** What the policies fill in, so that a plain `kubectl run` of a member works. What is stated stays as it is, and is judged. */
+import { changesDefaults } from './changes.ts';
 import { governanceDefaults } from './governance.ts';
 import { fillVariables, groupDefaults } from './groups.ts';
 import { submitterDefaults } from './jobs.ts';
@@ -21,6 +22,7 @@ export function mutatingPolicies(): MutatingPolicy[] {
     governanceDefaults(),
     submitterDefaults(),
     volumeDefaults(),
+    ...changesDefaults(),
   ];
 }
 

@@ -1,4 +1,5 @@
 /** Every admission policy of the project. Nothing of it is a webhook: the API server itself decides, also while the operator is away. */
+import { changesPolicies } from './changes.ts';
 import { mutatingPolicies } from './defaults.ts';
 import { governancePolicy } from './governance.ts';
 import { groupPolicies } from './groups.ts';
@@ -28,6 +29,7 @@ export function policyObjects(settings: PolicySettings): Map<string, PolicyObjec
     organizationPolicy(),
     governancePolicy(settings),
     ...recordPolicies(settings),
+    ...changesPolicies(),
   ];
   const short = (name: string): string => name.replace('xtreemos-', '');
   return new Map([

@@ -20,7 +20,8 @@ import { changedConditions } from '../status-change.ts';
 import { type Acceptance, readAcceptance } from './acceptance.ts';
 import type { Administrators } from './administrators.ts';
 import type { ClusterFacts } from './cluster-facts.ts';
-import type { Dissolution } from './dissolution.ts';
+import type { OrganizationDecisions } from './decisions.ts';
+import type { Dissolution, DissolutionParts } from './dissolution.ts';
 import { administratorRemoved, deletionNoted, organizationConditionChanged, removalNoted } from './events.ts';
 import { decideRequest, type GovernanceFacts, isSamePrincipal, type Verdict } from './governance.ts';
 import { type IsolationPlan, isolationFactsOf, planIsolation } from './isolation.ts';
@@ -54,6 +55,8 @@ export interface VirtualOrganizationParts {
   readonly dissolution: Dissolution;
   readonly client: Client;
   readonly events: EventRecorder;
+  readonly decisions: OrganizationDecisions;
+  readonly noteOwnChange: DissolutionParts['noteOwnChange'];
   readonly metrics: VirtualOrganizationMetrics;
   readonly clock: Clock;
   readonly log: Logger;
@@ -96,6 +99,7 @@ export class VirtualOrganizationReconciler implements Reconciler {
     this.parts.metrics.observe(this.parts.organizations.list());
     if (vo === undefined || (isDeleting(vo) && !this.finalizers.has(vo))) return done;
     if (await this.finalizers.ensure(vo, signal)) return done;
+    this.parts.decisions.onSpec(vo);
     const scope = await this.gather(vo, signal);
     const outcome = await this.act(scope, signal);
     const status = this.statusOf(scope, outcome);
@@ -240,14 +244,17 @@ export class VirtualOrganizationReconciler implements Reconciler {
       if (verdict.kind !== 'granted' || administrators.length === 1) {
         const message =
           verdict.kind === 'granted' ? 'It is the last administrator: name another one first.' : verdict.message;
+        this.parts.decisions.onRemoval(vo, administrator, message);
         this.parts.events.publish(removalNoted(vo, administrator, message));
         if (verdict.kind === 'waiting') dueMs = soonest([dueMs, verdict.remainingMs]);
         continue;
       }
+      this.parts.decisions.onRemoval(vo, administrator, undefined);
       const { uid, resourceVersion } = vo.metadata;
       const rest = administrators.filter((each) => !isSamePrincipal(each, administrator));
       const body = { metadata: { uid, resourceVersion }, spec: { administrators: rest } };
-      await this.parts.client.of(virtualOrganizations).patch(keyOf(vo), { type: 'merge', body }, { signal });
+      const objects = this.parts.client.of(virtualOrganizations);
+      this.parts.noteOwnChange(vo, await objects.patch(keyOf(vo), { type: 'merge', body }, { signal }));
       this.parts.events.publish(administratorRemoved(vo, administrator));
       // One at a time: the write wakes us with what is left.
       return dueMs;
@@ -267,7 +274,8 @@ export class VirtualOrganizationReconciler implements Reconciler {
     signal: AbortSignal,
   ): Promise<void> {
     const { name, uid } = vo.metadata;
-    const { client, events, log } = this.parts;
+    const { client, events, log, decisions } = this.parts;
+    decisions.onStatus(vo, status);
     try {
       const options = { signal, fieldManager: tenancyFieldManager };
       await client.of(virtualOrganizations).status.apply({ metadata: { name, uid }, status }, options);

@@ -42,6 +42,8 @@ export interface DissolutionParts {
   readonly workload: Workload;
   readonly authority: VoAuthority;
   readonly localSite: string;
+  /** Told of each spec that is changed here. */
+  readonly noteOwnChange: (before: Stored<VirtualOrganization>, after: Stored<VirtualOrganization>) => void;
 }
 
 /** Index of slices: the uid of the virtual organization that owns them. */
@@ -108,7 +110,8 @@ export class Dissolution {
     if (!isDone) {
       const { uid, resourceVersion } = vo.metadata;
       const body = { metadata: { uid, resourceVersion }, spec: { state } };
-      await this.parts.client.of(virtualOrganizations).patch(keyOf(vo), { type: 'merge', body }, { signal });
+      const objects = this.parts.client.of(virtualOrganizations);
+      this.parts.noteOwnChange(vo, await objects.patch(keyOf(vo), { type: 'merge', body }, { signal }));
     }
     await this.parts.writer.close(vo, signal);
   }

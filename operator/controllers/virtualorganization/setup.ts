@@ -12,12 +12,15 @@ import { mapped } from '#runtime/sources.ts';
 import { keyOf, type KubeObject, type ObjectKey, type Stored } from '#runtime/types.ts';
 import { isFollowed } from './acceptance.ts';
 import { Administrators } from './administrators.ts';
+import type { Decisions } from '../decisions.ts';
 import { ClusterFacts } from './cluster-facts.ts';
 import { VirtualOrganizationReconciler } from './controller.ts';
+import { OrganizationDecisions } from './decisions.ts';
 import { Dissolution, sliceOwnerIndex } from './dissolution.ts';
 import { isSamePrincipal } from './governance.ts';
 import { dedicatedLabel } from './isolation.ts';
 import { VirtualOrganizationMetrics } from './metrics.ts';
+import { SiteWord } from './site-word.ts';
 import { organizationLabel } from './tenancy.ts';
 import { TenancyCache, TenancyWriter } from './tenancy-writer.ts';
 import { Workload } from './workload.ts';
@@ -27,6 +30,7 @@ export interface VirtualOrganizationSetup {
   readonly clock: Clock;
   readonly log: Logger;
   readonly registry: Registry;
+  readonly decisions: Decisions;
   readonly authority: VoAuthority;
   /** Name of the local Site. */
   readonly localSite: string;
@@ -36,7 +40,7 @@ export interface VirtualOrganizationSetup {
 
 /** Adds the controller of VirtualOrganizations to a manager. */
 export function addVirtualOrganizationController(manager: Manager, setup: VirtualOrganizationSetup): void {
-  const { clock, log, registry, authority, localSite, reservedRanges } = setup;
+  const { clock, log, registry, decisions, authority, localSite, reservedRanges } = setup;
   const { client, events } = manager;
   const organizations = manager.informer(virtualOrganizations);
   const siteInformer = manager.informer(sites);
@@ -44,6 +48,11 @@ export function addVirtualOrganizationController(manager: Manager, setup: Virtua
   const memberships = manager.informer(voMemberships);
   const slices = manager.informer(identitySlices);
   slices.addIndex(sliceOwnerIndex, ({ spec }) => [spec.virtualOrganization.uid]);
+  const noteOwnChange = decisions.noteOwnChange.bind(decisions);
+  const word = new SiteWord();
+  siteInformer.onEvent((event) => {
+    if (event.object.metadata.name === localSite) word.note(event);
+  });
   const cache = new TenancyCache(manager);
   const writer = new TenancyWriter(cache, client);
   const workload = new Workload(client);
@@ -60,9 +69,11 @@ export function addVirtualOrganizationController(manager: Manager, setup: Virtua
       facts: new ClusterFacts(client, clock),
       writer,
       workload,
-      dissolution: new Dissolution({ client, slices, writer, workload, authority, localSite }),
+      dissolution: new Dissolution({ client, slices, writer, workload, authority, localSite, noteOwnChange }),
       client,
       events,
+      noteOwnChange,
+      decisions: new OrganizationDecisions(decisions, word),
       metrics: new VirtualOrganizationMetrics(registry),
       clock,
       log,

@@ -1,4 +1,3 @@
-import type { AuditLog } from '#common/audit.ts';
 import type { Clock } from '#common/clock.ts';
 import type { Logger } from '#common/logger.ts';
 import { membershipReady, type VOMembership, voMemberships } from '#crds/vo-membership.ts';
@@ -16,6 +15,8 @@ import {
 } from '#runtime/contracts.ts';
 import { ConflictError, InvalidError, NotFoundError } from '#runtime/errors.ts';
 import { isDeleting, keyOf, type ObjectKey, type Stored } from '#runtime/types.ts';
+import type { Decisions } from '../decisions.ts';
+import { decisionOn } from './decisions.ts';
 import { standingChanged } from './events.ts';
 import type { MembershipMetrics } from './metrics.ts';
 import { computeStatus, isStatusChanged } from './status.ts';
@@ -27,7 +28,7 @@ export interface MembershipParts {
   readonly issuer: IdIssuer;
   readonly client: Client;
   readonly events: EventRecorder;
-  readonly audit: AuditLog;
+  readonly decisions: Decisions;
   readonly metrics: MembershipMetrics;
   readonly clock: Clock;
   readonly log: Logger;
@@ -54,6 +55,7 @@ export class MembershipReconciler implements Reconciler {
   async reconcile(key: ObjectKey, signal: AbortSignal): Promise<Result> {
     const found = this.parts.memberships.get(key);
     if (found === undefined || isDeleting(found)) return done;
+    this.tellDecision(found);
     try {
       const approved = await this.approve(this.parts.view.of(found), signal);
       const { facts, exhausted } = await this.identify(approved, signal);
@@ -66,9 +68,24 @@ export class MembershipReconciler implements Reconciler {
     }
   }
 
+  /** What somebody decided on the member since it was looked at last. */
+  private tellDecision(membership: Stored<VOMembership>): void {
+    const change = this.parts.decisions.changeOf(membership, membership.status?.observedGeneration);
+    if (change !== undefined) this.parts.decisions.recordChange(decisionOn(membership, change));
+  }
+
   /** Where enrolment is Open, whoever asks is in. */
   private async approve(facts: MemberFacts, signal: AbortSignal): Promise<MemberFacts> {
     if (!facts.standing.isSelfApproved) return facts;
+    const { namespace, name } = facts.membership.metadata;
+    this.parts.decisions.record(facts.membership, {
+      who: 'operator',
+      what: 'membership.approve',
+      on: { VOMembership: `${namespace ?? ''}/${name}` },
+      outcome: 'Allowed',
+      why: 'Active',
+      policy: 'vo/enrolment',
+    });
     return this.parts.view.of(await this.patchSpec(facts.membership, { state: 'Active' }, signal));
   }
 
@@ -99,14 +116,17 @@ export class MembershipReconciler implements Reconciler {
 
   /** The uid makes sure that it is still the same object. @throws ConflictError when another leader was faster. */
   private async patchSpec(
-    { metadata }: Stored<VOMembership>,
+    membership: Stored<VOMembership>,
     spec: Partial<VOMembership['spec']>,
     signal: AbortSignal,
   ): Promise<Stored<VOMembership>> {
-    const { namespace, name, uid } = metadata;
+    const { namespace, name, uid } = membership.metadata;
     const body = { metadata: { uid }, spec };
     try {
-      return await this.parts.client.of(voMemberships).patch({ namespace, name }, { type: 'merge', body }, { signal });
+      const objects = this.parts.client.of(voMemberships);
+      const patched = await objects.patch({ namespace, name }, { type: 'merge', body }, { signal });
+      this.parts.decisions.noteOwnChange(membership, patched);
+      return patched;
     } catch (error) {
       // Only its rules can refuse this: another process issued an id, or an administrator decided, since we read it.
       if (error instanceof InvalidError) {
@@ -121,22 +141,25 @@ export class MembershipReconciler implements Reconciler {
     const status = computeStatus(facts, exhausted, this.parts.clock.now());
     if (!isStatusChanged(membership.status, status)) return;
     const { namespace, name, uid } = membership.metadata;
+    const ready = findCondition(status.conditions, membershipReady.type);
+    const before = findCondition(membership.status?.conditions, membershipReady.type);
+    const isTold = ready === undefined || (ready.reason === before?.reason && ready.status === before.status);
+    if (!isTold) {
+      this.parts.decisions.record(membership, {
+        who: 'operator',
+        what: 'membership.decide',
+        on: { VOMembership: `${namespace ?? ''}/${name}` },
+        outcome: ready.status === 'True' ? 'Allowed' : 'Refused',
+        why: ready.reason,
+        message: ready.message,
+        policy: 'vo/membership',
+      });
+    }
     await this.parts.client
       .of(voMemberships)
       .status.apply({ metadata: { namespace, name, uid }, status }, { signal, fieldManager });
-    const ready = findCondition(status.conditions, membershipReady.type);
-    const before = findCondition(membership.status?.conditions, membershipReady.type);
-    if (ready === undefined || (ready.reason === before?.reason && ready.status === before.status)) return;
+    if (isTold) return;
     this.parts.events.publish(standingChanged(membership, ready));
-    this.parts.audit.record({
-      who: 'operator',
-      what: 'membership.decide',
-      on: { VOMembership: `${namespace ?? ''}/${name}` },
-      outcome: ready.status === 'True' ? 'Allowed' : 'Refused',
-      why: ready.reason,
-      message: ready.message,
-      policy: 'vo/membership',
-    });
     this.parts.log.debug('Standing of a member changed', { VOMembership: keyOf(membership), reason: ready.reason });
   }
 

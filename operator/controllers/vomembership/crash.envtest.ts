@@ -31,6 +31,7 @@ import {
 } from '#runtime/index.ts';
 import { type AloneControlPlane, startControlPlane } from '#sites/control-plane.ts';
 import { KubeClient, waitFor } from '#sites/kube-client.ts';
+import { Decisions } from '../decisions.ts';
 import { addMembershipControllers } from './setup.ts';
 
 jest.setTimeout(60_000);
@@ -76,7 +77,8 @@ class Life {
     const identities = createIdentities(manager, 'home', systemClock);
     const parts = { clock: systemClock, log: silentLogger, registry: createRegistry(), identities };
     addIdentityController(manager, parts);
-    addMembershipControllers(manager, { ...parts, audit: { record: () => undefined } });
+    const audit = { record: () => undefined };
+    addMembershipControllers(manager, { ...parts, audit, decisions: new Decisions(audit, 'xtreemos-system') });
     this.end = manager.run(this.stop.signal).catch(() => undefined);
   }
 

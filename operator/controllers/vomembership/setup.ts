@@ -15,6 +15,7 @@ import type { InformerEvent, Manager, Source } from '#runtime/contracts.ts';
 import { Finalizers } from '#runtime/finalizers.ts';
 import { mapped } from '#runtime/sources.ts';
 import { keyOf, type ObjectKey } from '#runtime/types.ts';
+import type { Decisions } from '../decisions.ts';
 import { AccountReconciler } from './accounts.ts';
 import { MembershipReconciler } from './controller.ts';
 import { MembershipMetrics } from './metrics.ts';
@@ -25,6 +26,7 @@ export interface MembershipSetup {
   readonly log: Logger;
   readonly registry: Registry;
   readonly audit: AuditLog;
+  readonly decisions: Decisions;
   readonly identities: Identities;
 }
 

@@ -3,6 +3,7 @@ import { mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, expect, jest, test } from '@jest/globals';
+import type { AuditLog } from '#common/audit.ts';
 import { systemClock } from '#common/clock.ts';
 import { parseUserName } from '#common/identity/ids.ts';
 import { silentLogger } from '#common/logger.ts';
@@ -33,6 +34,7 @@ import {
 } from '#runtime/index.ts';
 import { type AloneControlPlane, startControlPlane } from '#sites/control-plane.ts';
 import { KubeClient, waitFor } from '#sites/kube-client.ts';
+import { Decisions } from '../decisions.ts';
 import { addMembershipControllers } from './setup.ts';
 
 jest.setTimeout(60_000);
@@ -50,10 +52,8 @@ function startLeader(): Client {
   const identities = createIdentities(manager, 'home', systemClock);
   const parts = { clock: systemClock, log: silentLogger, registry: createRegistry(), identities };
   addIdentityController(manager, parts);
-  addMembershipControllers(manager, {
-    ...parts,
-    audit: { record: (record) => void audited.push(`${record.what} ${record.why}`) },
-  });
+  const audit: AuditLog = { record: (record) => void audited.push(`${record.what} ${record.why}`) };
+  addMembershipControllers(manager, { ...parts, audit, decisions: new Decisions(audit, 'xtreemos-system') });
   running.push(manager.run(stop.signal));
   return manager.client;
 }

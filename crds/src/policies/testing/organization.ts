@@ -5,6 +5,7 @@ import path from 'node:path';
 import { type AloneControlPlane, type NamedUser, startControlPlane } from '#sites/control-plane.ts';
 import { KubeClient, type KubeObject, KubeStatusError, waitFor } from '#sites/kube-client.ts';
 import { installCrds } from '../../testing/install.ts';
+import { changedByAnnotation } from '../changes.ts';
 import { mutatingKind, policyObjects } from '../index.ts';
 import { defaultSettings, type PolicyObject } from '../policy.ts';
 
@@ -62,7 +63,11 @@ export async function startOrganization(options: OrganizationOptions): Promise<O
     const { status } = await admin.json('POST', at, { body: { spec: { expirationSeconds: 3600 } } });
     clients[person as Person] = new KubeClient({ ...plane.credentials, token: status?.token as string });
   }
-  await waitFor('the policies act', async () => actsOn(clients.bob, fills), { limitMs: 30_000 });
+  await waitFor(
+    'the policies act',
+    async () => (await actsOn(clients.bob, fills)) && (!fills || (await fillsForOrganizations(admin))),
+    { limitMs: 30_000 },
+  );
   return {
     plane,
     admin,
@@ -107,6 +112,24 @@ async function actsOn(bob: KubeClient, fills: boolean): Promise<boolean> {
     accepted.map(async (body, index) => refusal(bob, index === 0 ? pods() : configMaps, body)),
   );
   return answers.every((answer) => answer === '');
+}
+
+/** Whether who asks, and who changes, is filled in: policies begin to act one by one. */
+async function fillsForOrganizations(admin: KubeClient): Promise<boolean> {
+  const made = await admin.json('POST', '/apis/xtreemos.io/v1alpha1/virtualorganizations?dryRun=All', {
+    body: {
+      apiVersion: 'xtreemos.io/v1alpha1',
+      kind: 'VirtualOrganization',
+      metadata: { name: 'tried' },
+      spec: {
+        administrators: [{ issuer: 'https://id.example.org', subject: '1' }],
+        dissolution: { data: 'Export' },
+      },
+    },
+  });
+  const { annotations } = made.metadata as { readonly annotations?: Readonly<Record<string, string>> };
+  const { requestedBy } = made.spec?.dissolution as { readonly requestedBy?: string };
+  return requestedBy !== undefined && annotations?.[changedByAnnotation] !== undefined;
 }
 
 /** Path of the pods of a namespace, or of one. */

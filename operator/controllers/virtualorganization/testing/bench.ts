@@ -1,9 +1,8 @@
 /** A real API server with the chart's rights, and operators that can be killed at any request. For tests. */
-import { execFile } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { promisify } from 'node:util';
+import type { AuditRecord } from '#common/audit.ts';
 import { systemClock } from '#common/clock.ts';
 import { createLogger } from '#common/logger.ts';
 import { createRegistry } from '#common/metrics.ts';
@@ -15,12 +14,9 @@ import { MemoryAuthority } from '#operator/identity/testing/memory-authority.ts'
 import type { VoAuthority } from '#operator/identity/vo-authority.ts';
 import { type AloneControlPlane, startControlPlane } from '#sites/control-plane.ts';
 import { KubeClient } from '#sites/kube-client.ts';
-import { ensureTools } from '#sites/tools.ts';
-import YAML from 'yaml';
+import { installChart, operatorNamespace } from '#operator/testing/installed.ts';
+import { Decisions } from '../../decisions.ts';
 import { addVirtualOrganizationController } from '../setup.ts';
-
-const namespace = 'xtreemos-system';
-const run = promisify(execFile);
 
 /** Decides at each write whether the process dies there: before it is sent, or after it was carried out. */
 export type Killer = (write: string) => 'before' | 'after' | undefined;
@@ -32,6 +28,8 @@ export interface RunningOperator {
   /** How many requests there were that are no watches. */
   readonly requests: () => number;
   readonly log: () => string;
+  /** What it wrote into the audit log. */
+  readonly records: readonly AuditRecord[];
   /** Resolves when a killer killed it. */
   readonly killed: Promise<undefined>;
   stop(): Promise<void>;
@@ -55,31 +53,11 @@ export class Bench {
   /** Starts an API server with its controllers and installs the chart. */
   static async open(name: string): Promise<Bench> {
     const scratch = mkdtempSync(path.join(tmpdir(), `xtreemos-${name}-`));
-    const helm = (await ensureTools(['helm'])).path('helm');
     const plane = await startControlPlane({ dir: path.join(scratch, 'plane'), name, withControllers: true });
     const client = new KubeClient(plane.credentials);
-    const chart = path.resolve(import.meta.dirname, '../../../../charts/xtreemos');
-    const home = path.join(scratch, 'helm');
-    mkdirSync(home);
-    const env = {
-      ...process.env,
-      KUBECONFIG: plane.kubeconfigPath,
-      HOME: home,
-      XDG_CACHE_HOME: home,
-      XDG_DATA_HOME: home,
-    };
-    // No cert-manager runs here.
-    const flags = ['--namespace', namespace, '--create-namespace', '--set', 'certificates.create=false,site.name=home'];
-    await run(helm, ['install', 'xtreemos', chart, ...flags], { env });
+    const kubeconfig = await installChart(plane, client, scratch, 'site.name=home');
     // Who may make which pod is tried where the policies are; here the administrator of the site makes some.
     await client.json('DELETE', '/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings');
-    const answer = await client.json('POST', `/api/v1/namespaces/${namespace}/serviceaccounts/xtreemos/token`, {
-      body: { apiVersion: 'authentication.k8s.io/v1', kind: 'TokenRequest', spec: {} },
-    });
-    const config = YAML.parse(readFileSync(plane.kubeconfigPath, 'utf8')) as { users: { user: unknown }[] };
-    for (const user of config.users) user.user = { token: (answer.status as { token: string }).token };
-    const kubeconfig = path.join(scratch, 'kubeconfig');
-    writeFileSync(kubeconfig, YAML.stringify(config), { mode: 0o600 });
     return new Bench(plane, client, scratch, kubeconfig);
   }
 
@@ -87,6 +65,7 @@ export class Bench {
   start(killer: Killer = () => undefined): RunningOperator {
     const stop = new AbortController();
     const lines: string[] = [];
+    const records: AuditRecord[] = [];
     const logger = createLogger({ level: 'info', destination: { write: (line) => void lines.push(line) } });
     const inner = new HttpTransport({ credentials: kubeConfigCredentials({ file: this.kubeconfig }), logger });
     const mortal = new MortalTransport(inner, killer);
@@ -97,6 +76,7 @@ export class Bench {
       registry: createRegistry(),
       authority: mortalAuthority(this.authority, mortal),
       localSite: 'home',
+      decisions: new Decisions({ record: (record) => void records.push(record) }, operatorNamespace),
       reservedRanges: [],
     });
     manager.informer(nodes);
@@ -107,6 +87,7 @@ export class Bench {
       writes: mortal.writes,
       requests: () => mortal.count,
       log: () => lines.join(''),
+      records,
       killed: mortal.killed,
       stop: async () => {
         stop.abort(new Error('the test stops it'));
