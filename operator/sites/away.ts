@@ -35,7 +35,7 @@ interface Contact {
   isBusy: boolean;
   /** When the peer last had parts (monotonic): a while later it may still have some that are to be deleted. */
   namedAt: number;
-  /** When the request left that was answered last (monotonic). */
+  /** When the last request left of which the answer told all (monotonic). */
   askedAt: number;
   readonly parts: Map<string, Part>;
 }
@@ -233,7 +233,8 @@ export class AwayParts implements Runnable {
     const request = { heardMs: heard?.ms ?? 0, parts };
     const answer = await channel.call(workMethods.Sync, request, { signal, timeoutMs: syncTimeoutMs });
     const now = this.options.clock.monotonic();
-    Object.assign(contact, { heard: { ms: answer.nowMs, at: now }, askedAt });
+    contact.heard = { ms: answer.nowMs, at: now };
+    if (answer.isWhole) contact.askedAt = askedAt;
     if (parts.length > 0) contact.namedAt = now;
     for (const state of answer.parts) {
       const execution = at.get(state.part);

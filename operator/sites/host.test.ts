@@ -3,9 +3,9 @@ import { VirtualClock } from '#common/clock.ts';
 import { silentLogger } from '#common/logger.ts';
 import { SeededRandom } from '#common/random.ts';
 import { type Execution, executions } from '#crds/execution.ts';
-import type { PeerCaller, PeerMethod } from '#operator/gateway/peers/contract.ts';
+import { type PeerCaller, peerMessageBytesMax, type PeerMethod } from '#operator/gateway/peers/contract.ts';
 import { anExecution } from '#operator/testing/jobs.ts';
-import { type PutRequest, workMethods } from '#proto/site/schema.ts';
+import { type PutRequest, type SyncResponse, workMethods } from '#proto/site/schema.ts';
 import { configMaps, leases } from '#runtime/builtin.ts';
 import type { Client } from '#runtime/contracts.ts';
 import type { Kind } from '#runtime/kind.ts';
@@ -166,6 +166,29 @@ describe('what a peer may write (threat 52)', () => {
       await expect(put('rennes', told({ revision: 3 }, { placements: [place(more)] }))).rejects.toThrow(/promised/);
     expect(stored()[0]?.spec).toMatchObject({ revision: 2, placements: [{ node: 'n1', tasks: '0' }] });
   });
+});
+
+test('news that do not fit into one message come one after the other', async () => {
+  await sync('rennes');
+  const names = Array.from({ length: 8 }, (_, index) => `part-${index}`);
+  for (const part of names) {
+    promised.add(`rennes/hold-1/n1/physics`);
+    await put('rennes', told({ part, job: part }));
+  }
+  const message = 'x'.repeat(1_000);
+  const rows = Array.from({ length: 100 }, (_, index) => ({ index, state: 'Running' as const, message }));
+  const tasks = { waiting: 0, starting: 0, running: 100, succeeded: 0, failed: 0, rows };
+  for (const each of parts.objects.values()) parts.write({ ...each, status: { tasks } });
+  await clock.advanceAsync(1_000);
+  const digests = new Map<string, string>();
+  let answers = 0;
+  for (; digests.size < names.length && answers < names.length; answers++) {
+    const asked = names.map((part) => ({ part, digest: digests.get(part) ?? '' }));
+    const answer = await call<SyncResponse>('rennes', workMethods.Sync, { heardMs: clock.now(), parts: asked });
+    expect(Buffer.byteLength(JSON.stringify(answer))).toBeLessThan(peerMessageBytesMax);
+    for (const { part, digest } of answer.parts) digests.set(part, digest);
+  }
+  expect({ told: digests.size, answers }).toEqual({ told: 8, answers: 2 });
 });
 
 describe('what was ended', () => {

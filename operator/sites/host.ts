@@ -6,7 +6,13 @@ import type { Logger } from '#common/logger.ts';
 import { type Execution, executionPlaced, executions, type ExecutionSpec, podLabels } from '#crds/execution.ts';
 import { keptLogsName, readKeptLogs } from '#crds/kept-logs.ts';
 import { organizationNamespace } from '#crds/organization.ts';
-import { answering, type PeerCaller, PeerError, type PeerMethod } from '#operator/gateway/peers/contract.ts';
+import {
+  answering,
+  type PeerCaller,
+  PeerError,
+  peerMessageBytesMax,
+  type PeerMethod,
+} from '#operator/gateway/peers/contract.ts';
 import {
   type LogsResponse,
   type PartState,
@@ -58,6 +64,8 @@ export interface HostedPartsOptions {
 
 /** A part that its home does not name any more is deleted when it is older than this: it may have come after the list was made. */
 const newForMs = 30_000;
+/** Of one answer: it must fit into a message. */
+const answerBytesMax = peerMessageBytesMax / 2;
 type Placement = ExecutionSpec['placements'][number];
 const byHome = 'home';
 const byPart = 'part';
@@ -83,7 +91,7 @@ export class HostedParts {
       answering(workMethods.Put, async (request, caller) => this.put(request, caller)),
       answering(workMethods.Sync, async (request, caller) => {
         const nowMs = this.options.clock.now();
-        return { parts: await this.sync(request, caller), nowMs };
+        return { ...(await this.sync(request, caller)), nowMs };
       }),
       answering(workMethods.Logs, async ({ part }, caller) => this.logs(part, caller)),
     ];
@@ -182,14 +190,24 @@ export class HostedParts {
     }
   }
 
-  private async sync({ heardMs, parts }: SyncRequest, caller: PeerCaller): Promise<PartState[]> {
+  private async sync(
+    { heardMs, parts }: SyncRequest,
+    caller: PeerCaller,
+  ): Promise<{ parts: PartState[]; isWhole: boolean }> {
     if (heardMs > 0) await this.options.leases.renew(caller.site, heardMs, caller.signal);
     await this.deleteOthers(parts, caller);
-    return parts.flatMap(({ part, digest }) => {
+    const changed: PartState[] = [];
+    let bytes = 0;
+    for (const { part, digest } of parts) {
       const execution = this.find(caller.site, part);
       const state = execution === undefined ? unknown(part) : this.stateOf(execution);
-      return state.digest === digest ? [] : [state];
-    });
+      if (state.digest === digest) continue;
+      bytes += Buffer.byteLength(JSON.stringify(state));
+      // The others come with the next answers, in which these are no news any more.
+      if (bytes > answerBytesMax && changed.length > 0) return { parts: changed, isWhole: false };
+      changed.push(state);
+    }
+    return { parts: changed, isWhole: true };
   }
 
   /** Deletes what a home does not want any more. What fails is done at the next call: the lease and the news do not wait for it. */

@@ -78,6 +78,7 @@ export interface SyncRequest {
 export interface SyncResponse {
   parts: PartState[];
   nowMs: number;
+  isWhole: boolean;
 }
 
 export interface LogsResponse {

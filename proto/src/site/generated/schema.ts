@@ -276,6 +276,11 @@ export const schema = {
            "type": "uint64",
            "id": 2,
            "protoName": "now_ms"
+          },
+          "isWhole": {
+           "type": "bool",
+           "id": 3,
+           "protoName": "is_whole"
           }
          }
         },
