@@ -4,16 +4,15 @@ import type { Logger } from '#common/logger.ts';
 import type { Execution } from '#crds/execution.ts';
 import type { KeptLog } from '#crds/kept-logs.ts';
 import { organizationOfNamespace } from '#crds/organization.ts';
-import { isEnded, lost, type RunFinding } from '#operator/controllers/execution/observe.ts';
+import { isEnded, keyOfRun, lost, type RunFinding } from '#operator/controllers/execution/observe.ts';
 import type { TaskRun } from '#operator/controllers/execution/pod.ts';
 import { type PeerChannel, type PeerChannels, PeerError } from '#operator/gateway/peers/contract.ts';
-import { IndexSet } from '#operator/scheduling/index-set.ts';
 import { workMethods } from '#proto/site/schema.ts';
 import type { Informer, Runnable, Source } from '#runtime/contracts.ts';
 import { isDeleting, type Stored } from '#runtime/types.ts';
 import type { SiteMembers } from './members.ts';
 import { leaseMs, partOf, putAgeMaxMs } from './part.ts';
-import { endedCount, endedIn, isOver, logTriesMax, type Part, partIn, tasksOf } from './part-state.ts';
+import { endedCount, endedIn, findingThere, isOver, logTriesMax, type Part, partIn } from './part-state.ts';
 
 /** What an {@link AwayParts} works with. */
 export interface AwayPartsOptions {
@@ -50,7 +49,7 @@ const allowanceMs = 25_000;
 const refusedForMs = 10_000;
 /** What was told before is carried out by then or never, and the cache of the peer has it. */
 const unseenForMs = putAgeMaxMs + 5_000;
-/** A peer deletes what is not named any more when it is older than half of this. */
+/** So long a peer hears that nothing is wanted of it any more. */
 const forgottenAfterMs = 60_000;
 
 /**
@@ -116,44 +115,54 @@ export class AwayParts implements Runnable {
     await Promise.all(running);
   }
 
-  /** What is known of a run at another site. */
+  /** What is known of a run at another site. What was given up once stays so. */
   findingOf(execution: Stored<Execution>, task: TaskRun, known: RunFinding | undefined): RunFinding {
     const { site = '', index, run, node } = task;
-    const place = { index, run, node, site };
-    const before: RunFinding = known?.run === run ? known : { ...place, state: 'Starting' };
+    const before: RunFinding = known?.run === run ? known : { index, run, node, site, state: 'Starting' };
     if (!this.isRunning) return before;
     const contact = this.contactOf(site);
-    const part = contact.parts.get(execution.metadata.uid);
+    const part = partIn(contact.parts, execution.metadata.uid);
+    const key = keyOfRun(run, index);
+    const givenUp = part.givenUp.get(key) ?? this.givenUp(execution, task, contact, part);
+    if (givenUp !== undefined) {
+      part.givenUp.set(key, givenUp);
+      return givenUp;
+    }
+    const { state, refusal } = part;
+    if (state?.runs.includes(run) === true) return findingThere(state, task, before);
+    if (refusal === undefined) return before;
+    return { ...before, message: `Site ${site} did not take it: ${refusal.message}`.slice(0, 1024) };
+  }
+
+  /** Whether a run that is not known to go on is over, for this site: it may be placed elsewhere then. */
+  private givenUp(execution: Stored<Execution>, task: TaskRun, contact: Contact, part: Part): RunFinding | undefined {
+    const { site = '', index, run, node } = task;
+    const place = { index, run, node, site };
     const now = this.options.clock.monotonic();
     if (now > this.lostAt(contact, execution)) return lost(place, 'SiteLost');
-    if (part === undefined) return before;
     const { state, refusal } = part;
-    if (state === undefined) return before;
-    const isThere = state.runs.includes(run);
-    if (isThere) {
-      if (IndexSet.parse(tasksOf(state)?.succeededIndexes).has(index)) return { ...place, state: 'Succeeded' };
-      const row = tasksOf(state)?.rows.find((each) => each.run === run && each.index === index);
-      const finding = row === undefined ? before : { ...row, run, site };
+    if (state === undefined) return undefined;
+    const isLive = state.live.includes(run);
+    if (state.runs.includes(run)) {
       // It was ended there, whatever it looks like: it did not fail by itself.
-      const isOver = isEnded(finding)
-        ? finding.state === 'Killed'
-        : state.settledRevision > 0 && !state.live.includes(run);
-      if (state.isFenced && isOver) return lost(place, 'SiteLost');
-      return state.refusal === '' ? finding : { ...finding, message: `Site ${site}: ${state.refusal}`.slice(0, 1024) };
+      const finding = findingThere(state, task, { ...place, state: 'Starting' });
+      const isOver = isEnded(finding) ? finding.state === 'Killed' : state.settledRevision > 0 && !isLive;
+      return state.isFenced && isOver ? lost(place, 'SiteLost') : undefined;
     }
-    if (state.live.includes(run)) return before;
+    if (isLive) return undefined;
+    const { generation } = execution.metadata;
     if (refusal !== undefined) {
+      if (refusal.generation !== generation || now - refusal.at < refusedForMs) return undefined;
       const message = `Site ${site} did not take it: ${refusal.message}`.slice(0, 1024);
-      const isNew = refusal.generation !== execution.metadata.generation || now - refusal.at < refusedForMs;
-      return isNew ? { ...before, message } : { ...lost(place, 'SiteRefused'), message };
+      return { ...lost(place, 'SiteRefused'), message };
     }
-    if (part.toldGeneration !== execution.metadata.generation) return before;
+    if (part.toldGeneration !== generation) return undefined;
     // An earlier message may still have been under way.
     const isGone =
       state.isKnown && !state.isFenced
         ? task.isEnding === true && state.settledRevision >= part.revision
         : contact.askedAt - part.toldAt > unseenForMs;
-    return isGone ? lost(place, 'PodDeleted') : before;
+    return isGone ? lost(place, 'PodDeleted') : undefined;
   }
 
   /** Peers that parts are at, or were. */
@@ -272,12 +281,15 @@ export class AwayParts implements Runnable {
     const { uid, name, namespace = '', generation = 0 } = execution.metadata;
     const owner = this.options.members.principalOf(namespace, execution.spec.owner);
     if (owner === undefined) return;
-    const spec = partOf(execution, channel.site, owner);
     const part = partIn(contact.parts, uid);
+    const isGivenUp = (run: string, index: number): boolean => part.givenUp.has(keyOfRun(run, index));
+    const spec = partOf(execution, channel.site, owner, isGivenUp);
     if (part.told !== spec) {
       const virtualOrganization = organizationOfNamespace(namespace) ?? '';
       const heardMs = contact.heard?.ms ?? 0;
       const request = { virtualOrganization, job: name, part: uid, revision: generation, spec, heardMs };
+      // Until it is answered, nobody knows what the site was told last.
+      part.told = '';
       try {
         part.state = await channel.call(workMethods.Put, request, { signal });
       } catch (error) {

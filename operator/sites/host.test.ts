@@ -73,7 +73,7 @@ const sync = async (site: string): Promise<unknown> =>
 /** A part of a job of rennes as it tells it. */
 function told(more: Partial<PutRequest> = {}, spec: object = {}, owner: Principal = alice): PutRequest {
   const placements = [{ run: 'r1', site: 'here', node: 'n1', tasks: '0', hold: 'hold-1' }];
-  const text = JSON.parse(partOf(anExecution('job', { placements }), 'here', owner)) as object;
+  const text = JSON.parse(partOf(anExecution('job', { placements }), 'here', owner, () => false)) as object;
   return {
     ...{ virtualOrganization: 'physics', job: 'job', part: 'part-1', revision: 1, heardMs: clock.now() },
     spec: JSON.stringify({

@@ -62,8 +62,6 @@ export interface HostedPartsOptions {
   readonly members: SiteMembers;
 }
 
-/** A part that its home does not name any more is deleted when it is older than this: it may have come after the list was made. */
-const newForMs = 30_000;
 /** Of one answer: it must fit into a message. */
 const answerBytesMax = peerMessageBytesMax / 2;
 type Placement = ExecutionSpec['placements'][number];
@@ -195,7 +193,7 @@ export class HostedParts {
     caller: PeerCaller,
   ): Promise<{ parts: PartState[]; isWhole: boolean }> {
     if (heardMs > 0) await this.options.leases.renew(caller.site, heardMs, caller.signal);
-    await this.deleteOthers(parts, caller);
+    await this.deleteOthers(heardMs, parts, caller);
     const changed: PartState[] = [];
     let bytes = 0;
     for (const { part, digest } of parts) {
@@ -211,12 +209,13 @@ export class HostedParts {
   }
 
   /** Deletes what a home does not want any more. What fails is done at the next call: the lease and the news do not wait for it. */
-  private async deleteOthers(parts: SyncRequest['parts'], caller: PeerCaller): Promise<void> {
-    const { executions: cache, clock, client, log } = this.options;
+  private async deleteOthers(heardMs: number, parts: SyncRequest['parts'], caller: PeerCaller): Promise<void> {
+    const { executions: cache, client, log } = this.options;
     const named = new Set(parts.map(({ part }) => part));
     for (const execution of cache.byIndex(byHome, caller.site)) {
       const { metadata, spec } = execution;
-      const isNew = clock.now() - Date.parse(metadata.creationTimestamp) < newForMs;
+      // It may have come after the list was made.
+      const isNew = Date.parse(metadata.creationTimestamp) > heardMs - skewMaxMs;
       if (isDeleting(execution) || isNew || named.has(spec.part ?? '')) continue;
       log.info('Deleting work that its home does not want any more', { Execution: metadata.name, home: caller.site });
       const { namespace, name, uid } = metadata;

@@ -20,6 +20,7 @@ test.each([
 ])('a closed part may be forgotten or not when %s', (_, more, expected) => {
   const execution = anExecution('job', { placements, isClosed: true, keepLogs: false });
   const part: Part = {
+    givenUp: new Map(),
     ...{ told: '', revision: 3, toldGeneration: 1, toldAt: 0, refusal: undefined, logsOf: '', logTries: 0 },
     state: { ...ended, ...more },
   };

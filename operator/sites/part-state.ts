@@ -1,7 +1,9 @@
 /** What a home knows of parts that other sites carry out. */
 import type { Execution } from '#crds/execution.ts';
 import { taskSummary } from '#crds/grid-job.ts';
-import { isEnded } from '#operator/controllers/execution/observe.ts';
+import { isEnded, type RunFinding } from '#operator/controllers/execution/observe.ts';
+import type { TaskRun } from '#operator/controllers/execution/pod.ts';
+import { IndexSet } from '#operator/scheduling/index-set.ts';
 import type { PartState } from '#proto/site/schema.ts';
 import type { Stored } from '#runtime/types.ts';
 
@@ -10,6 +12,8 @@ export const logTriesMax = 8;
 
 /** What is known of one part. */
 export interface Part {
+  /** Runs of tasks that were given up here, as `run/index`: they are told no more, whatever the record still says. */
+  readonly givenUp: Map<string, RunFinding>;
   /** What was told, as which revision, and the generation of the Execution that still says so. */
   told: string;
   revision: number;
@@ -30,6 +34,7 @@ export function partIn(parts: Map<string, Part>, uid: string): Part {
   if (known !== undefined) return known;
   const fresh: Part = {
     ...{
+      givenUp: new Map<string, RunFinding>(),
       told: '',
       revision: 0,
       toldGeneration: -1,
@@ -54,6 +59,21 @@ export function isOver(part: Part | undefined, execution: Stored<Execution> | un
   const tasks = tasksOf(state);
   if ((tasks?.running ?? 0) + (tasks?.starting ?? 0) > 0) return false;
   return !state.isKnown || !execution.spec.keepLogs || endedIn(state) === '' || part.logTries >= logTriesMax;
+}
+
+/** What a site tells of a run that it has. @param before - what was known of it. */
+export function findingThere(
+  state: PartState,
+  { index, run, node, site = '' }: TaskRun,
+  before: RunFinding,
+): RunFinding {
+  const tasks = tasksOf(state);
+  if (IndexSet.parse(tasks?.succeededIndexes).has(index)) return { index, run, node, site, state: 'Succeeded' };
+  const row = tasks?.rows.find((each) => each.run === run && each.index === index);
+  const finding = row === undefined ? before : { ...row, run, site };
+  return state.refusal === '' || isEnded(finding)
+    ? finding
+    : { ...finding, message: `Site ${site}: ${state.refusal}`.slice(0, 1024) };
 }
 
 type Summary = ReturnType<typeof taskSummary.parse>;

@@ -3,6 +3,8 @@ import { createHash } from 'node:crypto';
 import { z } from 'zod';
 import { type Execution, executionDefinition, type ExecutionSpec } from '#crds/execution.ts';
 import { apiVersionOf } from '#crds/kind.ts';
+import { keyOfRun } from '#operator/controllers/execution/observe.ts';
+import { IndexSet } from '#operator/scheduling/index-set.ts';
 import type { Stored } from '#runtime/types.ts';
 import type { Principal } from './members.ts';
 
@@ -22,13 +24,34 @@ const told = z.looseObject({
   signal: z.object({ name: z.string(), sequence: z.int() }).optional(),
 });
 
-/** The part of an Execution that a site is to carry out, as JSON. */
-export function partOf({ spec }: Execution, site: string, owner: Principal): string {
+/** Why a home gives a run up that may still be there. */
+const givenUpFor = ['SiteLost', 'SiteRefused', 'PodDeleted'];
+
+/**
+ * The part of an Execution that a site is to carry out, as JSON.
+ * @param isGivenUp - whether the home has given a run of a task up: it may be elsewhere by now.
+ */
+export function partOf(
+  { spec, status }: Execution,
+  site: string,
+  owner: Principal,
+  isGivenUp: (run: string, index: number) => boolean,
+): string {
+  const written = new Set(
+    (status?.tasks?.rows ?? [])
+      .filter(({ state, reason = '' }) => state === 'Failed' && givenUpFor.includes(reason))
+      .map(({ run = '', index }) => keyOfRun(run, index)),
+  );
+  const going = (run: string, tasks: string): string =>
+    IndexSet.of(
+      [...IndexSet.parse(tasks)].filter((index) => !written.has(keyOfRun(run, index)) && !isGivenUp(run, index)),
+    ).toString();
   const { gridJob, taskCount, template, stdin, stdout, stderr, keepLogs, interactive, preemptible } = spec;
   const { signal, isClosed } = spec;
   const placements = spec.placements
     .filter((placement) => placement.site === site && placement.isEnding !== true)
-    .map(({ run, node, tasks, hold, until }) => ({ run, node, tasks, hold, until }));
+    .map(({ run, node, tasks, hold, until }) => ({ run, node, tasks: going(run, tasks), hold, until }))
+    .filter(({ tasks }) => tasks !== '');
   return JSON.stringify({
     ...{ gridJob: { name: gridJob.name, uid: gridJob.uid }, owner, taskCount, template, stdin, stdout, stderr },
     ...{ keepLogs, interactive, preemptible, signal, isClosed, placements },

@@ -21,7 +21,7 @@ import { openSurroundings } from '#operator/testing/surroundings.ts';
 import { configMaps, type Lease, leases, type Pod, pods } from '#runtime/builtin.ts';
 import type { Client } from '#runtime/contracts.ts';
 import type { Kind } from '#runtime/kind.ts';
-import type { Stored } from '#runtime/types.ts';
+import { formatKey, keyOf, type Stored } from '#runtime/types.ts';
 import { HomeLeases, LeaseFencer } from '../home-leases.ts';
 import { HostedParts } from '../host.ts';
 import type { HostedSelection } from '../selection-service.ts';
@@ -141,9 +141,17 @@ export class WorkingSite {
   ) {
     this.link = link;
     this.clock = new SiteClock(base);
-    this.executions = new MemoryKind(executions, base, random);
+    this.executions = new MemoryKind(executions, this.clock, random);
     this.pods = new MemoryKind(pods, base, random);
     this.leases = new MemoryKind(leases, base, random);
+    // What has no owner any more is collected.
+    this.pods.onWrite((pod) => {
+      base.after(2_000, () => {
+        const [owner] = pod.metadata.ownerReferences ?? [];
+        const isOwned = [...this.executions.objects.values()].some(({ metadata }) => metadata.uid === owner?.uid);
+        if (!isOwned && this.pods.objects.has(formatKey(keyOf(pod)))) this.kubelet.end(pod);
+      });
+    });
     const jobOf = ({ metadata }: Stored<Pod>): string => metadata.labels?.[podLabels.job] ?? '';
     this.kubelet = new MemoryKubelet(
       this.pods,
