@@ -1,7 +1,8 @@
 import { assert, InvalidInputError } from '#common/errors.ts';
+import { tasksMax } from '#crds/grid-job.ts';
 
-/** Indices of tasks that a set may hold, from 0. */
-const indexMax = 1_000_000;
+/** The last index of a task that there can be: whoever goes through a set is held up no longer than by a whole job. */
+const indexMax = tasksMax - 1;
 
 /** One run of indices, both ends included. */
 interface Run {
