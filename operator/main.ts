@@ -10,6 +10,7 @@ import { helpText, parseOptions } from '#common/options.ts';
 import { systemRandom } from '#common/random.ts';
 import { sites } from '#crds/site.ts';
 import { voMemberships } from '#crds/vo-membership.ts';
+import { volumes } from '#crds/volume.ts';
 import { GrpcResourceSelection } from '#proto/selector/client.ts';
 import type { ResourceSelection } from '#proto/selector/contract.ts';
 import { followTlsFiles } from '#proto/selector/tls.ts';
@@ -32,6 +33,7 @@ import {
 import { Decisions } from './controllers/decisions.ts';
 import { addFileSystemController } from './controllers/filesystem/setup.ts';
 import { addIdentityController } from './controllers/identity/setup.ts';
+import { Homes } from './controllers/execution/homes.ts';
 import { MemberSurroundings } from './controllers/execution/member-surroundings.ts';
 import { KubeletLogs } from './controllers/execution/task-logs.ts';
 import { addJobControllers } from './controllers/gridjob/setup.ts';
@@ -227,6 +229,7 @@ function addJobs(
     accounts: manager.informer(serviceAccounts, memberAccounts),
     namespaces: manager.informer(namespaces),
     nodes: manager.informer(nodes),
+    homes: new Homes(manager.client, manager.informer(volumes)),
     client: manager.client,
     clock: systemClock,
   });

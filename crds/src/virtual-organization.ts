@@ -26,6 +26,7 @@ import {
   listMap,
   listSet,
   object,
+  quantity,
   text,
   timestamp,
 } from './vocabulary.ts';
@@ -91,6 +92,17 @@ const enrolment = object('How someone becomes a member.', {
     text: text('The text.', { minLength: 1, maxLength: 16_384 }),
   }).optional(),
 });
+
+const homeVolumes = object(
+  'A home for each member: a Volume `home-` and the user name, made before the first job of the member, and mounted in all their jobs at `/home/` and the user name, where HOME points. It belongs to the member, with mode 0700. What is said here holds for homes that are made from then on; when it is taken away, jobs have none, and the Volumes stay.',
+  {
+    size: quantity('How much each may keep.').default('1Gi'),
+    reclaimPolicy: choice('What becomes of the files when the membership or the Volume is deleted.', {
+      Retain: 'they stay at the MRC, for the owner of the site.',
+      Delete: 'they are erased.',
+    }).default('Retain'),
+  },
+);
 
 const egress = object('A destination that pods may reach.', {
   name: dnsLabel('Name of the rule.'),
@@ -232,6 +244,7 @@ const spec = object(
       'What it gives itself on each site. The limits of the site hold besides; the smaller one counts.',
       limitFields,
     ).default({}),
+    homeVolumes: homeVolumes.optional(),
     network: network.default({ internal: false, egress: [] }),
     governance: governance.default({ secondAdministrator: false, delaySeconds: 0 }),
     dissolution: dissolution.optional(),

@@ -14,6 +14,8 @@ export const csiDriverName = 'csi.xtreemos.io';
 export const volumeClaimClass = 'xtreemos-volumes';
 /** On Volumes that were made for a claim: the value is `true`, and no other claim is made. */
 export const provisionedLabel = 'xtreemos.io/provisioned';
+/** What the names of home volumes begin with; the user name follows. */
+const homePrefix = 'home-';
 /** Bounds of striping, as the MRC has them. */
 export const stripeWidthMax = 64;
 const stripeSizeMaxKiB = 65_536;
@@ -190,6 +192,10 @@ export const volumeDefinition = describeKind({
       rule: "self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$') && self.metadata.name.size() <= 63",
       message: 'the name must have at most 63 lower-case letters, digits and hyphens',
     },
+    {
+      rule: `!self.metadata.name.startsWith('${homePrefix}u-') || has(self.spec.owner) && self.metadata.name == '${homePrefix}' + self.spec.owner && self.spec.mode == '0700' && self.spec.grants.size() == 0`,
+      message: `${homePrefix} and a user name is the home of that member: make it with that owner, mode 0700 and no grants, or choose another name`,
+    },
   ],
   columns: [
     {
@@ -240,6 +246,16 @@ export interface Volume extends KubeObject {
 
 /** The kind Volume, for the runtime. */
 export const volumes: Kind<Volume> = runtimeKind<Volume>(volumeDefinition);
+
+/** Name of the Volume that is the home of a member. @param userName - as issued by the virtual organization. */
+export function homeVolumeOf(userName: string): string {
+  return `${homePrefix}${userName}`;
+}
+
+/** Whose home a Volume of this name is, by user name; undefined when it is nobody's. */
+export function homeOwnerOf(volume: string): string | undefined {
+  return volume.startsWith(`${homePrefix}u-`) ? volume.slice(homePrefix.length) : undefined;
+}
 
 /** Name of a volume at the MRC: nobody chooses it. @param uid - of the Volume. */
 export function volumeNameOf(uid: string): string {

@@ -21,6 +21,8 @@ interface World {
   fileSystemName?: string;
   tls?: string;
   address?: string;
+  volumeName?: string;
+  account?: string;
 }
 
 /** A site with the organizations `physics` (whose the Volume is) and `biology`, and one pod on this node. */
@@ -28,7 +30,7 @@ function view(world: World = {}): AccessView {
   const { namespace = 'vo-physics', volumeNamespace = 'vo-physics' } = world;
   const objects = {
     volume: {
-      metadata: { name: 'results', namespace: volumeNamespace, uid: uids.volume },
+      metadata: { name: world.volumeName ?? 'results', namespace: volumeNamespace, uid: uids.volume },
       spec: { fileSystem: { name: world.fileSystemName ?? 'main', namespace: 'xtreemos' }, grants: world.grants ?? [] },
     },
     fileSystem: {
@@ -36,7 +38,10 @@ function view(world: World = {}): AccessView {
       spec: { tls: world.tls ?? 'Required', allowedVirtualOrganizations: world.allowed ?? ['physics'] },
       status: { dir: { address: world.address ?? 'main-dir.xtreemos.svc:32638', ready: true } },
     },
-    pod: { metadata: { name: 'pod', namespace, uid: uids.pod }, spec: { nodeName: 'node' } },
+    pod: {
+      metadata: { name: 'pod', namespace, uid: uids.pod },
+      spec: { nodeName: 'node', serviceAccountName: world.account },
+    },
     namespace: {
       metadata: {
         name: namespace,
@@ -97,6 +102,17 @@ describe('Access to a Volume', () => {
     await expect(decide(world, context ?? podContext(world.namespace))).rejects.toMatchObject({
       code: status.PERMISSION_DENIED,
     });
+  });
+
+  test('a home goes to the pods of its owner only', async () => {
+    const volumeName = 'home-u-alice-2013300123';
+    await expect(decide({ volumeName, account: 'u-alice-2013300123' })).resolves.toBe(false);
+    for (const account of ['u-bob-2013300124', 'u-alice-2013300124', 'default', undefined]) {
+      await expect(decide({ volumeName, ...(account === undefined ? {} : { account }) })).rejects.toMatchObject({
+        code: status.PERMISSION_DENIED,
+        message: expect.stringMatching(/is the home of u-alice-2013300123: only their own pods/),
+      });
+    }
   });
 
   test('threat 16: refuses a handle whose parts do not belong together, and an organization that the owner of the site took off the list', () => {

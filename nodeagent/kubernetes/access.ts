@@ -2,7 +2,7 @@ import { status } from '@grpc/grpc-js';
 import { type FileSystem, fileSystemSchemes, isLetIn } from '#crds/file-system.ts';
 import { organizationOfNamespace } from '#crds/organization.ts';
 import type { VirtualOrganization } from '#crds/virtual-organization.ts';
-import { parseVolumeHandle, type Volume, volumeNameOf } from '#crds/volume.ts';
+import { homeOwnerOf, parseVolumeHandle, type Volume, volumeNameOf } from '#crds/volume.ts';
 import type { Namespace, Pod } from '#runtime/builtin.ts';
 import type { Stored } from '#runtime/types.ts';
 import { CsiError } from '../csi/errors.ts';
@@ -105,7 +105,7 @@ export interface Access {
 
 /**
  * Decides whether a pod may have a volume: the pod is the one of this node with that uid; its namespace is that of the Volume,
- * or belongs to an organization that the Volume grants itself to. Names of namespaces prove nothing, the uid of their owner does.
+ * or belongs to an organization that the Volume grants itself to; a home goes to pods of its owner only. Names of namespaces prove nothing, the uid of their owner does.
  * @throws {CsiError} PERMISSION_DENIED with the reason.
  */
 export async function decideAccess(
@@ -125,6 +125,11 @@ export async function decideAccess(
     throw new CsiError(status.FAILED_PRECONDITION, `Volume ${volume.metadata.name} is being deleted`);
   }
   const organization = await organizationOf(namespaceName, view);
+  const home = homeOwnerOf(volume.metadata.name);
+  // Admission pins the account of a pod, and its uid to the account.
+  if (home !== undefined && pod.spec?.serviceAccountName !== home) {
+    throw denied(`Volume ${volume.metadata.name} is the home of ${home}: only their own pods may have it`);
+  }
   if (volume.metadata.namespace === namespaceName) return { pod, isReadOnly: false };
   const grant = volume.spec.grants.find((each) => each.virtualOrganization === organization);
   if (organization === undefined || grant === undefined) {

@@ -7,7 +7,14 @@ export function openSurroundings(site: string, nodeExists: Surroundings['nodeExi
     of: async () =>
       Promise.resolve({
         status: 'ready',
-        surroundings: { site, uidMode: 'Global', gids: [], runtimeClassName: undefined, dedicatedTo: undefined },
+        surroundings: {
+          site,
+          uidMode: 'Global',
+          gids: [],
+          runtimeClassName: undefined,
+          dedicatedTo: undefined,
+          home: undefined,
+        },
       }),
   };
 }

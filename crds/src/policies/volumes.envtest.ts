@@ -107,6 +107,34 @@ describe('a Volume', () => {
   });
 });
 
+describe('the name of a home', () => {
+  const home = `home-${accounts.alice}`;
+
+  test.each<[string, Person, object]>([
+    ['another member may not make it theirs', 'bob', { mode: '0700' }],
+    ['an administrator may not own it', 'carol', { owner: accounts.carol, mode: '0700' }],
+    ['nor open it to others', 'carol', { owner: accounts.alice, mode: '0770' }],
+    [
+      'its owner grants it to nobody',
+      'alice',
+      { mode: '0700', grants: [{ virtualOrganization: 'chemistry', access: 'Read' }] },
+    ],
+  ])('%s', async (_, person, spec) => {
+    expect(await asked(person, at, volume(spec, { name: home }))).toMatch(/is the home of that member: make it with/);
+  });
+
+  test('is its owner’s to take', async () => {
+    expect(await asked('alice', `${at}?dryRun=All`, volume({ mode: '0700' }, { name: home }))).toBe('');
+  });
+
+  test('is not to be had for a claim of one’s own, which would be mounted in its place', async () => {
+    const labels = { 'xtreemos.io/owner': accounts.bob };
+    expect(await asked('bob', claims, claim({}, { name: home, labels }))).toMatch(
+      /metadata\.name: .* is kept for the claim of a home/,
+    );
+  });
+});
+
 describe('threats 20 and 21: a claim of a member', () => {
   test('may be made empty', async () => {
     expect(await asked('alice', claims, claim())).toBe('');

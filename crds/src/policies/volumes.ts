@@ -1,4 +1,5 @@
 /** Whose Volumes are whose, and which data a claim may name. */
+import { homeVolumeOf } from '../volume.ts';
 import type { MutatingPolicy, Named, PolicySettings, ResourceRule, Rule, ValidatingPolicy } from './policy.ts';
 import { isCaretakerRequest, isMemberRequest, mayActAsAccount, mayManage, requesterVariables } from './requester.ts';
 import { isTenant, metadataRules } from './tenants.ts';
@@ -94,6 +95,11 @@ function claimRules(): Rule[] {
   });
   const volumeName = text('volumeName');
   return [
+    {
+      expression: `variables.isStorageOfSite || request.operation == 'UPDATE' || !object.metadata.?name.orValue('').startsWith('${homeVolumeOf('u-')}')`,
+      messageExpression:
+        "'metadata.name: ' + object.metadata.name + ' is kept for the claim of a home volume: choose another name'",
+    },
     refused(
       'volumeName',
       `object${volumeName} != (oldObject == null ? '' : oldObject${volumeName})`,

@@ -9,6 +9,7 @@ import type { Identities } from '#operator/identity/setup.ts';
 import type { Namespace, Node, ServiceAccount } from '#runtime/builtin.ts';
 import type { Client, Informer, Lister } from '#runtime/contracts.ts';
 import type { Stored } from '#runtime/types.ts';
+import type { Homes } from './homes.ts';
 import type { Surroundings, SurroundingsAnswer } from './surroundings.ts';
 
 /** Index of memberships by the user name that was issued, as `namespace/userName`. */
@@ -22,6 +23,7 @@ export interface MemberSurroundingsParts {
   /** Namespaces of virtual organizations. */
   readonly namespaces: Lister<Namespace>;
   readonly nodes: Lister<Node>;
+  readonly homes: Homes;
   readonly client: Client;
   readonly clock: Clock;
 }
@@ -88,6 +90,8 @@ export class MemberSurroundings implements Surroundings {
     if (!(await this.hasAccount(facts, namespace, owner, signal))) return { status: 'waiting' };
     const home = this.parts.namespaces.get({ name: namespace })?.metadata;
     const organization = organizationOfNamespace(namespace);
+    const homed = await this.parts.homes.of(facts.membership, facts.organization, execution.spec, signal);
+    if (homed.status !== 'ready') return homed;
     // An annotation that is taken back may stay behind empty.
     const runtimeClass = home?.annotations?.[namespaceKeys.runtimeClass] ?? '';
     const isDedicated = home?.labels?.[namespaceKeys.isolation] === 'DedicatedNode';
@@ -99,6 +103,7 @@ export class MemberSurroundings implements Surroundings {
         runtimeClassName: runtimeClass === '' ? undefined : runtimeClass,
         dedicatedTo: isDedicated ? organization : undefined,
         gids: facts.identity.gids.map(({ gid }) => gid),
+        home: homed.home,
       },
     };
   }

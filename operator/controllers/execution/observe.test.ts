@@ -7,7 +7,14 @@ import { isLost, observe, rowsOf, type Observation } from './observe.ts';
 import { taskPod, type PodSurroundings } from './pod.ts';
 
 const around: PodSurroundings = {
-  ...{ site: 'home', uidMode: 'Global', runtimeClassName: undefined, dedicatedTo: undefined, gids: [] },
+  ...{
+    site: 'home',
+    uidMode: 'Global',
+    runtimeClassName: undefined,
+    dedicatedTo: undefined,
+    home: undefined,
+    gids: [],
+  },
 };
 const placements = [{ run: 'r1', node: 'n1', tasks: '0-2', hold: 'h1' }];
 const execution = anExecution('job', { taskCount: 3, placements });

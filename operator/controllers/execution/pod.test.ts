@@ -1,10 +1,18 @@
 import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import { anExecution, owner } from '#operator/testing/jobs.ts';
+import type { Pod } from '#runtime/builtin.ts';
 import { podName, type PodSurroundings, taskPod } from './pod.ts';
 
 const around: PodSurroundings = {
-  ...{ site: 'home', uidMode: 'Global', runtimeClassName: undefined, dedicatedTo: undefined, gids: [2013265930] },
+  ...{
+    site: 'home',
+    uidMode: 'Global',
+    runtimeClassName: undefined,
+    dedicatedTo: undefined,
+    home: undefined,
+    gids: [2013265930],
+  },
 };
 const task = { run: 'r1abcd', index: 7, node: 'n1', hold: 'h1' };
 
@@ -51,6 +59,29 @@ describe('the pod of a task', () => {
     expect(late.spec?.activeDeadlineSeconds).toBe(1);
     const guest = taskPod(anExecution('job', { preemptible: true }), task, around, now);
     expect(guest.metadata.annotations).toEqual({ 'xtreemos.io/gives-way': 'true' });
+  });
+
+  test('has the home of its member, where HOME points, unless the job says otherwise', () => {
+    const home = { volume: `home-${owner}`, mountPath: `/home/${owner}` };
+    const container = (spec: object): NonNullable<NonNullable<Pod['spec']>['containers']>[number] =>
+      taskPod(anExecution('job', spec), task, { ...around, home }, 0).spec!.containers[0]!;
+    const homeOf = ({ env = [] }: ReturnType<typeof container>): unknown[] =>
+      env.filter(({ name }) => name === 'HOME').map(({ value }) => value);
+    const usual = container({});
+    expect(homeOf(usual)).toEqual([home.mountPath]);
+    expect(usual.volumeMounts).toContainEqual({ name: `volume-home-${owner}`, mountPath: home.mountPath });
+    expect(taskPod(anExecution('job'), task, { ...around, home }, 0).spec?.volumes).toContainEqual({
+      name: `volume-home-${owner}`,
+      persistentVolumeClaim: { claimName: `home-${owner}` },
+    });
+    const own = { volumes: [{ volume: 'data', mountPath: home.mountPath }] };
+    const said = container({ ...own, template: { image: 'i', env: [{ name: 'HOME', value: '/tmp' }] } });
+    expect(homeOf(said)).toEqual(['/tmp']);
+    expect(said.volumeMounts?.filter(({ mountPath }) => mountPath === home.mountPath)).toMatchObject([
+      { name: 'volume-data' },
+    ]);
+    const twice = anExecution('job', { volumes: [{ volume: home.volume, mountPath: '/mine' }] });
+    expect(taskPod(twice, task, { ...around, home }, 0).spec?.volumes).toHaveLength(2);
   });
 
   test('opens files in volumes, whatever their names hold', () => {

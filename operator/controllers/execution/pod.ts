@@ -42,6 +42,15 @@ export interface PodSurroundings {
   readonly dedicatedTo: string | undefined;
   /** Global ids of the groups of the member. */
   readonly gids: readonly number[];
+  /** The home of the member, if the virtual organization gives them one. */
+  readonly home: Home | undefined;
+}
+
+/** The home volume of a member. */
+export interface Home {
+  /** Name of the Volume and of its claim. */
+  readonly volume: string;
+  readonly mountPath: string;
 }
 
 /** Host names have at most 63 characters. */
@@ -125,7 +134,7 @@ export function taskPod(execution: Stored<Execution>, task: TaskRun, surrounding
         seccompProfile: { type: 'RuntimeDefault' },
       },
       containers: [taskContainer(spec, task, surroundings, ids)],
-      volumes: podVolumes(spec),
+      volumes: podVolumes(spec, surroundings),
       tolerations: [
         ...['not-ready', 'unreachable'].map((state) => ({
           key: `node.kubernetes.io/${state}`,
@@ -164,11 +173,12 @@ function idsOf(owner: string, { uidMode, gids }: PodSurroundings): Ids {
 }
 
 function taskContainer(
-  { gridJob, template, taskCount, interactive, volumes, stdin, stdout, stderr, owner }: ExecutionSpec,
+  spec: ExecutionSpec,
   { index, run, node }: TaskRun,
-  { site }: PodSurroundings,
+  { site, home }: PodSurroundings,
   { uid }: Ids,
 ): NonNullable<Pod['spec']>['containers'][number] {
+  const { gridJob, template, taskCount, interactive, volumes, stdin, stdout, stderr, owner } = spec;
   const given = {
     XTREEMOS_JOB: gridJob.name,
     XTREEMOS_TASK_INDEX: String(index),
@@ -191,6 +201,9 @@ function taskContainer(
     ...(command.length === 0 ? {} : { command }),
     ...(template.args.length === 0 ? {} : { args: template.args }),
     env: [
+      ...(home === undefined || template.env.some(({ name }) => name === 'HOME')
+        ? []
+        : [{ name: 'HOME', value: home.mountPath }]),
       // What the user says comes first, so that it can't change what is given.
       ...template.env.filter(({ name }) => !(name in given)),
       ...Object.entries(given).map(([name, value]) => ({ name, value })),
@@ -212,6 +225,7 @@ function taskContainer(
       ...Object.entries(accountFiles).map(([mountPath, subPath]) => ({
         ...{ name: accountVolume, mountPath, subPath, readOnly: true },
       })),
+      ...homeMounts(volumes, home),
       ...volumes.map(({ volume, mountPath, readOnly, subPath }) => ({
         name: `volume-${volume}`,
         mountPath,
@@ -222,8 +236,21 @@ function taskContainer(
   };
 }
 
-function podVolumes({ owner, volumes }: ExecutionSpec): NonNullable<NonNullable<Pod['spec']>['volumes']> {
-  const names = [...new Set(volumes.map(({ volume }) => volume))];
+/** Where the home is, unless the job has something else there. */
+function homeMounts(
+  volumes: ExecutionSpec['volumes'],
+  home: Home | undefined,
+): { readonly name: string; readonly mountPath: string }[] {
+  if (home === undefined || volumes.some(({ mountPath }) => mountPath === home.mountPath)) return [];
+  return [{ name: `volume-${home.volume}`, mountPath: home.mountPath }];
+}
+
+function podVolumes(
+  { owner, volumes }: ExecutionSpec,
+  { home }: PodSurroundings,
+): NonNullable<NonNullable<Pod['spec']>['volumes']> {
+  const homes = homeMounts(volumes, home).length > 0 && home !== undefined ? [home.volume] : [];
+  const names = [...new Set([...homes, ...volumes.map(({ volume }) => volume)])];
   return [
     { name: accountVolume, configMap: { name: `${owner}-account` } },
     ...names.map((name) => ({ name: `volume-${name}`, persistentVolumeClaim: { claimName: name } })),
