@@ -1,4 +1,8 @@
 /** A file system of a site and a volume on it, as their manifests make them: jobs on every node see the same files. */
+import { randomBytes } from 'node:crypto';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
 import { type Finished, runXos } from '#cli/testing/processes.ts';
 import type { FileSystem } from '#crds/file-system.ts';
@@ -7,19 +11,24 @@ import type { Volume } from '#crds/volume.ts';
 import { podLabels } from '#crds/execution.ts';
 import type { Pod } from '#runtime/builtin.ts';
 import type { Stored } from '#runtime/index.ts';
-import { type TestSite, waitFor } from '#sites/harness.ts';
+import type { Faults } from '#sites/faults.ts';
+import { openSites, type TestSite, waitFor } from '#sites/harness.ts';
 import { type Login, Product } from '../product.ts';
 
 jest.setTimeout(300_000);
 
 const about = { apiVersion: 'xtreemos.io/v1alpha1' };
 let product: Product;
+let faults: Faults;
 let site: TestSite;
 let namespace: string;
 let alice: Login;
 let bob: Login;
 
 beforeAll(async () => {
+  const { faults: given } = await openSites();
+  if (given === undefined) throw new Error('this provider has no faults: run with PROVIDER=local');
+  faults = given;
   product = await Product.install('suite-volumes');
   ({ site, namespace } = product);
   await product.formOrganization();
@@ -59,7 +68,7 @@ const xos = async ({ login }: Login, command: string, ...words: string[]): Promi
   runXos([...command.split(' '), ...login, ...words], {}, { limitMs: 200_000 });
 
 /** Runs a job of one task on each of `count` nodes. @returns the logs of its tasks. */
-async function run(name: string, count: number, script: string): Promise<string[]> {
+async function run(name: string, count: number, script: string, limitMs = 150_000): Promise<string[]> {
   const template = { image: 'xtreemos.io/busybox:1', command: ['sh', '-c', script], resources: { cpu: '100m' } };
   const spec = {
     tasks: { count, gangMinimum: count },
@@ -76,13 +85,83 @@ async function run(name: string, count: number, script: string): Promise<string[
       last = await site.get<Stored<GridJob>>('gridjob', name, '-n', namespace);
       return last.status?.state === 'Succeeded' ? true : undefined;
     },
-    { limitMs: 150_000 },
+    { limitMs },
   ).catch((error: unknown) => {
     throw new Error(`${String(error)}: ${JSON.stringify(last?.status)}`);
   });
-  const { items } = await site.get<{ items: Pod[] }>('pods', '-n', namespace, '-l', `${podLabels.job}=${name}`);
-  expect(new Set(items.map(({ spec: pod }) => pod?.nodeName)).size).toBe(count);
-  return Promise.all(items.map(async ({ metadata }) => site.kubectl(['logs', '-n', namespace, metadata.name])));
+  const pods = await podsOf(name);
+  expect(new Set(pods.map(({ spec: pod }) => pod?.nodeName)).size).toBe(count);
+  return Promise.all(pods.map(async ({ metadata }) => site.kubectl(['logs', '-n', namespace, metadata.name])));
+}
+
+async function podsOf(job: string): Promise<Pod[]> {
+  return (await site.get<{ items: Pod[] }>('pods', '-n', namespace, '-l', `${podLabels.job}=${job}`)).items;
+}
+
+/** Writes files until `/data/stop` is there; each is on disk, and its checksum beside it, before its number is in the log. */
+const writeOnAndOn = `mkdir -p /data/files; i=0
+while [ ! -e /data/stop ]; do
+  i=$((i + 1)); file=/data/files/$XTREEMOS_TASK_INDEX-$i
+  head -c 262144 /dev/urandom > /dev/shm/block || exit 2
+  dd if=/dev/shm/block of=$file bs=64k conv=fsync 2> /dev/null || exit 3
+  sha256sum < /dev/shm/block > $file.sum || exit 4
+  echo $i; sleep 1
+done`;
+
+/** Reads all of them, and says how many there are. */
+const readAll = `for sum in /data/files/*.sum; do
+  [ "$(cat $sum)" = "$(sha256sum < \${sum%.sum})" ] || { echo "$sum is wrong"; exit 5; }
+done; ls /data/files/*.sum | wc -l`;
+
+/** Number of the last file that each task has written. */
+async function writtenBy(job: string): Promise<number[]> {
+  const logs = (await podsOf(job)).map(async ({ metadata }) =>
+    site.tryKubectl(['logs', '-n', namespace, '--tail=1', metadata.name]),
+  );
+  return (await Promise.all(logs)).map(({ stdout }) => Number(stdout.trim()));
+}
+
+/** Waits until every task has written more than it had. */
+async function writesOn(job: string, count: number): Promise<void> {
+  const before = await writtenBy(job);
+  await waitFor(
+    `${job} writes on after ${before.join(', ')}`,
+    async () => {
+      const now = await writtenBy(job);
+      return now.length === count && now.every((number, index) => number > (before[index] ?? 0)) ? true : undefined;
+    },
+    { limitMs: 120_000 },
+  );
+}
+
+const podsOfComponent = async (component: string): Promise<Pod[]> =>
+  (await site.get<{ items: Pod[] }>(...['pods', '-n', product.name, '-l', `app.kubernetes.io/component=${component}`]))
+    .items;
+
+async function restartsOf(component: string): Promise<number> {
+  const counts = (await podsOfComponent(component)).flatMap(({ status }) =>
+    (status?.containerStatuses ?? []).map(({ restartCount }) => restartCount),
+  );
+  return counts.reduce((sum, count) => sum + count, 0);
+}
+
+/** Kills every process of a component as the kernel does. @returns how many there were. */
+async function killProcesses(component: string): Promise<number> {
+  const ids = (await podsOfComponent(component)).flatMap(({ status }) =>
+    (status?.containerStatuses ?? []).map(({ containerID = '' }) => containerID.replace(/^.*:\/\//, '')),
+  );
+  const pids = readdirSync('/proc').filter((entry) => /^[0-9]+$/.test(entry) && ids.includes(containerOf(entry)));
+  for (const pid of pids) process.kill(Number(pid), 'SIGKILL');
+  return pids.length;
+}
+
+/** Id of the container that a process is in; empty when in none, and when it is gone. */
+function containerOf(pid: string): string {
+  try {
+    return /\/([0-9a-f]{64})$/m.exec(readFileSync(`/proc/${pid}/cgroup`, 'utf8'))?.[1] ?? '';
+  } catch {
+    return '';
+  }
 }
 
 describe('a volume', () => {
@@ -149,6 +228,34 @@ describe('a volume', () => {
     expect(log.trim().split('\n')).toEqual(['got from 0', 'oh']);
   });
 
+  test('is copied to and from by its members, each as who they are', async () => {
+    const here = mkdtempSync(path.join(tmpdir(), 'xos-cp-'));
+    const image = ['--image', 'xtreemos.io/busybox:1'];
+    try {
+      mkdirSync(path.join(here, 'up/deep'), { recursive: true });
+      const content = randomBytes(3 * 2 ** 20 + 1);
+      writeFileSync(path.join(here, 'up/deep/big'), content);
+      writeFileSync(path.join(here, 'up/own'), 'mine', { mode: 0o600 });
+      expect(await xos(alice, 'cp -r', ...image, path.join(here, 'up'), 'data:')).toMatchObject({
+        code: 0,
+        stderr: '',
+      });
+      const listed = await xos(alice, 'ls -l', ...image, 'data:up');
+      // This ls cuts names off.
+      expect(listed.stdout).toMatch(new RegExp(`^-rw------- .* ${alice.userName.slice(0, 8)} .* 4 .* own$`, 'm'));
+      expect(await xos(alice, 'cp -r', ...image, 'data:up', path.join(here, 'down'))).toMatchObject({ code: 0 });
+      expect(readFileSync(path.join(here, 'down/deep/big')).equals(content)).toBe(true);
+      expect(readFileSync(path.join(here, 'down/own'), 'utf8')).toBe('mine');
+      const theirs = await xos(bob, 'cp', ...image, 'data:up/own', here);
+      expect(theirs.code).toBe(1);
+      expect(theirs.stderr).toMatch(/up\/own can not be read: .*Permission denied/);
+      expect(await site.kubectl(['get', 'gridjobs', '-n', namespace, '-o', 'name'])).not.toMatch(/files-/);
+      await run('tidy', 1, 'rm -r /data/up');
+    } finally {
+      rmSync(here, { recursive: true });
+    }
+  });
+
   test('keeps its files when every server is killed, and when node agents start again', async () => {
     const parts = ['dir', 'mrc', 'osd'].map((part) => `app.kubernetes.io/component in (${part})`);
     for (const selector of [...parts, 'app.kubernetes.io/component=node-agent']) {
@@ -157,6 +264,64 @@ describe('a volume', () => {
     await ready<FileSystem>('xfs', 'main', '-n', product.name);
     const logs = await run('again', site.nodes.length, 'cat /data/0; echo more >> /data/more; sync');
     for (const log of logs) expect(log.trim()).toBe('from 0');
+  });
+
+  test('loses and mixes up nothing while servers, node agents and the operator are killed under those who write', async () => {
+    const count = site.nodes.length;
+    const writing = run('steady', count, writeOnAndOn, 500_000);
+    // What goes wrong is told by the wait below; this one is awaited after it.
+    writing.catch(() => undefined);
+    await writesOn('steady', count);
+    for (const component of ['dir', 'mrc', 'osd', 'node-agent', 'operator']) {
+      const restarts = await restartsOf(component);
+      expect(await killProcesses(component)).toBeGreaterThan(0);
+      await waitFor(`every ${component} was started again`, async () => (await restartsOf(component)) > restarts, {
+        limitMs: 60_000,
+      });
+      await writesOn('steady', count);
+    }
+    for (const node of site.nodes) await faults.killProcess(site.name, node, 'kubelet');
+    for (const node of site.nodes) await faults.restartProcess(site.name, node, 'kubelet');
+    await writesOn('steady', count);
+    await run('stop', 1, 'touch /data/stop');
+    const written = (await writing).map((log) => Number(log.trim().split('\n').at(-1)));
+    const total = written.reduce((sum, number) => sum + number, 0);
+    const read = await run('read', count, readAll);
+    expect(read.map((log) => log.trim())).toEqual(read.map(() => String(total)));
+  }, 600_000);
+
+  test('is the home of a member where the virtual organization says so: in all their jobs, and in nobody else’s', async () => {
+    const homeVolumes = { size: '100Mi', reclaimPolicy: 'Delete' };
+    await site.kubectl(['patch', 'vo', product.name, '--type=merge', '-p', JSON.stringify({ spec: { homeVolumes } })]);
+    const home = `/home/${alice.userName}`;
+    expect(await run('settle', 1, 'echo mine > $HOME/x; echo $HOME; stat -c "%u %a" $HOME')).toEqual([
+      `${home}\n${alice.uid} 700\n`,
+    ]);
+    const seen = await run('return', site.nodes.length, 'cat ~/x');
+    expect(seen).toEqual(site.nodes.map(() => 'mine\n'));
+
+    const own = await xos(
+      bob,
+      'run',
+      'xtreemos.io/busybox:1',
+      '--',
+      'sh',
+      '-c',
+      'ls -A $HOME | wc -l; ls /home | grep ^u-',
+    );
+    expect(own).toMatchObject({ code: 0, stdout: `0\n${bob.userName}\n` });
+    const volumes = ['--volume', `home-${alice.userName}:/theirs`];
+    await xos(bob, 'sub', '--name', 'nosy', ...volumes, 'xtreemos.io/busybox:1', '--', 'ls', '/theirs');
+    await waitFor(
+      'the task of the nosy job is refused',
+      async () =>
+        (await site.kubectl(['get', 'gx', '-n', namespace, '-o', 'json'])).includes('is the home of another member'),
+      { limitMs: 60_000 },
+    );
+    await site.kubectl(['delete', 'gridjobs', '--all', '-n', namespace, '--timeout=60s']);
+    await site.kubectl(['delete', 'vom', 'bob', '-n', namespace, '--timeout=60s']);
+    await site.kubectl(['wait', 'gvol', `home-${bob.userName}`, '-n', namespace, '--for=delete', '--timeout=60s']);
+    expect((await site.tryKubectl(['get', 'gvol', `home-${alice.userName}`, '-n', namespace])).status).toBe(0);
   });
 
   test('is erased with its object', async () => {
