@@ -306,14 +306,12 @@ describe('on a real API server', () => {
   });
 
   test('helm upgrade upgrades the CustomResourceDefinition and keeps objects', async () => {
-    await client.json('POST', sitesPath, {
-      body: {
-        apiVersion: 'xtreemos.io/v1alpha1',
-        kind: 'Site',
-        metadata: { name: 'mine' },
-        spec: { type: 'Local', local: {} },
-      },
-    });
+    const body = {
+      ...{ apiVersion: 'xtreemos.io/v1alpha1', kind: 'Site' },
+      ...{ metadata: { name: 'mine' }, spec: { type: 'Local', local: {} } },
+    };
+    // Until the API server knows the new kinds it answers 503 where a policy fills in.
+    await waitFor('a Site is made', async () => client.json('POST', sitesPath, { body }), { limitMs: 30_000 });
     await helm('upgrade', 'grid', chart, ...flags);
     expect(JSON.stringify(await client.json('GET', crdPath))).toContain('"xtreemosVersion":{');
     expect(await client.find(`${sitesPath}/mine`)).toBeDefined();

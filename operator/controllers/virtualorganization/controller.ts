@@ -273,12 +273,16 @@ export class VirtualOrganizationReconciler implements Reconciler {
     status: TenancyStatus,
     signal: AbortSignal,
   ): Promise<void> {
-    const { name, uid } = vo.metadata;
+    const { name, uid, resourceVersion } = vo.metadata;
     const { client, events, log, decisions } = this.parts;
     decisions.onStatus(vo, status);
+    // There is one receipt: a second one, signed on an object that is older than the first, is refused by the API server.
+    const isSigned = status.dissolution?.completedTime !== undefined;
+    const isFirst = isSigned && vo.status?.dissolution?.completedTime === undefined;
+    const metadata = isFirst ? { name, uid, resourceVersion } : { name, uid };
     try {
       const options = { signal, fieldManager: tenancyFieldManager };
-      await client.of(virtualOrganizations).status.apply({ metadata: { name, uid }, status }, options);
+      await client.of(virtualOrganizations).status.apply({ metadata, status }, options);
     } catch (error) {
       if (error instanceof NotFoundError) return;
       throw error;
