@@ -5,6 +5,7 @@ import type { Clock } from '#common/clock.ts';
 import { describeError } from '#common/errors.ts';
 import type { Logger } from '#common/logger.ts';
 import type { Registry } from '#common/metrics.ts';
+import { remember } from '#common/remember.ts';
 import type { Client, HealthCheck } from './contracts.ts';
 
 /** Where a server listens. */
@@ -147,10 +148,7 @@ export function authorized(client: Client, clock: Clock, path: string, handler: 
     let review = reviews.get(token);
     if (review === undefined || review.until <= clock.monotonic()) {
       review = { status: await reviewToken(client, token, path), until: clock.monotonic() + reviewMs };
-      reviews.delete(token);
-      reviews.set(token, review);
-      const [oldest] = reviews.keys();
-      if (reviews.size > reviewsMax && oldest !== undefined) reviews.delete(oldest);
+      remember(reviews, token, review, reviewsMax);
     }
     if (review.status === 200) return handler(request);
     return {

@@ -1,5 +1,6 @@
 /** What people decided by changing objects, for the audit log. */
 import type { AuditLog, AuditRecord } from '#common/audit.ts';
+import { remember } from '#common/remember.ts';
 import { changedByAnnotation } from '#crds/policies/changes.ts';
 import type { KubeObject, Stored } from '#runtime/types.ts';
 
@@ -64,7 +65,7 @@ export class Decisions {
     const { uid, generation = 0 } = object.metadata;
     const seen = Math.max(observed ?? 0, this.seen.get(uid) ?? 0);
     if (generation <= seen) return undefined;
-    remember(this.seen, uid, generation);
+    remember(this.seen, uid, generation, rememberedMax);
     const actor = whoChanged(object, seen);
     return actor.who.startsWith(this.ownAccounts) ? undefined : { actor, isNew: seen === 0 };
   }
@@ -73,7 +74,7 @@ export class Decisions {
   noteOwnChange(before: Stored<KubeObject>, after: Stored<KubeObject>): void {
     const { uid, generation = 0 } = before.metadata;
     const isOnlyOurs = after.metadata.generation === generation + 1;
-    if (isOnlyOurs && this.seen.get(uid) === generation) remember(this.seen, uid, generation + 1);
+    if (isOnlyOurs && this.seen.get(uid) === generation) remember(this.seen, uid, generation + 1, rememberedMax);
   }
 
   /** Records what somebody decided by a change of the spec. */
@@ -86,17 +87,9 @@ export class Decisions {
     const key = `${metadata.uid} ${record.what} ${record.id ?? ''}`;
     const decision = `${record.why} ${record.message ?? ''}`;
     if (this.last.get(key) === decision) return;
-    remember(this.last, key, decision);
+    remember(this.last, key, decision, rememberedMax);
     this.audit.record(record);
   }
-}
-
-/** The newest last, and of too many the oldest go. */
-function remember<V>(map: Map<string, V>, key: string, value: V): void {
-  map.delete(key);
-  map.set(key, value);
-  const [oldest] = map.keys();
-  if (map.size > rememberedMax && oldest !== undefined) map.delete(oldest);
 }
 
 /** Sentences in one message; undefined when there is none. */

@@ -1,3 +1,4 @@
+import { remember } from '#common/remember.ts';
 import type { Clock } from '#common/clock.ts';
 
 /** A rate, and how much may come at once. */
@@ -28,11 +29,8 @@ export class RateLimiter {
     const { perSecond, burst } = this.rate;
     const known = this.buckets.get(key);
     const level = known === undefined ? burst : Math.min(burst, known.level + ((now - known.atMs) / 1000) * perSecond);
-    this.buckets.delete(key);
     const isThere = level >= 1;
-    this.buckets.set(key, { level: isThere ? level - 1 : level, atMs: now });
-    const [oldest] = this.buckets.keys();
-    if (this.buckets.size > this.keysMax && oldest !== undefined) this.buckets.delete(oldest);
+    remember(this.buckets, key, { level: isThere ? level - 1 : level, atMs: now }, this.keysMax);
     return isThere ? 0 : Math.ceil((1 - level) / perSecond);
   }
 }

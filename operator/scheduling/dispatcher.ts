@@ -1,3 +1,4 @@
+import { remember } from '#common/remember.ts';
 import type { Clock, Timer } from '#common/clock.ts';
 import { describeError } from '#common/errors.ts';
 import type { Logger } from '#common/logger.ts';
@@ -325,11 +326,7 @@ export class Dispatcher implements Runnable {
   }
 
   private learn({ id, address }: Offer): void {
-    this.addresses.delete(id);
-    this.addresses.set(id, address);
-    if (this.addresses.size <= addressesMax) return;
-    const [oldest] = this.addresses.keys();
-    if (oldest !== undefined) this.addresses.delete(oldest);
+    remember(this.addresses, id, address, addressesMax);
   }
 
   private noteRoom(waiting: Waiting, candidates: readonly Candidate[]): void {

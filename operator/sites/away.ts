@@ -1,6 +1,7 @@
 import type { Clock } from '#common/clock.ts';
 import { describeError } from '#common/errors.ts';
 import type { Logger } from '#common/logger.ts';
+import { tryAll } from '#common/parallel.ts';
 import type { Execution } from '#crds/execution.ts';
 import type { KeptLog } from '#crds/kept-logs.ts';
 import { organizationOfNamespace } from '#crds/organization.ts';
@@ -264,11 +265,7 @@ export class AwayParts implements Runnable {
       if (part?.refusal?.generation === execution.metadata.generation || isOver(part, execution)) return false;
       return part === undefined || part.toldGeneration !== execution.metadata.generation;
     });
-    const work = async (): Promise<void> => {
-      for (let next = queue.shift(); next !== undefined; next = queue.shift())
-        await this.put(channel, contact, next, signal);
-    };
-    await Promise.all(Array.from({ length: Math.min(putsMax, queue.length) }, work));
+    await tryAll(queue, putsMax, async (execution) => this.put(channel, contact, execution, signal));
   }
 
   private async put(

@@ -1,4 +1,5 @@
-import { describeError, InvalidInputError } from '#common/errors.ts';
+import { remember } from '#common/remember.ts';
+import { describeError } from '#common/errors.ts';
 import type { Clock } from '#common/clock.ts';
 import { answering, type PeerCaller, PeerError, type PeerMethod, streaming } from '#operator/gateway/peers/contract.ts';
 import { decodeHold, decodeQuery, encodeOffer, encodeSummary } from '#proto/selector/codec.ts';
@@ -63,7 +64,7 @@ export class HostedSelection {
     caller: PeerCaller,
   ): AsyncGenerator<wire.SelectResponse> {
     for await (const { query: encoded, wanted, timeoutMs } of requests) {
-      const query = readOrRefuse(() => decodeQuery(encoded));
+      const query = decodeQuery(encoded);
       this.check(query.virtualOrganization, caller);
       const options = {
         wanted: Math.min(wantedMax, Math.max(1, wanted)),
@@ -74,7 +75,7 @@ export class HostedSelection {
           if ('summary' in message) yield { summary: encodeSummary(message.summary) };
           else {
             const { offer } = message;
-            remember(this.addresses, offer.node, offer.address);
+            remember(this.addresses, offer.node, offer.address, rememberedMax);
             yield { offer: { ...encodeOffer(offer), address: 'gateway:7443' } };
           }
         }
@@ -102,7 +103,7 @@ export class HostedSelection {
       const answer = await this.selection.hold(address, { ...asked, owner: holderOf(caller) });
       if (!answer.granted) return { granted: false, ttlMs: 0, reason: answer.reason };
       const untilMs = this.clock.monotonic() + answer.ttlMs;
-      remember(this.promises, promiseKey(caller.site, id), { node, virtualOrganization, untilMs });
+      remember(this.promises, promiseKey(caller.site, id), { node, virtualOrganization, untilMs }, rememberedMax);
       return { granted: true, ttlMs: answer.ttlMs, reason: '' };
     } catch (error) {
       throw translated(error);
@@ -127,24 +128,7 @@ export function notShared(virtualOrganization: string): PeerError {
 const holderOf = ({ site }: PeerCaller): string => `peer:${site}`;
 const promiseKey = (site: string, id: string): string => `${site}/${id}`;
 
-function remember<T>(map: Map<string, T>, key: string, value: T): void {
-  map.delete(key);
-  map.set(key, value);
-  if (map.size <= rememberedMax) return;
-  const [oldest] = map.keys();
-  if (oldest !== undefined) map.delete(oldest);
-}
-
-function readOrRefuse<T>(read: () => T): T {
-  try {
-    return read();
-  } catch (error) {
-    throw translated(error);
-  }
-}
-
 function translated(error: unknown): unknown {
-  if (error instanceof InvalidInputError) return new PeerError('Invalid', error.message, { cause: error });
   if (error instanceof SelectorUnavailableError)
     return new PeerError('Busy', `Nodes can not be asked now: ${describeError(error)}`, { cause: error });
   return error;

@@ -1,6 +1,7 @@
 import { readdir, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { InvalidInputError } from '#common/errors.ts';
+import { inParallel } from '#common/parallel.ts';
 import { type JobApi, withJobs } from '../../api/jobs.ts';
 import type { OrganizationInput } from '../../api/organizations.ts';
 import type { Context } from '../../frame/context.ts';
@@ -81,14 +82,14 @@ export async function copyFiles(context: Context, input: CopyInput, direction: D
       typeof from === 'string'
         ? await planUpload(context, session, from, place, input.recursive)
         : await planDownload(session, from, to as string, input.recursive);
-    const items = await inParallel(plans, async (plan, index) => {
+    const items = await inParallel(plans, atOnce, async (plan, index) => {
       progress.prepare(index, plans.length);
       return plan();
     });
     progress.begin(items);
     const send = typeof from === 'string' ? upload : download;
     const problems: string[] = [];
-    const results = await inParallel(items, async (item) =>
+    const results = await inParallel(items, atOnce, async (item) =>
       attempt(context, async () => send(session, item, (count) => progress.add(count)))
         .catch((error: unknown) => {
           context.signal.throwIfAborted();
@@ -196,15 +197,4 @@ async function attempt({ signal }: Context, action: () => Promise<Copied>): Prom
       if (turn >= attemptsMax || !(error instanceof Error) || error.name !== 'ConnectionError') throw error;
     }
   }
-}
-
-/** Some at a time; the results in the order of the items. */
-async function inParallel<T, R>(items: readonly T[], action: (item: T, index: number) => Promise<R>): Promise<R[]> {
-  const results: R[] = [];
-  const queue = items.entries();
-  const work = async (): Promise<void> => {
-    for (const [index, item] of queue) results[index] = await action(item, index);
-  };
-  await Promise.all(Array.from({ length: Math.min(atOnce, items.length) }, work));
-  return results;
 }

@@ -1,5 +1,6 @@
 /** Signals that do not end a job: the caller's own hand brings them to its tasks, by a shell of their image (ADR 0190). */
 import { describeError } from '#common/errors.ts';
+import { inParallel } from '#common/parallel.ts';
 import type { JobApi, TaskPod } from '../../api/jobs.ts';
 import { CommandError } from '../../frame/exit.ts';
 import type { Context } from '../../frame/context.ts';
@@ -36,14 +37,10 @@ export async function deliver(context: Context, api: JobApi, name: string, signa
     throw new CommandError('notFound', `No task of ${name} runs: the job is ${stateLine(job)}`, remedy);
   }
   const problems: string[] = [];
-  const queue = targets.values();
-  const work = async (): Promise<void> => {
-    for (const target of queue) {
-      const problem = await send(context, api, target, signal);
-      if (problem !== undefined) problems.push(`${target.job}, task ${target.index}: ${problem}`);
-    }
-  };
-  await Promise.all(Array.from({ length: atOnce }, work));
+  await inParallel(targets, atOnce, async (target) => {
+    const problem = await send(context, api, target, signal);
+    if (problem !== undefined) problems.push(`${target.job}, task ${target.index}: ${problem}`);
+  });
   const reached = targets.length - problems.length;
   if (reached > 0) terminal.print(`${name}: SIG${signal} reached ${reached} ${reached === 1 ? 'task' : 'tasks'}`);
   if (problems.length === 0) return;

@@ -1,3 +1,4 @@
+import { tryAll } from '#common/parallel.ts';
 import type { Clock } from '#common/clock.ts';
 import { describeError } from '#common/errors.ts';
 import type { Logger } from '#common/logger.ts';
@@ -82,7 +83,7 @@ export class ExecutionReconciler implements Reconciler {
     if (around.status === 'waiting') return { refusal: undefined, retryMs: accountRetryMs };
     const batch = missing.slice(0, batchMax);
     let refusal: string | undefined;
-    await inParallel(batch, async (task) => {
+    await tryAll(batch, parallelMax, async (task) => {
       if (refusal !== undefined || signal.aborted) return;
       try {
         await this.parts.client
@@ -109,7 +110,7 @@ export class ExecutionReconciler implements Reconciler {
       log.warn('Logs were not kept before pods were ended', { Execution: keyOf(execution), error });
     });
     const isKilled = execution.spec.signal?.name === 'KILL';
-    await inParallel(surplus.slice(0, batchMax), async ({ metadata }) => {
+    await tryAll(surplus.slice(0, batchMax), parallelMax, async ({ metadata }) => {
       const { namespace, name, uid } = metadata;
       const options = { preconditions: { uid }, signal, ...(isKilled ? { gracePeriodSeconds: 1 } : {}) };
       try {
@@ -141,17 +142,4 @@ export class ExecutionReconciler implements Reconciler {
 export function podsOf(pods: Lister<Pod>, { metadata }: Stored<Execution>): Stored<Pod>[] {
   const named = pods.byIndex(byExecution, `${metadata.namespace ?? ''}/${metadata.name}`);
   return named.filter((pod) => pod.metadata.ownerReferences?.some(({ uid }) => uid === metadata.uid));
-}
-
-/** Runs an action for every item, at most {@link parallelMax} at a time; the first failure is thrown when all have ended. */
-async function inParallel<T>(items: readonly T[], action: (item: T) => Promise<void>): Promise<void> {
-  let next = 0;
-  const failures: unknown[] = [];
-  const work = async (): Promise<void> => {
-    for (let item = items[next++]; item !== undefined; item = items[next++]) {
-      await action(item).catch((error: unknown) => failures.push(error));
-    }
-  };
-  await Promise.all(Array.from({ length: Math.min(parallelMax, items.length) }, work));
-  if (failures.length > 0) throw failures[0];
 }

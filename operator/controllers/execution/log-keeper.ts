@@ -1,4 +1,5 @@
 /** Keeps the ends of the logs of tasks beyond their pods, see `#crds/kept-logs.ts`. */
+import { inParallel } from '#common/parallel.ts';
 import type { Clock } from '#common/clock.ts';
 import type { Logger } from '#common/logger.ts';
 import { type Execution, executions, podLabels, taskContainerName } from '#crds/execution.ts';
@@ -138,16 +139,13 @@ export class LogKeeper {
     const stop = new AbortController();
     const timer = this.parts.clock.after(readLimitMs, () => stop.abort(new Error('the log did not come in time')));
     const either = AbortSignal.any([signal, stop.signal]);
-    const texts = new Map<Finding, string | undefined>();
-    const queue = [...findings];
-    const work = async (): Promise<void> => {
-      for (let next = queue.shift(); next !== undefined && !either.aborted; next = queue.shift()) {
-        texts.set(next, await this.parts.taskLogs.tail(keyOf(next.pod), either));
-      }
-    };
-    await Promise.all(Array.from({ length: parallelMax }, work)).finally(() => timer.cancel());
+    const read = inParallel(findings, parallelMax, async (finding) => ({
+      finding,
+      text: either.aborted ? undefined : await this.parts.taskLogs.tail(keyOf(finding.pod), either),
+    }));
+    const texts = await read.finally(() => timer.cancel());
     signal.throwIfAborted();
-    return findings.map((finding) => ({ finding, text: texts.get(finding) }));
+    return texts;
   }
 
   /** Writes the logs to those that are kept. @returns what is kept then. */

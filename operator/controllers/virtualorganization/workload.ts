@@ -1,4 +1,5 @@
 /** What runs and lies in the namespace of a virtual organization, and its end. */
+import { tryAll } from '#common/parallel.ts';
 import type { VirtualOrganization } from '#crds/virtual-organization.ts';
 import { namedVolumesMax } from '#crds/tenancy.ts';
 import { voMemberships } from '#crds/vo-membership.ts';
@@ -80,7 +81,7 @@ export class Workload {
     const client = this.client.of(pods);
     const { items } = await client.list({ namespace: namespaceOf(vo.metadata.name), signal });
     const running = items.filter(isRunning);
-    await inParallel(running.filter(isToBeDeleted), async (pod) => {
+    await tryAll(running.filter(isToBeDeleted), concurrency, async (pod) => {
       const gracePeriodSeconds = Math.min(graceSeconds, pod.spec?.terminationGracePeriodSeconds ?? graceSeconds);
       await ignoreNotFound(
         client.delete(keyOf(pod), { signal, gracePeriodSeconds, preconditions: { uid: pod.metadata.uid } }),
@@ -94,7 +95,7 @@ export class Workload {
     const client = this.client.of(serviceAccounts);
     const namespace = namespaceOf(vo.metadata.name);
     const { items } = await client.list({ namespace, labelSelector: memberSelector, signal });
-    await inParallel(items, async (account) => {
+    await tryAll(items, concurrency, async (account) => {
       await ignoreNotFound(client.delete(keyOf(account), { signal }));
     });
   }
@@ -110,7 +111,7 @@ export class Workload {
   ): Promise<string | undefined> {
     const client = this.client.of(persistentVolumeClaims);
     const { items } = await client.list({ namespace: namespaceOf(vo.metadata.name), signal });
-    await inParallel(items, async (claim) => {
+    await tryAll(items, concurrency, async (claim) => {
       await this.markVolume(vo, claim, data, signal);
       if (!isDeleting(claim)) await ignoreNotFound(client.delete(keyOf(claim), { signal }));
     });
@@ -174,14 +175,4 @@ function listNames(objects: readonly KubeObject[]): string {
   return names.length > namesMax
     ? `${names.slice(0, namesMax).join(', ')} and ${names.length - namesMax} more`
     : names.join(', ');
-}
-
-/** Runs the work on every item, some at a time; fails with the first error, after what was begun has ended. */
-async function inParallel<T>(items: readonly T[], work: (item: T) => Promise<void>): Promise<void> {
-  const rest = items.values();
-  const worker = async (): Promise<void> => {
-    for (const item of rest) await work(item);
-  };
-  const results = await Promise.allSettled(Array.from({ length: Math.min(concurrency, items.length) }, worker));
-  for (const result of results) if (result.status === 'rejected') throw result.reason as Error;
 }
