@@ -9,7 +9,6 @@ import { createRegistry, type Registry } from '#common/metrics.ts';
 import { helpText, parseOptions } from '#common/options.ts';
 import { systemRandom } from '#common/random.ts';
 import { sites } from '#crds/site.ts';
-import { voMemberships } from '#crds/vo-membership.ts';
 import { volumes } from '#crds/volume.ts';
 import { GrpcResourceSelection } from '#proto/selector/client.ts';
 import type { ResourceSelection } from '#proto/selector/contract.ts';
@@ -152,6 +151,7 @@ function addEverything(manager: Manager, { options, log, registry, transport, cr
     registry,
     decisions,
     authority,
+    members: identities.index,
     localSite,
     reservedRanges: options.reservedRanges,
   });
@@ -240,7 +240,7 @@ function addJobs(
     peers: {
       ...{ channels: gateway.channels, services: gateway.services, namespace: options.namespace },
       shared: new SitesShared(manager.informer(sites)),
-      members: new MembershipNames(manager.informer(voMemberships)),
+      members: new MembershipNames(identities.index),
     },
     admission: ({ metadata, spec }) => surroundings.refusalOf(metadata.namespace ?? '', spec.owner),
     reservationAdmission: (namespace, owner) => surroundings.refusalOf(namespace, owner)?.message,

@@ -1,11 +1,6 @@
 import { InvalidInputError } from '#common/errors.ts';
+import type { Principal } from '#common/identity/ids.ts';
 import type { Organizations } from './organizations.ts';
-
-/** Who someone is: what an issuer calls them. */
-export interface Principal {
-  readonly issuer: string;
-  readonly subject: string;
-}
 
 /** As commands write it; an issuer holds no `#`. */
 export function formatPrincipal({ issuer, subject }: Principal): string {
@@ -23,11 +18,6 @@ export function parsePrincipal(text: string, flag: string): Principal {
     throw new InvalidInputError(flag, `${JSON.stringify(text)} is no ISSUER#SUBJECT, for example ${example}`);
   }
   return { issuer: text.slice(0, hash), subject: text.slice(hash + 1) };
-}
-
-/** The same person, as far as an issuer can tell. */
-export function isSamePrincipal(a: Principal, b: Principal): boolean {
-  return a.issuer === b.issuer && a.subject === b.subject;
 }
 
 /**

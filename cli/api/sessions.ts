@@ -4,7 +4,8 @@
  */
 import { readdir, rm } from 'node:fs/promises';
 import path from 'node:path';
-import type { KubernetesCredentialAnswer, Principal, SessionAnswer } from '#common/identity/gateway-api.ts';
+import type { KubernetesCredentialAnswer, SessionAnswer } from '#common/identity/gateway-api.ts';
+import type { Principal } from '#common/identity/ids.ts';
 import type { Surroundings } from '../frame/context.ts';
 import { CommandError } from '../frame/exit.ts';
 import { makePrivateFolder, readIfThere, replacePrivateFile } from './files.ts';

@@ -37,9 +37,6 @@ export const principalSchema = z.strictObject({
   issuer: z.string().min(1).max(255),
   subject: z.string().min(1).max(255),
 });
-/** Who someone is. Two are the same when both fields are, byte by byte. */
-export type Principal = z.infer<typeof principalSchema>;
-
 /** Answer to `GET /v1/site`: how one can log in here. */
 export const siteAnswer = z.object({
   site: name,

@@ -27,10 +27,15 @@ export const userRange: LocalRange = { first: 1024, last: 60_000 };
 /** Longest handle in a user name. */
 export const handleMax = 16;
 
-/** Who somebody is: what an issuer calls them. */
+/** Who somebody is: what an issuer calls them. The same at every site. */
 export interface Principal {
   readonly issuer: string;
   readonly subject: string;
+}
+
+/** Whether both are the same person, as far as an issuer can tell. */
+export function isSamePrincipal(a: Principal, b: Principal): boolean {
+  return a.issuer === b.issuer && a.subject === b.subject;
 }
 
 /** An id as the record has it. */

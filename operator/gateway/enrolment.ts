@@ -1,11 +1,12 @@
-import { createHash } from 'node:crypto';
 import type { z } from 'zod';
 import type { Clock } from '#common/clock.ts';
-import { type joinAnswer, type joinRequest, type Principal } from '#common/identity/gateway-api.ts';
+import type { joinAnswer, joinRequest } from '#common/identity/gateway-api.ts';
+import { handleMax, type Principal } from '#common/identity/ids.ts';
 import { signJws } from '#common/identity/jws.ts';
 import type { VirtualOrganization } from '#crds/virtual-organization.ts';
 import { type VOMembership, voMemberships } from '#crds/vo-membership.ts';
 import type { TokenMinter } from '#operator/identity/minter.ts';
+import { useDigest } from '#operator/identity/standing.ts';
 import type { Client } from '#runtime/contracts.ts';
 import { AlreadyExistsError } from '#runtime/errors.ts';
 import type { Stored } from '#runtime/types.ts';
@@ -15,7 +16,6 @@ import { Refusal } from './refusal.ts';
 /** `typ` of the acceptance of a use. */
 const acceptanceType = 'vo-acceptance+jwt';
 const fieldManager = 'xtreemos-gateway';
-const handleMax = 16;
 
 type JoinRequest = z.infer<typeof joinRequest>;
 type JoinAnswer = z.infer<typeof joinAnswer>;
@@ -143,7 +143,7 @@ export class Enrolment {
 function useOf({ spec }: VirtualOrganization): { text: string; digest: string } | undefined {
   const text = spec.enrolment.acceptableUse?.text;
   if (text === undefined) return undefined;
-  return { text, digest: `sha256:${createHash('sha256').update(text, 'utf8').digest('hex')}` };
+  return { text, digest: useDigest(text) };
 }
 
 /** A word that reminds of the subject, where that has letters. */

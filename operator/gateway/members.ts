@@ -8,7 +8,7 @@ import {
   type OrganizationView,
   type SiteView,
 } from '#common/identity/decide.ts';
-import type { Principal } from '#common/identity/gateway-api.ts';
+import type { Principal } from '#common/identity/ids.ts';
 import { homeElsewhere } from '#crds/organization.ts';
 import type { Site } from '#crds/site.ts';
 import type { VirtualOrganization } from '#crds/virtual-organization.ts';

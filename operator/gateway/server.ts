@@ -6,7 +6,7 @@ import { TLSSocket } from 'node:tls';
 import type { AuditLog } from '#common/audit.ts';
 import type { Clock } from '#common/clock.ts';
 import { describeError } from '#common/errors.ts';
-import type { Principal } from '#common/identity/gateway-api.ts';
+import type { Principal } from '#common/identity/ids.ts';
 import type { Logger } from '#common/logger.ts';
 import { ApiError, ConnectionError } from '#runtime/errors.ts';
 import { Counter, RateLimiter } from './limits.ts';

@@ -1,7 +1,8 @@
 import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto';
 import { z } from 'zod';
 import type { Clock } from '#common/clock.ts';
-import { type Principal, principalSchema, type SessionAnswer } from '#common/identity/gateway-api.ts';
+import { principalSchema, type SessionAnswer } from '#common/identity/gateway-api.ts';
+import type { Principal } from '#common/identity/ids.ts';
 import { type Secret, secrets } from '#runtime/builtin.ts';
 import type { Client, Informer } from '#runtime/contracts.ts';
 import { ConflictError, ignoreNotFound, NotFoundError } from '#runtime/errors.ts';

@@ -14,6 +14,7 @@ type State = NonNullable<NonNullable<VOMembership['status']>['state']>;
 const principalIndex = 'membership/principal';
 const idIndex = 'membership/id';
 const namespaceIndex = 'membership/namespace';
+const userNameIndex = 'membership/userName';
 
 /**
  * Memberships by what is asked of them, from the shared cache. Every answer costs as much as it is long, however many members there are.
@@ -26,6 +27,7 @@ export class MembershipIndex {
     memberships.addIndex(principalIndex, byPrincipal);
     memberships.addIndex(idIndex, byId);
     memberships.addIndex(namespaceIndex, byNamespace);
+    memberships.addIndex(userNameIndex, byUserName);
   }
 
   /** Every membership of one namespace: only for what concerns them all. */
@@ -38,6 +40,11 @@ export class MembershipIndex {
     return this.memberships.byIndex(principalIndex, principalKey(namespace, principal)).sort(byRight);
   }
 
+  /** The membership that bears a user name. */
+  ofUserName(namespace: string, userName: string): Stored<VOMembership> | undefined {
+    return this.memberships.byIndex(userNameIndex, `${namespace} ${userName}`)[0];
+  }
+
   /** The memberships of one namespace that carry an id, the one that has it by right first: the oldest. */
   withId(namespace: string, id: SliceId): Stored<VOMembership>[] {
     return this.memberships.byIndex(idIndex, idKey(namespace, id)).sort(byRight);
@@ -48,6 +55,8 @@ const byPrincipal = ({ metadata, spec }: VOMembership): readonly string[] => [
   principalKey(metadata.namespace, spec.principal),
 ];
 const byNamespace = ({ metadata }: VOMembership): readonly string[] => [metadata.namespace ?? ''];
+const byUserName = ({ metadata, status }: VOMembership): readonly string[] =>
+  status?.userName === undefined ? [] : [`${metadata.namespace ?? ''} ${status.userName}`];
 const byId = ({ metadata, spec }: VOMembership): readonly string[] =>
   spec.identity === undefined ? [] : [idKey(metadata.namespace, spec.identity)];
 

@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { digestOf } from '#common/identity/jws.ts';
 import type { VirtualOrganization } from '#crds/virtual-organization.ts';
 import type { membershipReady, VOMembership } from '#crds/vo-membership.ts';
 import type { ConditionUpdate } from '#runtime/conditions.ts';
@@ -41,7 +41,7 @@ type Reason = keyof typeof membershipReady.reasons;
 
 /** SHA-256 of an acceptable use, as `spec.acceptedUse` holds it. */
 export function useDigest(text: string): string {
-  return `sha256:${createHash('sha256').update(text, 'utf8').digest('hex')}`;
+  return digestOf(text);
 }
 
 /** Tells how a member stands. Pure; the same on every replica. */

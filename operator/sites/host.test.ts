@@ -7,11 +7,11 @@ import { type PeerCaller, peerMessageBytesMax, type PeerMethod } from '#operator
 import { anExecution } from '#operator/testing/jobs.ts';
 import { type PutRequest, type SyncResponse, workMethods } from '#proto/site/schema.ts';
 import { configMaps, leases } from '#runtime/builtin.ts';
+import type { Principal } from '#common/identity/ids.ts';
 import type { Client } from '#runtime/contracts.ts';
 import type { Kind } from '#runtime/kind.ts';
 import { HomeLeases } from './home-leases.ts';
 import { HostedParts } from './host.ts';
-import type { Principal } from './members.ts';
 import { hostedName, partOf } from './part.ts';
 import type { HostedSelection } from './selection-service.ts';
 import { memoryClient, MemoryKind } from './testing/memory-api.ts';

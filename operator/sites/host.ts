@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { z } from 'zod';
 import type { Clock } from '#common/clock.ts';
 import { describeError } from '#common/errors.ts';
+import type { Principal } from '#common/identity/ids.ts';
 import type { Logger } from '#common/logger.ts';
 import { type Execution, executionPlaced, executions, type ExecutionSpec, podLabels } from '#crds/execution.ts';
 import { keptLogsName, readKeptLogs } from '#crds/kept-logs.ts';
@@ -33,7 +34,7 @@ import {
 } from '#runtime/errors.ts';
 import { isDeleting, type Stored } from '#runtime/types.ts';
 import { type HomeLeases, skewMaxMs } from './home-leases.ts';
-import type { Principal, SiteMembers } from './members.ts';
+import type { SiteMembers } from './members.ts';
 import {
   hostedExecution,
   hostedName,

@@ -1,14 +1,5 @@
-import type { VOMembership } from '#crds/vo-membership.ts';
-import type { Informer } from '#runtime/contracts.ts';
-
-/** Who someone is at every site, whatever each calls them. */
-export interface Principal {
-  readonly issuer: string;
-  readonly subject: string;
-}
-
-const byName = 'sites/user-name';
-const byPrincipal = 'sites/principal';
+import type { Principal } from '#common/identity/ids.ts';
+import type { MembershipIndex } from '#operator/identity/membership-index.ts';
 
 /** Members by what they are called here, and by who they are. */
 export interface SiteMembers {
@@ -20,28 +11,20 @@ export interface SiteMembers {
 
 /** {@link SiteMembers} by the memberships of this site. */
 export class MembershipNames implements SiteMembers {
-  private readonly memberships: Informer<VOMembership>;
+  private readonly index: MembershipIndex;
 
-  constructor(memberships: Informer<VOMembership>) {
-    this.memberships = memberships;
-    memberships.addIndex(byName, ({ metadata, status }) =>
-      status?.userName === undefined ? [] : [`${metadata.namespace ?? ''}/${status.userName}`],
-    );
-    memberships.addIndex(byPrincipal, ({ metadata, spec }) => [principalKey(metadata.namespace ?? '', spec.principal)]);
+  constructor(index: MembershipIndex) {
+    this.index = index;
   }
 
   principalOf(namespace: string, userName: string): Principal | undefined {
-    const [membership] = this.memberships.byIndex(byName, `${namespace}/${userName}`);
+    const membership = this.index.ofUserName(namespace, userName);
     if (membership === undefined) return undefined;
     const { issuer, subject } = membership.spec.principal;
     return { issuer, subject };
   }
 
   userNameOf(namespace: string, principal: Principal): string | undefined {
-    return this.memberships.byIndex(byPrincipal, principalKey(namespace, principal))[0]?.status?.userName;
+    return this.index.ofPrincipal(namespace, principal)[0]?.status?.userName;
   }
-}
-
-function principalKey(namespace: string, { issuer, subject }: Principal): string {
-  return JSON.stringify([namespace, issuer, subject]);
 }

@@ -56,7 +56,7 @@ export function isOver(part: Part | undefined, execution: Stored<Execution> | un
   if (part.toldGeneration !== execution.metadata.generation || state.live.length > 0) return false;
   if (state.isKnown && state.settledRevision < part.revision && !state.isFenced) return false;
   // Pods are gone a moment before it is written down what became of them.
-  const tasks = tasksOf(state);
+  const tasks = toldBy(state).summary;
   if ((tasks?.running ?? 0) + (tasks?.starting ?? 0) > 0) return false;
   return !state.isKnown || !execution.spec.keepLogs || endedIn(state) === '' || part.logTries >= logTriesMax;
 }
@@ -67,9 +67,10 @@ export function findingThere(
   { index, run, node, site = '' }: TaskRun,
   before: RunFinding,
 ): RunFinding {
-  const tasks = tasksOf(state);
-  if (IndexSet.parse(tasks?.succeededIndexes).has(index)) return { index, run, node, site, state: 'Succeeded' };
-  const row = tasks?.rows.find((each) => each.run === run && each.index === index);
+  const told = toldBy(state);
+  told.succeeded ??= IndexSet.parse(told.summary?.succeededIndexes);
+  if (told.succeeded.has(index)) return { index, run, node, site, state: 'Succeeded' };
+  const row = told.summary?.rows.find((each) => each.run === run && each.index === index);
   const finding = row === undefined ? before : { ...row, run, site };
   return state.refusal === '' || isEnded(finding)
     ? finding
@@ -78,8 +79,25 @@ export function findingThere(
 
 type Summary = ReturnType<typeof taskSummary.parse>;
 
-/** What a peer tells of tasks, as far as it can be read. */
-export function tasksOf({ tasks }: PartState): Summary | undefined {
+/** What a peer tells of tasks. */
+interface Told {
+  /** Undefined when it can not be read. */
+  readonly summary: Summary | undefined;
+  succeeded?: IndexSet;
+}
+
+/** Each message is read once: a part is asked about task by task. */
+const read = new WeakMap<PartState, Told>();
+
+function toldBy(state: PartState): Told {
+  const known = read.get(state);
+  if (known !== undefined) return known;
+  const told = { summary: summaryIn(state) };
+  read.set(state, told);
+  return told;
+}
+
+function summaryIn({ tasks }: PartState): Summary | undefined {
   if (tasks === '') return undefined;
   try {
     return taskSummary.safeParse(JSON.parse(tasks)).data;
@@ -90,7 +108,7 @@ export function tasksOf({ tasks }: PartState): Summary | undefined {
 
 /** The tasks that have ended, as text. */
 export function endedIn(state: PartState | undefined): string {
-  const tasks = state === undefined ? undefined : tasksOf(state);
+  const tasks = state === undefined ? undefined : toldBy(state).summary;
   if (tasks === undefined || endedCount(state) === 0) return '';
   return `${tasks.succeededIndexes ?? ''};${tasks.rows
     .filter(isEnded)
@@ -100,6 +118,6 @@ export function endedIn(state: PartState | undefined): string {
 
 /** How many tasks have ended there. */
 export function endedCount(state: PartState | undefined): number {
-  const tasks = state === undefined ? undefined : tasksOf(state);
+  const tasks = state === undefined ? undefined : toldBy(state).summary;
   return (tasks?.succeeded ?? 0) + (tasks?.failed ?? 0);
 }

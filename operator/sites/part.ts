@@ -1,12 +1,12 @@
 /** A part of a job that one site has another carry out: what is told of it, and what it is called there. */
 import { createHash } from 'node:crypto';
 import { z } from 'zod';
+import type { Principal } from '#common/identity/ids.ts';
 import { type Execution, executionDefinition, type ExecutionSpec } from '#crds/execution.ts';
 import { apiVersionOf } from '#crds/kind.ts';
 import { keyOfRun } from '#operator/controllers/execution/observe.ts';
 import { IndexSet } from '#operator/scheduling/index-set.ts';
 import type { Stored } from '#runtime/types.ts';
-import type { Principal } from './members.ts';
 
 /** How long work goes on without a word of its home site. The home places it elsewhere only when this, and more, is over. */
 export const leaseMs = 30_000;

@@ -1,8 +1,9 @@
+import { isSamePrincipal, type Principal } from '#common/identity/ids.ts';
 import type { VirtualOrganization } from '#crds/virtual-organization.ts';
 import { InvalidInputError } from '#common/errors.ts';
 import type { ClusterInput } from '../../api/cluster.ts';
 import { changeSpec, getOrExplain, type Organizations, withOrganizations } from '../../api/organizations.ts';
-import { formatPrincipal, isSamePrincipal, parsePrincipal, type Principal } from '../../api/principals.ts';
+import { formatPrincipal, parsePrincipal } from '../../api/principals.ts';
 import type { Context } from '../../frame/context.ts';
 import type { OutputFormat } from '../../frame/options.ts';
 import { type FieldInput, specOf } from './fields.ts';

@@ -1,24 +1,17 @@
+import { isSamePrincipal } from '#common/identity/ids.ts';
 import type { VirtualOrganization } from '#crds/virtual-organization.ts';
-import type { VOMembership } from '#crds/vo-membership.ts';
-import type { Informer } from '#runtime/contracts.ts';
-import { type Administrator, isSamePrincipal } from './governance.ts';
+import type { MembershipIndex } from '#operator/identity/membership-index.ts';
+import type { Administrator } from './governance.ts';
 import { namespaceOf, ownersOf, type Subject } from './tenancy.ts';
-
-const principalIndex = 'administrators/principal';
-const userNameIndex = 'administrators/userName';
 
 /** Who the administrators are to Kubernetes: by user name of this cluster, or by the account of their membership. Costs no request. */
 export class Administrators {
-  private readonly memberships: Informer<VOMembership>;
+  private readonly memberships: MembershipIndex;
   private readonly localSite: string;
 
-  constructor(memberships: Informer<VOMembership>, localSite: string) {
+  constructor(memberships: MembershipIndex, localSite: string) {
     this.memberships = memberships;
     this.localSite = localSite;
-    memberships.addIndex(principalIndex, ({ metadata, spec }) => [principalKey(metadata.namespace, spec.principal)]);
-    memberships.addIndex(userNameIndex, ({ metadata, status }) =>
-      status?.userName === undefined ? [] : [`${metadata.namespace ?? ''} ${status.userName}`],
-    );
   }
 
   /** Whom RBAC is to give the rights of owners. */
@@ -26,7 +19,7 @@ export class Administrators {
     const namespace = namespaceOf(vo.metadata.name);
     return ownersOf(vo, this.localSite, (administrator) =>
       this.memberships
-        .byIndex(principalIndex, principalKey(namespace, administrator))
+        .ofPrincipal(namespace, administrator)
         .filter(({ status }) => status?.state === 'Active')
         .map(({ status }) => status?.userName)
         .find((userName) => userName !== undefined),
@@ -38,14 +31,9 @@ export class Administrators {
     const namespace = namespaceOf(vo.metadata.name);
     const prefix = `system:serviceaccount:${namespace}:`;
     const principal = userName.startsWith(prefix)
-      ? this.memberships.byIndex(userNameIndex, `${namespace} ${userName.slice(prefix.length)}`)[0]?.spec.principal
+      ? this.memberships.ofUserName(namespace, userName.slice(prefix.length))?.spec.principal
       : { issuer: `kubernetes:${this.localSite}`, subject: userName };
     if (principal === undefined) return undefined;
     return vo.spec.administrators.find((each) => isSamePrincipal(each, principal));
   }
-}
-
-function principalKey(namespace: string | undefined, principal: { issuer: string; subject: string }): string {
-  // Neither a namespace nor an issuer holds a space.
-  return `${namespace ?? ''} ${principal.issuer} ${principal.subject}`;
 }

@@ -1,4 +1,5 @@
 import type { Clock } from '#common/clock.ts';
+import { isSamePrincipal } from '#common/identity/ids.ts';
 import type { Logger } from '#common/logger.ts';
 import type { Site } from '#crds/site.ts';
 import { dissolved, tenancyReady } from '#crds/tenancy.ts';
@@ -23,7 +24,7 @@ import type { ClusterFacts } from './cluster-facts.ts';
 import type { OrganizationDecisions } from './decisions.ts';
 import type { Dissolution, DissolutionParts } from './dissolution.ts';
 import { administratorRemoved, deletionNoted, organizationConditionChanged, removalNoted } from './events.ts';
-import { decideRequest, type GovernanceFacts, isSamePrincipal, type Verdict } from './governance.ts';
+import { decideRequest, type GovernanceFacts, type Verdict } from './governance.ts';
 import { type IsolationPlan, isolationFactsOf, planIsolation } from './isolation.ts';
 import type { VirtualOrganizationMetrics } from './metrics.ts';
 import { type NetworkPlan, planNetwork, reservedRanges } from './network.ts';

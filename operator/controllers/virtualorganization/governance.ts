@@ -1,4 +1,5 @@
 /** Whether a destructive act may be carried out: pure. */
+import { isSamePrincipal } from '#common/identity/ids.ts';
 import type { VirtualOrganization } from '#crds/virtual-organization.ts';
 import { formatTime } from '#runtime/conditions.ts';
 
@@ -61,12 +62,4 @@ function missingApproval({ requestedBy, approvedBy }: ActRequest, resolve: Resol
     return 'The same person asked and approved, under two names: another administrator approves.';
   }
   return undefined;
-}
-
-/** Whether both are the same person, as far as an issuer can tell. */
-export function isSamePrincipal(
-  a: Pick<Administrator, 'issuer' | 'subject'>,
-  b: Pick<Administrator, 'issuer' | 'subject'>,
-): boolean {
-  return a.issuer === b.issuer && a.subject === b.subject;
 }

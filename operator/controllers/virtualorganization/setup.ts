@@ -1,3 +1,4 @@
+import { isSamePrincipal } from '#common/identity/ids.ts';
 import type { Clock } from '#common/clock.ts';
 import type { Logger } from '#common/logger.ts';
 import type { Registry } from '#common/metrics.ts';
@@ -5,6 +6,7 @@ import { identitySlices } from '#crds/identity-slice.ts';
 import { sites } from '#crds/site.ts';
 import { type VirtualOrganization, virtualOrganizations } from '#crds/virtual-organization.ts';
 import { voMemberships } from '#crds/vo-membership.ts';
+import type { MembershipIndex } from '#operator/identity/membership-index.ts';
 import type { VoAuthority } from '#operator/identity/vo-authority.ts';
 import { type Node, nodes } from '#runtime/builtin.ts';
 import type { Informer, Manager, Source } from '#runtime/contracts.ts';
@@ -17,7 +19,6 @@ import { ClusterFacts } from './cluster-facts.ts';
 import { VirtualOrganizationReconciler } from './controller.ts';
 import { OrganizationDecisions } from './decisions.ts';
 import { Dissolution, sliceOwnerIndex } from './dissolution.ts';
-import { isSamePrincipal } from './governance.ts';
 import { dedicatedLabel } from './isolation.ts';
 import { VirtualOrganizationMetrics } from './metrics.ts';
 import { SiteWord } from './site-word.ts';
@@ -32,6 +33,7 @@ export interface VirtualOrganizationSetup {
   readonly registry: Registry;
   readonly decisions: Decisions;
   readonly authority: VoAuthority;
+  readonly members: MembershipIndex;
   /** Name of the local Site. */
   readonly localSite: string;
   /** Address ranges that nothing which is declared leads to, besides those that nodes tell. */
@@ -65,7 +67,7 @@ export function addVirtualOrganizationController(manager: Manager, setup: Virtua
       organizations,
       sites: siteInformer,
       nodes: nodeInformer,
-      administrators: new Administrators(memberships, localSite),
+      administrators: new Administrators(setup.members, localSite),
       facts: new ClusterFacts(client, clock),
       writer,
       workload,

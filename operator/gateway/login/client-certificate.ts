@@ -2,7 +2,7 @@ import 'reflect-metadata';
 import { X509Certificate } from 'node:crypto';
 import type { DetailedPeerCertificate, TLSSocket } from 'node:tls';
 import * as x509 from '@peculiar/x509';
-import type { Principal } from '#common/identity/gateway-api.ts';
+import type { Principal } from '#common/identity/ids.ts';
 import { Refusal } from '../refusal.ts';
 import { principalOf } from './principal.ts';
 

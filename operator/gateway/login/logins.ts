@@ -1,5 +1,6 @@
 import type { Clock } from '#common/clock.ts';
-import type { PendingAnswer, Principal, SessionRequest } from '#common/identity/gateway-api.ts';
+import type { PendingAnswer, SessionRequest } from '#common/identity/gateway-api.ts';
+import type { Principal } from '#common/identity/ids.ts';
 import type { Site } from '#crds/site.ts';
 import { type ConfigMap, secrets } from '#runtime/builtin.ts';
 import type { Client, Lister } from '#runtime/contracts.ts';

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import type { Principal } from '#common/identity/gateway-api.ts';
+import type { Principal } from '#common/identity/ids.ts';
 import { principalFields } from '#crds/organization.ts';
 import { Refusal } from '../refusal.ts';
 

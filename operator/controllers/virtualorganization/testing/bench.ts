@@ -14,6 +14,8 @@ import { MemoryAuthority } from '#operator/identity/testing/memory-authority.ts'
 import type { VoAuthority } from '#operator/identity/vo-authority.ts';
 import { type AloneControlPlane, startControlPlane } from '#sites/control-plane.ts';
 import { KubeClient } from '#sites/kube-client.ts';
+import { voMemberships } from '#crds/vo-membership.ts';
+import { MembershipIndex } from '#operator/identity/membership-index.ts';
 import { installChart, operatorNamespace } from '#operator/testing/installed.ts';
 import { Decisions } from '../../decisions.ts';
 import { addVirtualOrganizationController } from '../setup.ts';
@@ -74,6 +76,7 @@ export class Bench {
       clock: systemClock,
       log: logger,
       registry: createRegistry(),
+      members: new MembershipIndex(manager.informer(voMemberships)),
       authority: mortalAuthority(this.authority, mortal),
       localSite: 'home',
       decisions: new Decisions({ record: (record) => void records.push(record) }, operatorNamespace),
