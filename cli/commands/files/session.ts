@@ -3,6 +3,7 @@ import type { GridJob } from '#crds/grid-job.ts';
 import type { JobApi, TaskPod } from '../../api/jobs.ts';
 import type { Context } from '../../frame/context.ts';
 import { CommandError } from '../../frame/exit.ts';
+import { type Outcome, runScript, type ScriptStreams } from '../job/script.ts';
 import { endLine, hasEnded, stateLine } from '../job/state.ts';
 import { mountPath } from './place.ts';
 
@@ -13,22 +14,9 @@ export interface SessionInput {
   readonly image: string;
 }
 
-/** What a command in a session is connected to. */
-export interface SessionStreams {
-  readonly stdin?: AsyncIterable<Buffer> | undefined;
-  readonly onStdout?: (chunk: Buffer) => void;
-}
-
-/** How a command ended, and what it said on its standard error. */
-export interface Outcome {
-  readonly status: number;
-  readonly words: string;
-}
-
 const pollMs = 300;
 /** A session is over after a day, whoever forgets it. */
 const deadlineSeconds = 86_400;
-const wordsMax = 2_000;
 /** What a command may answer where its answer is kept in memory. */
 const answerBytesMax = 32 * 1024 * 1024;
 
@@ -45,22 +33,8 @@ export class Session {
   }
 
   /** Runs a shell script; `args` are `$1` and so on. */
-  async run(script: string, args: readonly string[], streams: SessionStreams = {}): Promise<Outcome> {
-    let words = '';
-    const status = await this.api.connect(
-      this.pod.name,
-      { command: ['/bin/sh', '-c', script, 'xos', ...args], stdin: streams.stdin !== undefined, tty: false },
-      {
-        stdin: streams.stdin,
-        endsStdin: true,
-        onStdout: (chunk) => streams.onStdout?.(chunk),
-        onStderr: (chunk) => {
-          if (words.length < wordsMax) words += chunk.toString('utf8');
-        },
-      },
-      this.context.signal,
-    );
-    return { status: status ?? 1, words: words.trim().slice(0, wordsMax) };
+  async run(script: string, args: readonly string[], streams: ScriptStreams = {}): Promise<Outcome> {
+    return runScript(this.api, this.pod.name, [script, ...args], streams, this.context.signal);
   }
 
   /** Runs a script for its answer. @throws {CommandError} when the answer is longer than can be kept. */

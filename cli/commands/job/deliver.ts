@@ -6,6 +6,7 @@ import { CommandError } from '../../frame/exit.ts';
 import type { Context } from '../../frame/context.ts';
 import { findJob } from './find.ts';
 import { treeOf } from './printing.ts';
+import { runScript } from './script.ts';
 import { hasEnded, stateLine } from './state.ts';
 
 /** Signals that tasks are handed; what they do is up to each task. */
@@ -73,18 +74,9 @@ async function send(
   { name }: TaskPod,
   signal: PassedOnSignal,
 ): Promise<string | undefined> {
-  let words = '';
-  const listen = (chunk: Buffer): void => {
-    if (words.length < wordsMax) words += chunk.toString('utf8');
-  };
   try {
-    const status = await api.connect(
-      name,
-      { command: ['/bin/sh', '-c', `kill -s ${signal} 1`], stdin: false, tty: false },
-      { endsStdin: true, onStdout: listen, onStderr: listen },
-      abort,
-    );
-    return status === 0 ? undefined : words.trim().slice(0, wordsMax) || `the shell ended with status ${status}`;
+    const { status, words } = await runScript(api, name, [`kill -s ${signal} 1`], {}, abort);
+    return status === 0 ? undefined : words.slice(0, wordsMax) || `the shell ended with status ${status}`;
   } catch (error) {
     abort.throwIfAborted();
     return describeError(error).slice(0, wordsMax);

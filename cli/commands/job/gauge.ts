@@ -2,6 +2,7 @@
 import type { Clock } from '#common/clock.ts';
 import { describeError } from '#common/errors.ts';
 import type { JobApi } from '../../api/jobs.ts';
+import { runScript } from './script.ts';
 
 /** One reading. */
 export interface Sample {
@@ -67,18 +68,9 @@ export class Gauge {
   private text = '';
 
   constructor(api: JobApi, clock: Clock, pod: string) {
-    let words = '';
-    const streams = {
-      stdin: this.pace(clock),
-      endsStdin: true,
-      onStdout: (chunk: Buffer) => this.take(chunk.toString('latin1')),
-      onStderr: (chunk: Buffer) => {
-        if (words.length < wordsMax) words += chunk.toString('utf8');
-      },
-    };
-    const command = ['/bin/sh', '-c', script];
-    api.connect(pod, { command, stdin: true, tty: false }, streams, this.ending.signal).then(
-      () => (this.problem = words.trim().slice(0, wordsMax) || 'the shell ended'),
+    const streams = { stdin: this.pace(clock), onStdout: (chunk: Buffer) => this.take(chunk.toString('latin1')) };
+    runScript(api, pod, [script], streams, this.ending.signal).then(
+      ({ words }) => (this.problem = words.slice(0, wordsMax) || 'the shell ended'),
       (error: unknown) => (this.problem = describeError(error).slice(0, wordsMax)),
     );
   }

@@ -282,7 +282,7 @@ describe('top', () => {
     api.commands.set('p1', { says: reading(10, 0, 2_097_152) + reading(12, 3_000_000, 4_194_304), status: undefined });
     api.commands.set('p2', { says: 'no such file', status: 127 });
     const gauges = new Gauges(api, new VirtualClock());
-    const input = { ...cluster, jobs: [], everyone: false, output: 'json' as const };
+    const input = { jobs: [], owner: me };
     await look(aContext(), api, input, gauges);
     await Promise.resolve();
     const { tasks, more } = await look(aContext(), api, input, gauges);

@@ -38,7 +38,10 @@ export async function ps(context: Context, input: PsInput): Promise<void> {
 }
 
 /** Whose jobs are meant: undefined for everyone's. Who is no member has none, and sees all. */
-async function ownerOf(api: JobApi, { everyone, user }: PsInput): Promise<string | undefined> {
+export async function ownerOf(
+  api: JobApi,
+  { everyone, user }: { readonly everyone: boolean; readonly user?: string | undefined },
+): Promise<string | undefined> {
   if (everyone) return undefined;
   return user ?? api.userName();
 }

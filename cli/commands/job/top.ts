@@ -10,11 +10,18 @@ import { formatAge } from '../../output/times.ts';
 import { findJob } from './find.ts';
 import { Gauge, sampleSeconds } from './gauge.ts';
 import { commandOf } from './printing.ts';
+import { ownerOf } from './show.ts';
 
 interface TopInput extends OrganizationInput {
   readonly jobs: readonly string[];
   readonly everyone: boolean;
   readonly output: OutputFormat;
+}
+
+/** Which jobs: these, or those of a member, or all. */
+interface Wanted {
+  readonly jobs: readonly string[];
+  readonly owner: string | undefined;
 }
 
 /** One running task. */
@@ -62,12 +69,13 @@ export async function top(context: Context, input: TopInput): Promise<void> {
 async function show(context: Context, api: JobApi, input: TopInput, gauges: Gauges): Promise<void> {
   const { terminal, clock, signal } = context;
   const { output } = input;
+  const owner = input.jobs.length > 0 ? undefined : await ownerOf(api, input);
   const isLive = terminal.isInteractive && (output === 'table' || output === 'wide');
-  await look(context, api, input, gauges);
+  await look(context, api, { jobs: input.jobs, owner }, gauges);
   for (const end = clock.monotonic() + patienceMs; !gauges.areKnown && clock.monotonic() < end;) {
     await clock.sleep(lookMs, signal);
   }
-  let report = await look(context, api, input, gauges);
+  let report = await look(context, api, { jobs: input.jobs, owner }, gauges);
   if (output === 'json' || output === 'yaml') terminal.print(await serialize(output, report));
   else if (output === 'name') terminal.print(report.tasks.map(({ job, task }) => `${job}/${task}`).join('\n'));
   else if (!isLive) {
@@ -77,13 +85,13 @@ async function show(context: Context, api: JobApi, input: TopInput, gauges: Gaug
   while (isLive) {
     terminal.redraw(`${summaryOf(report)}\n\n${tableOf(context, report, output)}`);
     await clock.sleep(sampleSeconds * 1000, signal);
-    report = await look(context, api, input, gauges);
+    report = await look(context, api, { jobs: input.jobs, owner }, gauges);
   }
 }
 
 /** What runs and what it uses, the hungriest first. */
-export async function look(context: Context, api: JobApi, input: TopInput, gauges: Gauges): Promise<TopReport> {
-  const jobs = await jobsOf(context, api, input);
+export async function look(context: Context, api: JobApi, wanted: Wanted, gauges: Gauges): Promise<TopReport> {
+  const jobs = await jobsOf(context, api, wanted);
   const running = (await api.podsOf(undefined)).filter(({ isRunning, job }) => isRunning && jobs.has(job));
   const followed = running.slice(0, tasksMax);
   gauges.follow(followed);
@@ -93,13 +101,8 @@ export async function look(context: Context, api: JobApi, input: TopInput, gauge
   return { tasks, more: running.length - followed.length };
 }
 
-async function jobsOf(
-  { signal }: Context,
-  api: JobApi,
-  { jobs: names, everyone }: TopInput,
-): Promise<Map<string, GridJob>> {
+async function jobsOf({ signal }: Context, api: JobApi, { jobs: names, owner }: Wanted): Promise<Map<string, GridJob>> {
   const { namespace } = api;
-  const owner = everyone || names.length > 0 ? undefined : await api.userName();
   const found =
     names.length > 0
       ? await Promise.all(names.map(async (name) => findJob(api, name, signal)))

@@ -1,8 +1,6 @@
 /** Objects that the schema of a kind lets through and nobody meant: every field at its bounds, strange text, references that dangle or run in circles. */
-import { readFileSync } from 'node:fs';
-import path from 'node:path';
-import YAML from 'yaml';
 import type { Random } from '#common/random.ts';
+import { readManifests } from './install.ts';
 
 /** The part of a structural schema that matters here. */
 interface Schema {
@@ -23,7 +21,6 @@ interface Schema {
   readonly 'x-kubernetes-int-or-string'?: boolean;
 }
 
-const manifests = path.resolve(import.meta.dirname, '../../manifests');
 const longest = 64;
 
 const texts = [
@@ -97,10 +94,11 @@ export class HostileObjects {
    * @param names - of objects that references may mean.
    */
   constructor(plural: string, names: readonly string[], random: Random) {
-    const manifest = YAML.parse(readFileSync(path.join(manifests, `${plural}.xtreemos.io.yaml`), 'utf8')) as {
-      spec: { versions: { schema: { openAPIV3Schema: Schema } }[] };
-    };
-    this.schema = manifest.spec.versions[0]?.schema.openAPIV3Schema ?? {};
+    const manifest = readManifests().find(({ metadata }) => metadata?.name === `${plural}.xtreemos.io`);
+    const spec = manifest?.spec as { versions: { schema: { openAPIV3Schema: Schema } }[] } | undefined;
+    const schema = spec?.versions[0]?.schema.openAPIV3Schema;
+    if (schema === undefined) throw new Error(`there is no kind ${plural}`);
+    this.schema = schema;
     this.random = random;
     this.names = names;
   }
