@@ -7,6 +7,7 @@ import type { ClaimOwnerReference, Offer, Refusals, ResourceSelection } from '#p
 import { queryLimits, SelectorUnavailableError } from '#proto/selector/contract.ts';
 import type { Predicates } from '#proto/selector/predicate.ts';
 import type { Runnable } from '#runtime/contracts.ts';
+import { addRefusals } from './refusals.ts';
 import { ask, type Found } from './ask.ts';
 import { assign, type Candidate, giveBack, order, orderOffers, type Share } from './assign.ts';
 import type { IndexSet } from './index-set.ts';
@@ -272,7 +273,7 @@ export class Dispatcher implements Runnable {
           this.noteRoom(waiting, candidates);
           const { grants, refusals } = await this.claim(waiting.want, candidates);
           const all = { ...found.refusals };
-          for (const [reason, count] of Object.entries(refusals)) all[reason] = (all[reason] ?? 0) + count;
+          addRefusals(all, refusals);
           const nothingMatches = found.visited === 0 && candidates.length === 0;
           this.answer(waiting, { grants, refusals: all, nothingMatches });
         }),

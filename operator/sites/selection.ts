@@ -2,7 +2,7 @@ import { describeError } from '#common/errors.ts';
 import type { Clock } from '#common/clock.ts';
 import { type PeerChannels, PeerError } from '#operator/gateway/peers/contract.ts';
 import { ask, type Found } from '#operator/scheduling/ask.ts';
-import { refusedAt } from '#operator/scheduling/refusals.ts';
+import { addRefusals, refusedAt } from '#operator/scheduling/refusals.ts';
 import { decodeOffer, decodeSummary, encodeHold, encodeQuery } from '#proto/selector/codec.ts';
 import {
   type ClaimName,
@@ -62,8 +62,7 @@ export class SitesSelection implements ResourceSelection {
     ]);
     for (const { offers } of found) for (const offer of offers) yield { offer };
     const refusals: Record<string, number> = {};
-    for (const each of found)
-      for (const [reason, count] of Object.entries(each.refusals)) refusals[reason] = (refusals[reason] ?? 0) + count;
+    for (const each of found) addRefusals(refusals, each.refusals);
     const visited = found.reduce((sum, each) => sum + each.visited, 0);
     const isExhausted = found.every(({ isWhole }) => isWhole);
     yield { summary: { refusals, isExhausted, unreached: 0, visited, falseVisits: 0, hops: 0 } };

@@ -16,13 +16,13 @@ import {
 } from '#runtime/contracts.ts';
 import { NotFoundError } from '#runtime/errors.ts';
 import { Finalizers } from '#runtime/finalizers.ts';
-import { isDeleting, keyOf, type ObjectKey, type Stored } from '#runtime/types.ts';
+import { isDeleting, type ObjectKey, type Stored } from '#runtime/types.ts';
 import { changedConditions } from '../status-change.ts';
 import { type Acceptance, readAcceptance } from './acceptance.ts';
 import type { Administrators } from './administrators.ts';
 import type { ClusterFacts } from './cluster-facts.ts';
 import type { OrganizationDecisions } from './decisions.ts';
-import type { Dissolution, DissolutionParts } from './dissolution.ts';
+import type { Dissolution, PatchSpec } from './dissolution.ts';
 import { administratorRemoved, deletionNoted, organizationConditionChanged, removalNoted } from './events.ts';
 import { decideRequest, type GovernanceFacts, type Verdict } from './governance.ts';
 import { type IsolationPlan, isolationFactsOf, planIsolation } from './isolation.ts';
@@ -57,7 +57,7 @@ export interface VirtualOrganizationParts {
   readonly client: Client;
   readonly events: EventRecorder;
   readonly decisions: OrganizationDecisions;
-  readonly noteOwnChange: DissolutionParts['noteOwnChange'];
+  readonly patchSpec: PatchSpec;
   readonly metrics: VirtualOrganizationMetrics;
   readonly clock: Clock;
   readonly log: Logger;
@@ -251,11 +251,8 @@ export class VirtualOrganizationReconciler implements Reconciler {
         continue;
       }
       this.parts.decisions.onRemoval(vo, administrator, undefined);
-      const { uid, resourceVersion } = vo.metadata;
       const rest = administrators.filter((each) => !isSamePrincipal(each, administrator));
-      const body = { metadata: { uid, resourceVersion }, spec: { administrators: rest } };
-      const objects = this.parts.client.of(virtualOrganizations);
-      this.parts.noteOwnChange(vo, await objects.patch(keyOf(vo), { type: 'merge', body }, { signal }));
+      await this.parts.patchSpec(vo, { administrators: rest }, signal);
       this.parts.events.publish(administratorRemoved(vo, administrator));
       // One at a time: the write wakes us with what is left.
       return dueMs;

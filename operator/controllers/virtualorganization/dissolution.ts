@@ -2,11 +2,7 @@
 import type { IdentitySlice } from '#crds/identity-slice.ts';
 import { identitySlices } from '#crds/identity-slice.ts';
 import type { dissolved } from '#crds/tenancy.ts';
-import {
-  type VirtualOrganization,
-  virtualOrganizations,
-  type VirtualOrganizationStatus,
-} from '#crds/virtual-organization.ts';
+import { type VirtualOrganization, type VirtualOrganizationStatus } from '#crds/virtual-organization.ts';
 import type { FinalState, ReceiptClaims, VoAuthority } from '#operator/identity/vo-authority.ts';
 import type { Client, Lister } from '#runtime/contracts.ts';
 import { formatTime } from '#runtime/conditions.ts';
@@ -34,6 +30,13 @@ export interface DissolutionReport {
   readonly requeueAfterMs: number | undefined;
 }
 
+/** Changes a spec, unless the object is newer than the one at hand. @throws {ConflictError} */
+export type PatchSpec = (
+  vo: Stored<VirtualOrganization>,
+  spec: Partial<VirtualOrganization['spec']>,
+  signal: AbortSignal,
+) => Promise<void>;
+
 /** What a dissolution works with. */
 export interface DissolutionParts {
   readonly client: Client;
@@ -42,8 +45,7 @@ export interface DissolutionParts {
   readonly workload: Workload;
   readonly authority: VoAuthority;
   readonly localSite: string;
-  /** Told of each spec that is changed here. */
-  readonly noteOwnChange: (before: Stored<VirtualOrganization>, after: Stored<VirtualOrganization>) => void;
+  readonly patchSpec: PatchSpec;
 }
 
 /** Index of slices: the uid of the virtual organization that owns them. */
@@ -107,12 +109,7 @@ export class Dissolution {
     // An object that is being deleted may lack the approval that Dissolved asks for: the owner of the site needs none.
     const state = isDeleting(vo) ? 'Frozen' : 'Dissolved';
     const isDone = vo.spec.state === 'Dissolved' || (isDeleting(vo) && vo.spec.state !== 'Operational');
-    if (!isDone) {
-      const { uid, resourceVersion } = vo.metadata;
-      const body = { metadata: { uid, resourceVersion }, spec: { state } };
-      const objects = this.parts.client.of(virtualOrganizations);
-      this.parts.noteOwnChange(vo, await objects.patch(keyOf(vo), { type: 'merge', body }, { signal }));
-    }
+    if (!isDone) await this.parts.patchSpec(vo, { state }, signal);
     await this.parts.writer.close(vo, signal);
   }
 

@@ -18,7 +18,7 @@ import type { Decisions } from '../decisions.ts';
 import { ClusterFacts } from './cluster-facts.ts';
 import { VirtualOrganizationReconciler } from './controller.ts';
 import { OrganizationDecisions } from './decisions.ts';
-import { Dissolution, sliceOwnerIndex } from './dissolution.ts';
+import { Dissolution, type PatchSpec, sliceOwnerIndex } from './dissolution.ts';
 import { dedicatedLabel } from './isolation.ts';
 import { VirtualOrganizationMetrics } from './metrics.ts';
 import { SiteWord } from './site-word.ts';
@@ -50,7 +50,12 @@ export function addVirtualOrganizationController(manager: Manager, setup: Virtua
   const memberships = manager.informer(voMemberships);
   const slices = manager.informer(identitySlices);
   slices.addIndex(sliceOwnerIndex, ({ spec }) => [spec.virtualOrganization.uid]);
-  const noteOwnChange = decisions.noteOwnChange.bind(decisions);
+  const patchSpec: PatchSpec = async (vo, spec, signal) => {
+    const { uid, resourceVersion } = vo.metadata;
+    const body = { metadata: { uid, resourceVersion }, spec };
+    const after = await client.of(virtualOrganizations).patch(keyOf(vo), { type: 'merge', body }, { signal });
+    decisions.noteOwnChange(vo, after);
+  };
   const word = new SiteWord();
   siteInformer.onEvent((event) => {
     if (event.object.metadata.name === localSite) word.note(event);
@@ -71,10 +76,10 @@ export function addVirtualOrganizationController(manager: Manager, setup: Virtua
       facts: new ClusterFacts(client, clock),
       writer,
       workload,
-      dissolution: new Dissolution({ client, slices, writer, workload, authority, localSite, noteOwnChange }),
+      dissolution: new Dissolution({ client, slices, writer, workload, authority, localSite, patchSpec }),
       client,
       events,
-      noteOwnChange,
+      patchSpec,
       decisions: new OrganizationDecisions(decisions, word),
       metrics: new VirtualOrganizationMetrics(registry),
       clock,
