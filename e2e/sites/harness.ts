@@ -15,7 +15,7 @@ import { TerminalError } from '#common/errors.ts';
 
 import { type ImageRecipe, writeArchive, writeLayout } from '../../hack/images/layout.ts';
 import type { Faults } from './faults.ts';
-import { KubeClient } from './kube-client.ts';
+import { KubeClient, waitFor } from './kube-client.ts';
 import { readCredentials } from './kubeconfig.ts';
 import { chooseProvider, type ProvidedSite } from './provider.ts';
 import { type CommandOptions, type CommandResult, runCommand, tryCommand } from './shell.ts';
@@ -40,6 +40,11 @@ export interface TestSites {
   readonly sites: readonly TestSite[];
   /** Absent with kind. */
   readonly faults?: Faults;
+}
+
+/** Flags with which kubectl is one of the users of a site, who may do nothing until RBAC says so. */
+export function loginOf({ kubeconfig }: TestSites, site: TestSite, user: string): string[] {
+  return ['--kubeconfig', kubeconfig, '--context', `${user}@${site.name}`];
 }
 
 /**
@@ -103,6 +108,26 @@ export class TestSite {
   /** Reads one object as JSON: `get<Pod>('pod', 'x', '-n', 'y')`. */
   async get<T>(...args: string[]): Promise<T> {
     return JSON.parse(await this.kubectl(['get', ...args, '-o', 'json'])) as T;
+  }
+
+  /** Waits until an object, named as for `get`, is as expected. @throws with its status when it is not in time. */
+  async until<T extends { readonly status?: unknown }>(
+    names: readonly string[],
+    is: (object: T) => boolean,
+    limitMs: number,
+  ): Promise<T> {
+    let last: T | undefined;
+    const reached = waitFor(
+      `${names.join(' ')} is as expected`,
+      async () => {
+        last = await this.get<T>(...names);
+        return is(last) ? last : undefined;
+      },
+      { limitMs },
+    );
+    return reached.catch((error: unknown) => {
+      throw new Error(`${String(error)}: ${JSON.stringify(last?.status)}`, { cause: error });
+    });
   }
 
   /** Runs a shell command in a pod. */

@@ -51,14 +51,14 @@ export function renderKubeconfig(clusters: readonly KubeconfigCluster[]): string
 
 interface KubeconfigFile {
   readonly clusters: readonly { cluster: { server: string; 'certificate-authority-data': string } }[];
-  readonly users: readonly { user: { 'client-certificate-data': string; 'client-key-data': string } }[];
+  readonly users: readonly { name: string; user: { 'client-certificate-data': string; 'client-key-data': string } }[];
 }
 
-/** The first cluster and login of a kubeconfig that `renderKubeconfig` wrote. */
-export function readCredentials(path: string): Credentials {
+/** The first cluster of a kubeconfig that `renderKubeconfig` wrote, with the login of a user, `USER@CLUSTER`; the first unless one is named. */
+export function readCredentials(path: string, userName?: string): Credentials {
   const file = parse(readFileSync(path, 'utf8')) as KubeconfigFile;
   const cluster = file.clusters[0]?.cluster;
-  const user = file.users[0]?.user;
+  const user = file.users.find(({ name }) => userName === undefined || name === userName)?.user;
   if (cluster === undefined || user === undefined) throw new Error(`${path}: holds no cluster or no user`);
   const text = (encoded: string): string => Buffer.from(encoded, 'base64').toString('utf8');
   return {

@@ -2,18 +2,18 @@
 import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
 import type { TopReport } from '#cli/commands/job/top.ts';
 import { type Finished, runXos } from '#cli/testing/processes.ts';
-import { type Execution, podLabels } from '#crds/execution.ts';
+import type { Execution } from '#crds/execution.ts';
 import type { GridJob } from '#crds/grid-job.ts';
 import { type KeptLogsObject, keptLogsName, readKeptLogs } from '#crds/kept-logs.ts';
 import type { Reservation } from '#crds/reservation.ts';
 import type { Pod } from '#runtime/builtin.ts';
 import type { Stored } from '#runtime/index.ts';
 import { type TestSite, waitFor } from '#sites/harness.ts';
+import { aTask, podsOfJob, shellImage } from '../job-objects.ts';
 import { type Login, Product } from '../product.ts';
 
 jest.setTimeout(180_000);
 
-const image = 'xtreemos.io/busybox:1';
 let product: Product;
 let site: TestSite;
 let namespace: string;
@@ -32,36 +32,19 @@ afterAll(async () => {
   await product.uninstall();
 });
 
-const task = (script: string, cpu = '100m'): object => ({
-  ...{ image, command: ['sh', '-c', script], resources: { cpu, memory: '32Mi' }, terminationGraceSeconds: 2 },
-});
-
 /** Submits as the member, from a manifest. */
 async function submit(name: string, spec: object): Promise<{ status: number; stdout: string; stderr: string }> {
   const job = { apiVersion: 'xtreemos.io/v1alpha1', kind: 'GridJob', metadata: { name }, spec };
   return site.tryKubectl([...alice.login, 'create', '-f', '-'], { input: JSON.stringify(job) });
 }
 
-async function until(name: string, is: (job: Stored<GridJob>) => boolean, limitMs = 90_000): Promise<Stored<GridJob>> {
-  let last: Stored<GridJob> | undefined;
-  const reached = await waitFor(
-    `${name} is as expected`,
-    async () => {
-      last = await site.get<Stored<GridJob>>('gridjob', name, '-n', namespace);
-      return is(last) ? last : undefined;
-    },
-    { limitMs },
-  ).catch((error: unknown) => {
-    throw new Error(`${String(error)}: ${JSON.stringify(last?.status)}`);
-  });
-  return reached;
-}
+const until = async (name: string, is: (job: Stored<GridJob>) => boolean, limitMs = 90_000): Promise<Stored<GridJob>> =>
+  site.until(['gridjob', name, '-n', namespace], is, limitMs);
 const state =
   (wanted: string) =>
   (job: GridJob): boolean =>
     job.status?.state === wanted;
-const podsOf = async (name: string): Promise<Pod[]> =>
-  (await site.get<{ items: Pod[] }>('pods', '-n', namespace, '-l', `${podLabels.job}=${name}`)).items;
+const podsOf = async (name: string): Promise<Pod[]> => podsOfJob(site, namespace, name);
 
 /** What was kept of the tasks of a job, by index, once there is so much. */
 async function keptLog(name: string, count: number): Promise<string[]> {
@@ -75,7 +58,7 @@ async function keptLog(name: string, count: number): Promise<string[]> {
 
 describe('a job of a member', () => {
   test('runs as them, on a node that promised the room', async () => {
-    expect(await submit('hello', { template: task('id; echo on $XTREEMOS_NODE') })).toMatchObject({ status: 0 });
+    expect(await submit('hello', { template: aTask('id; echo on $XTREEMOS_NODE') })).toMatchObject({ status: 0 });
     const job = await until('hello', state('Succeeded'));
     const [row] = job.status?.tasks?.rows ?? [];
     expect(job.spec.owner).toBe(alice.userName);
@@ -88,8 +71,8 @@ describe('a job of a member', () => {
   });
 
   test('of many tasks spreads over the nodes, and a gang starts whole', async () => {
-    await submit('array', { tasks: { count: 20 }, placement: { spread: 'Spread' }, template: task('sleep 1') });
-    await submit('gang', { tasks: { count: 6, gangMinimum: 6 }, template: task('sleep 2', '200m') });
+    await submit('array', { tasks: { count: 20 }, placement: { spread: 'Spread' }, template: aTask('sleep 1') });
+    await submit('gang', { tasks: { count: 6, gangMinimum: 6 }, template: aTask('sleep 2', '200m') });
     const job = await until('array', state('Succeeded'));
     expect(job.status?.tasks).toMatchObject({ succeeded: 20, succeededIndexes: '0-19' });
     expect(new Set((await podsOf('array')).map(({ spec }) => spec?.nodeName)).size).toBe(site.nodes.length);
@@ -99,9 +82,9 @@ describe('a job of a member', () => {
   });
 
   test('tells its exit status, waits for others, and says why it has no node', async () => {
-    await submit('fails', { template: task('echo no luck >&2; exit 3') });
-    await submit('after', { dependsOn: [{ job: 'fails', when: 'Failed' }], template: task('true') });
-    await submit('huge', { template: task('true', '64') });
+    await submit('fails', { template: aTask('echo no luck >&2; exit 3') });
+    await submit('after', { dependsOn: [{ job: 'fails', when: 'Failed' }], template: aTask('true') });
+    await submit('huge', { template: aTask('true', '64') });
     const failed = await until('fails', state('Failed'));
     expect(failed.status?.exitCode).toBe(3);
     expect(failed.status?.tasks?.rows[0]?.message).toMatch(/exit status 3.*no luck/s);
@@ -117,7 +100,7 @@ describe('a job of a member', () => {
   });
 
   test('is suspended, goes on, and is killed', async () => {
-    await submit('long', { template: task('echo began; sleep 600') });
+    await submit('long', { template: aTask('echo began; sleep 600') });
     await until('long', (job) => job.status?.tasks?.running === 1);
     const patch = async (spec: object): Promise<unknown> =>
       site.kubectl([...alice.login, 'patch', 'gridjob', 'long', '--type=merge', '-p', JSON.stringify({ spec })]);
@@ -134,10 +117,10 @@ describe('a job of a member', () => {
   });
 
   test('can not be submitted as somebody else, nor by somebody who is no member', async () => {
-    const forged = await submit('forged', { owner: 'u-bob-2013300124', template: task('true') });
+    const forged = await submit('forged', { owner: 'u-bob-2013300124', template: aTask('true') });
     expect(forged.stderr).toMatch(/spec\.owner: u-bob-2013300124 is not who asks/);
     const job = { apiVersion: 'xtreemos.io/v1alpha1', kind: 'GridJob', metadata: { name: 'stray', namespace } };
-    const input = JSON.stringify({ ...job, spec: { template: task('true') } });
+    const input = JSON.stringify({ ...job, spec: { template: aTask('true') } });
     const stray = await site.tryKubectl(['create', '-f', '-'], { input });
     expect(stray.stderr).toMatch(/spec\.owner: is not set: submit as a member/);
   });
@@ -152,18 +135,13 @@ describe('what happens to a running job', () => {
 
   /** Until nodes have promised every slot. */
   const heldSlots = async (): Promise<void> => {
-    let last: Stored<Reservation> | undefined;
-    await waitFor('every slot is held', async () => {
-      last = await site.get<Stored<Reservation>>('reservation', 'slots', '-n', namespace);
-      return last.status?.state === 'Held' || last.status?.state === 'Active';
-    }).catch((error: unknown) => {
-      throw new Error(`${String(error)}: ${JSON.stringify(last?.status)}`);
-    });
+    const isHeld = ({ status }: Reservation): boolean => status?.state === 'Held' || status?.state === 'Active';
+    await site.until<Stored<Reservation>>(['reservation', 'slots', '-n', namespace], isHeld, 60_000);
   };
 
   test('a reservation begins on time on real nodes: work that gives way is gone, and what was reserved is used', async () => {
     // As much as there is room for, on every node.
-    await submit('filler', { tasks: { count: 40 }, preemptible: true, template: task('sleep 900', '500m') });
+    await submit('filler', { tasks: { count: 40 }, preemptible: true, template: aTask('sleep 900', '500m') });
     const filled = await waitFor('the nodes are full', async () => {
       const job = await site.get<Stored<GridJob>>('gridjob', 'filler', '-n', namespace);
       const { running: isRunning = 0, starting = 0 } = job.status?.tasks ?? {};
@@ -175,7 +153,7 @@ describe('what happens to a running job', () => {
     const object = { apiVersion: 'xtreemos.io/v1alpha1', kind: 'Reservation', metadata: { name: 'slots' }, spec };
     await site.kubectl([...alice.login, 'create', '-f', '-'], { input: JSON.stringify(object) });
     await heldSlots();
-    await submit('guest', { reservation: 'slots', tasks: { count: 2 }, template: task('date +%s; sleep 2', '500m') });
+    await submit('guest', { reservation: 'slots', tasks: { count: 2 }, template: aTask('date +%s; sleep 2', '500m') });
     const guest = await until('guest', state('Succeeded'), 240_000);
     expect(guest.status?.tasks).toMatchObject({ succeeded: 2, failed: 0 });
     for (const began of await keptLog('guest', 2)) expect(1000 * Number(began)).toBeGreaterThanOrEqual(startMs);
@@ -189,7 +167,7 @@ describe('what happens to a running job', () => {
   }, 600_000);
 
   test('whose pod somebody deletes it runs again, and that does not count as a failure', async () => {
-    await submit('resilient', { template: task('sleep 900') });
+    await submit('resilient', { template: aTask('sleep 900') });
     const [first] = await waitFor('it runs', async () => {
       const pods = await running('resilient');
       return pods.length === 1 ? pods : undefined;
@@ -203,7 +181,7 @@ describe('what happens to a running job', () => {
   });
 
   test('an image that is not there is told with the name of the trouble, and the job can be ended', async () => {
-    const template = { ...task('true'), image: 'xtreemos.io/no-such-image:1', imagePullPolicy: 'Never' };
+    const template = { ...aTask('true'), image: 'xtreemos.io/no-such-image:1', imagePullPolicy: 'Never' };
     await submit('imageless', { template });
     const job = await until('imageless', (now) => now.status?.tasks?.rows[0]?.reason === 'ErrImageNeverPull');
     expect(job.status?.tasks).toMatchObject({ starting: 1, running: 0 });
@@ -222,17 +200,17 @@ describe('xos', () => {
     runXos([command, ...alice.login, ...words], {}, { stdin });
 
   test('run shows what the job says, and passes its exit status on', async () => {
-    const done = await xos(['run', image, '--', 'sh', '-c', 'id -un; exit 3']);
+    const done = await xos(['run', shellImage, '--', 'sh', '-c', 'id -un; exit 3']);
     expect(done).toMatchObject({ code: 3, stdout: `${alice.userName}\n` });
     expect(done.stderr).toMatch(/failed with exit status 3/);
-    const several = await xos(['run', '--tasks', '3', image, '--', 'sh', '-c', 'echo task $XTREEMOS_TASK_INDEX']);
+    const several = await xos(['run', '--tasks', '3', shellImage, '--', 'sh', '-c', 'echo task $XTREEMOS_TASK_INDEX']);
     expect(several.stdout.split('\n').sort()).toEqual(['', '[0] task 0', '[1] task 1', '[2] task 2']);
     expect(several.code).toBe(0);
   });
 
   test('sub, ps, logs, suspend, resume, kill and wait act on one job from its start to its end', async () => {
     const script = 'trap "echo signalled" USR1; for i in 1 2 3; do echo line $i; done; while :; do sleep 0.2; done';
-    const { stdout } = await xos(['sub', '--name', 'worker', '--grace', '1s', image, '--', 'sh', '-c', script]);
+    const { stdout } = await xos(['sub', '--name', 'worker', '--grace', '1s', shellImage, '--', 'sh', '-c', script]);
     expect(stdout).toBe('worker\n');
     expect((await xos(['wait', '--for', 'started', 'worker'])).stdout).toBe('worker Running\n');
     expect((await xos(['ps'])).stdout).toMatch(new RegExp(`^worker +${alice.userName} +Running`, 'm'));
@@ -262,7 +240,7 @@ describe('xos', () => {
 
   test('exec and attach reach into a running task, with input, exit status and terminal', async () => {
     const script = 'while read line; do echo "got $line"; test "$line" = end && exit 5; done';
-    await xos(['sub', '--name', 'reader', '--interactive', image, '--', 'sh', '-c', script]);
+    await xos(['sub', '--name', 'reader', '--interactive', shellImage, '--', 'sh', '-c', script]);
     await until('reader', (job) => job.status?.tasks?.running === 1);
     expect(await xos(['exec', 'reader', '--', 'sh', '-c', 'echo out; echo err >&2; exit 7'])).toEqual({
       ...{ code: 7, stdout: 'out\n', stderr: 'err\n' },
@@ -276,12 +254,12 @@ describe('xos', () => {
   });
 
   test('explain says why a job waits, and reserve keeps room', async () => {
-    await xos(['sub', '--name', 'greedy', '--cpu', '64', image, '--', 'true']);
+    await xos(['sub', '--name', 'greedy', '--cpu', '64', shellImage, '--', 'true']);
     await until('greedy', (job) => (job.status?.waiting?.length ?? 0) > 0);
     expect((await xos(['explain', 'greedy'])).stdout).toMatch(/Not enough free cpu: 64000 wanted.*Ask for less/);
     const kept = await xos(['reserve', 'room', '--slots', '2', '--cpu', '100m', '--for', '1m', '--wait']);
     expect(kept.stdout).toMatch(/^room +u-alice-\d+ +(Held|Active) +2/m);
-    expect((await xos(['run', '--reservation', 'room', image, '--', 'echo', 'inside'])).stdout).toBe('inside\n');
+    expect((await xos(['run', '--reservation', 'room', shellImage, '--', 'echo', 'inside'])).stdout).toBe('inside\n');
   });
 
   test('says what is wrong in words that help', async () => {
@@ -289,14 +267,14 @@ describe('xos', () => {
       code: 5,
       stderr: expect.stringContaining('No job is called'),
     });
-    const wrong = await xos(['sub', '--cpu', 'lots', image]);
+    const wrong = await xos(['sub', '--cpu', 'lots', shellImage]);
     expect(wrong).toMatchObject({ code: 1, stderr: expect.stringContaining('spec.template.resources.cpu') });
   });
 });
 
 test('the operator is killed while jobs run: none is lost, and no task runs twice', async () => {
   const names = Array.from({ length: 6 }, (_, index) => `killed-${index}`);
-  for (const name of names) await submit(name, { tasks: { count: 3 }, template: task('sleep 3') });
+  for (const name of names) await submit(name, { tasks: { count: 3 }, template: aTask('sleep 3') });
   for (let round = 0; round < 3; round++) {
     const selector = 'app.kubernetes.io/component=operator';
     await site.kubectl(['delete', 'pods', '-n', product.name, '-l', selector, '--force', '--grace-period=0']);

@@ -1,17 +1,17 @@
 /** A job of a member at one site lands on another: it runs there, and its status and logs come back. */
 import { afterAll, beforeAll, expect, jest, test } from '@jest/globals';
 import { runXos } from '#cli/testing/processes.ts';
-import { type Execution, podLabels } from '#crds/execution.ts';
+import type { Execution } from '#crds/execution.ts';
 import type { GridJob } from '#crds/grid-job.ts';
 import type { Pod } from '#runtime/builtin.ts';
 import type { Stored } from '#runtime/index.ts';
 import { openSites, sharedName, type TestSite, waitFor } from '#sites/harness.ts';
 import { down, up } from '#sites/lifecycle.ts';
+import { aTask, podsOfJob } from '../job-objects.ts';
 import { type Login, Product } from '../product.ts';
 
 jest.setTimeout(240_000);
 
-const image = 'xtreemos.io/busybox:1';
 const name = 'suite-reach';
 const namespace = `vo-${name}`;
 /** Sites of its own: those of the suites may be one. */
@@ -81,29 +81,13 @@ async function submit(job: string, spec: object): Promise<void> {
   expect(done).toMatchObject({ status: 0 });
 }
 
-async function until(job: string, is: (job: Stored<GridJob>) => boolean): Promise<Stored<GridJob>> {
-  let last: Stored<GridJob> | undefined;
-  return waitFor(
-    `${job} is as expected`,
-    async () => {
-      last = await home.get<Stored<GridJob>>('gridjob', job, '-n', namespace);
-      return is(last) ? last : undefined;
-    },
-    { limitMs: 120_000 },
-  ).catch((error: unknown) => {
-    throw new Error(`${String(error)}: ${JSON.stringify(last?.status)}`);
-  });
-}
+const until = async (job: string, is: (job: Stored<GridJob>) => boolean): Promise<Stored<GridJob>> =>
+  home.until(['gridjob', job, '-n', namespace], is, 120_000);
 
-const podsAt = async (site: TestSite, job: string): Promise<Pod[]> =>
-  (await site.get<{ items: Pod[] }>('pods', '-n', namespace, '-l', `${podLabels.job}=${job}`)).items;
-
-const task = (script: string, cpu = '100m'): object => ({
-  ...{ image, command: ['sh', '-c', script], resources: { cpu, memory: '32Mi' }, terminationGraceSeconds: 2 },
-});
+const podsAt = async (site: TestSite, job: string): Promise<Pod[]> => podsOfJob(site, namespace, job);
 
 test('a job lands on another site, as the member of that site, and its status and logs come back', async () => {
-  await submit('there', { placement: { sites: { in: [far] } }, template: task('id -un; sleep 3') });
+  await submit('there', { placement: { sites: { in: [far] } }, template: aTask('id -un; sleep 3') });
   const running = await until('there', ({ status }) => status?.tasks?.running === 1);
   expect(running.status?.tasks?.rows[0]).toMatchObject({ site: far, node: away.nodes[0] });
   const job = await until('there', ({ status }) => status?.state === 'Succeeded');
@@ -117,9 +101,9 @@ test('a job lands on another site, as the member of that site, and its status an
 });
 
 test('exit statuses come back, and a killed job ends there', async () => {
-  await submit('fails', { placement: { sites: { in: [far] } }, template: task('exit 3') });
+  await submit('fails', { placement: { sites: { in: [far] } }, template: aTask('exit 3') });
   expect((await until('fails', ({ status }) => status?.state === 'Failed')).status?.exitCode).toBe(3);
-  await submit('long', { placement: { sites: { in: [far] } }, template: task('exec sleep 600') });
+  await submit('long', { placement: { sites: { in: [far] } }, template: aTask('exec sleep 600') });
   await until('long', ({ status }) => status?.tasks?.running === 1);
   const patch = JSON.stringify({ spec: { signal: { name: 'KILL', sequence: 1 } } });
   await home.kubectl([...alice.login, 'patch', 'gridjob', 'long', '--type=merge', '-p', patch]);
@@ -131,7 +115,7 @@ test('exit statuses come back, and a killed job ends there', async () => {
 
 test('a gang spans both sites, and what its home forgets is deleted there', async () => {
   // More than one node has: all of it starts together, at both sites, or nothing does.
-  await submit('both', { tasks: { count: 6, gangMinimum: 6 }, template: task('sleep 2', '400m') });
+  await submit('both', { tasks: { count: 6, gangMinimum: 6 }, template: aTask('sleep 2', '400m') });
   const job = await until('both', ({ status }) => status?.state === 'Succeeded');
   expect(job.status?.executions?.map(({ site }) => site).sort()).toEqual([far, 'home']);
   for (const each of ['there', 'fails', 'long', 'both'])

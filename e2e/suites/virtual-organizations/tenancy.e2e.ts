@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals
 import type { VirtualOrganization } from '#crds/virtual-organization.ts';
 import type { VOMembership } from '#crds/vo-membership.ts';
 import { readReceipt } from '#operator/identity/testing/authority-compliance.ts';
-import { openSites, type TestSite, type TestSites, waitFor } from '#sites/harness.ts';
+import { loginOf, openSites, type TestSite, type TestSites, waitFor } from '#sites/harness.ts';
 import { canReach, podAddress, waitPods, withNamespace } from '#sites/testing.ts';
 import type { CommandResult } from '#sites/shell.ts';
 import YAML from 'yaml';
@@ -48,8 +48,7 @@ afterAll(async () => {
 
 /** kubectl as one of the users of the site who may do nothing by themselves. */
 async function as(user: string, args: readonly string[], input?: string): Promise<CommandResult> {
-  const login = ['--kubeconfig', shared.kubeconfig, '--context', `${user}@${site.name}`];
-  return site.tryKubectl([...login, ...args], input === undefined ? {} : { input });
+  return site.tryKubectl([...loginOf(shared, site, user), ...args], input === undefined ? {} : { input });
 }
 
 /** kubectl as a member of a virtual organization: with a token of their account, as a login gives it. */

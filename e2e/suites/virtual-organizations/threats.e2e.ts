@@ -1,15 +1,16 @@
 /** Attacks on a real site, by members against each other and by anyone against the gateway. Numbers as in docs/security-model.md. */
-import { createHash, randomBytes } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
 import { podAttacks } from '#crds/policies/testing/pod-attacks.ts';
 import type { Site } from '#crds/site.ts';
 import type { VOMembership } from '#crds/vo-membership.ts';
+import { aVerifier, type GatewayAnswer, GatewayClient } from '#operator/testing/gateway-client.ts';
 import type { Stored } from '#runtime/types.ts';
-import { openSites, type TestSite, waitFor } from '#sites/harness.ts';
+import { loginOf, openSites, type TestSite, type TestSites, waitFor } from '#sites/harness.ts';
+import { readCredentials } from '#sites/kubeconfig.ts';
 import type { CommandResult } from '#sites/shell.ts';
 import { aPod, waitPods } from '#sites/testing.ts';
 import { baseEntries, busyboxEntries } from '../../../hack/images/contents.ts';
-import { type Answer, certificateOf, GatewayDoor } from '../gateway-door.ts';
 import { type Login, Product } from '../product.ts';
 
 jest.setTimeout(120_000);
@@ -21,6 +22,7 @@ const image = 'xtreemos.io/many-groups:1';
 /** Groups that the image says the member is in. */
 const imageGroups = [6, 10];
 
+let shared: TestSites;
 let product: Product;
 let site: TestSite;
 let namespace: string;
@@ -33,7 +35,8 @@ let member: Stored<VOMembership>;
 const canaries = new Set<string>();
 
 beforeAll(async () => {
-  gatewayAddress = `${(await openSites()).sites[0]!.gatewayAddress}:${gatewayPort}`;
+  shared = await openSites();
+  gatewayAddress = `${shared.sites[0]!.gatewayAddress}:${gatewayPort}`;
   product = await Product.install(system, [
     ...['gateway.service.type=NodePort', `gateway.service.nodePort=${gatewayPort}`],
     `gateway.address=${gatewayAddress}`,
@@ -220,9 +223,10 @@ describe('a running pod', () => {
 
 /** kubectl as one of the users of the site. */
 async function asUser(user: string, args: readonly string[], input?: object): Promise<CommandResult> {
-  const { kubeconfig } = await openSites();
-  const login = ['--kubeconfig', kubeconfig, '--context', `${user}@${site.name}`];
-  return site.tryKubectl([...login, ...args], input === undefined ? {} : { input: JSON.stringify(input) });
+  return site.tryKubectl(
+    [...loginOf(shared, site, user), ...args],
+    input === undefined ? {} : { input: JSON.stringify(input) },
+  );
 }
 
 describe('records of members', () => {
@@ -321,17 +325,20 @@ describe('records of members', () => {
 });
 
 describe('the gateway', () => {
-  let gateway: GatewayDoor;
-  let mallory: ReturnType<typeof certificateOf>;
+  let gateway: GatewayClient;
 
   beforeAll(async () => {
-    gateway = await GatewayDoor.open(site);
-    mallory = certificateOf((await openSites()).kubeconfig, `mallory@${site.name}`);
+    const { data } = await site.get<{ data: Record<string, string> }>('cm', 'xtreemos-gateway', '-n', 'kube-public');
+    const [host, port] = (data.address ?? '').split(':');
+    gateway = new GatewayClient(Number(port), data.caBundle ?? '', host);
   });
 
   const logIn = async (): Promise<Record<string, unknown>> => {
-    const { status, body } = await gateway.call('POST', '/v1/sessions', mallory, { method: 'kubernetes' });
-    expect(status).toBe(200);
+    const { status, body } = await gateway.call('POST', '/v1/sessions', {
+      body: { method: 'kubernetes' },
+      certificate: readCredentials(shared.kubeconfig, `mallory@${site.name}`),
+    });
+    expect(status).toBe(201);
     for (const name of ['sessionToken', 'refreshToken']) canaries.add(String(body[name]));
     return body;
   };
@@ -348,21 +355,21 @@ describe('the gateway', () => {
       `${String(sessionToken).slice(0, -4)}AAAA`,
       kubernetes,
     ];
-    for (const token of forged) expect((await gateway.call('GET', '/v1/whoami', { token })).status).toBe(401);
-    expect((await gateway.call('GET', '/v1/whoami', { token: String(sessionToken) })).status).toBe(200);
+    for (const token of forged) expect((await gateway.call('GET', '/v1/whoami', { bearer: token })).status).toBe(401);
+    expect((await gateway.call('GET', '/v1/whoami', { bearer: String(sessionToken) })).status).toBe(200);
   });
 
   test('ends a session whose refresh token comes back a second time (threat 38)', async () => {
     const first = await logIn();
-    const refresh = async (refreshToken: unknown): Promise<Answer> =>
-      gateway.call('POST', '/v1/sessions/refresh', undefined, { refreshToken });
+    const refresh = async (refreshToken: unknown): Promise<GatewayAnswer> =>
+      gateway.call('POST', '/v1/sessions/refresh', { body: { refreshToken } });
     const second = await refresh(first.refreshToken);
     const third = await refresh(second.body.refreshToken);
     for (const { body } of [second, third]) canaries.add(String(body.refreshToken)).add(String(body.sessionToken));
     expect([second.status, third.status]).toEqual([200, 200]);
     expect((await refresh(first.refreshToken)).status).toBe(401);
     expect((await refresh(third.body.refreshToken)).status).toBe(401);
-    expect((await gateway.call('GET', '/v1/whoami', { token: String(third.body.sessionToken) })).status).toBe(401);
+    expect((await gateway.call('GET', '/v1/whoami', { bearer: String(third.body.sessionToken) })).status).toBe(401);
   });
 
   test('logs no pod in, and no member by the account that it gave them (threat 46)', async () => {
@@ -371,7 +378,7 @@ describe('the gateway', () => {
       ['default', outside],
     ] as const) {
       const token = (await site.kubectl(['create', 'token', name, '-n', where])).trim();
-      const { status } = await gateway.call('POST', '/v1/sessions', { token }, { method: 'kubernetes' });
+      const { status } = await gateway.call('POST', '/v1/sessions', { body: { method: 'kubernetes' }, bearer: token });
       expect([name, [401, 403].includes(status)]).toEqual([name, true]);
     }
   });
@@ -388,12 +395,12 @@ describe('the gateway', () => {
       ]);
     await setProviders([provider]);
     await waitFor('the gateway knows it', async () =>
-      JSON.stringify((await gateway.call('GET', '/v1/site', undefined)).body).includes('silent'),
+      JSON.stringify((await gateway.call('GET', '/v1/site')).body).includes('silent'),
     );
-    const challenge = createHash('sha256').update(randomBytes(32)).digest('base64url');
+    const { challenge } = aVerifier();
     const begun = process.hrtime.bigint();
-    const asking = gateway.call('POST', '/v1/sessions', undefined, { method: 'device', provider: 'silent', challenge });
-    expect((await gateway.call('GET', '/v1/site', undefined)).status).toBe(200);
+    const asking = gateway.call('POST', '/v1/sessions', { body: { method: 'device', provider: 'silent', challenge } });
+    expect((await gateway.call('GET', '/v1/site')).status).toBe(200);
     expect([403, 503]).toContain((await asking).status);
     // What bounds it is the gateway's own limit of time, not the one of this client.
     expect(Number(process.hrtime.bigint() - begun) / 1e9).toBeLessThan(9.5);

@@ -8,11 +8,11 @@ import { type Finished, runXos } from '#cli/testing/processes.ts';
 import type { FileSystem } from '#crds/file-system.ts';
 import type { GridJob } from '#crds/grid-job.ts';
 import type { Volume } from '#crds/volume.ts';
-import { podLabels } from '#crds/execution.ts';
 import type { Pod } from '#runtime/builtin.ts';
 import type { Stored } from '#runtime/index.ts';
 import type { Faults } from '#sites/faults.ts';
 import { openSites, type TestSite, waitFor } from '#sites/harness.ts';
+import { podsOfJob } from '../job-objects.ts';
 import { type Login, Product } from '../product.ts';
 
 jest.setTimeout(300_000);
@@ -49,18 +49,11 @@ afterAll(async () => {
 async function ready<Kind extends Volume | FileSystem>(
   ...names: [plural: string, name: string, flag: string, namespace: string]
 ): Promise<Stored<Kind>> {
-  let last: Stored<Kind> | undefined;
-  return waitFor(
-    `${names.join(' ')} is ready`,
-    async () => {
-      last = await site.get<Stored<Kind>>(...names);
-      const conditions: readonly { type: string; status: string }[] = last.status?.conditions ?? [];
-      return conditions.some(({ type, status }) => type === 'Ready' && status === 'True') ? last : undefined;
-    },
-    { limitMs: 150_000 },
-  ).catch((error: unknown) => {
-    throw new Error(`${String(error)}: ${JSON.stringify(last?.status)}`);
-  });
+  const isReady = ({ status }: Stored<Kind>): boolean => {
+    const conditions: readonly { type: string; status: string }[] = status?.conditions ?? [];
+    return conditions.some((condition) => condition.type === 'Ready' && condition.status === 'True');
+  };
+  return site.until(names, isReady, 150_000);
 }
 
 /** Runs the program as a member. */
@@ -78,25 +71,14 @@ async function run(name: string, count: number, script: string, limitMs = 150_00
   };
   const job = { ...about, kind: 'GridJob', metadata: { name }, spec };
   await site.kubectl([...alice.login, 'create', '-f', '-'], { input: JSON.stringify(job) });
-  let last: Stored<GridJob> | undefined;
-  await waitFor(
-    `${name} has succeeded`,
-    async () => {
-      last = await site.get<Stored<GridJob>>('gridjob', name, '-n', namespace);
-      return last.status?.state === 'Succeeded' ? true : undefined;
-    },
-    { limitMs },
-  ).catch((error: unknown) => {
-    throw new Error(`${String(error)}: ${JSON.stringify(last?.status)}`);
-  });
+  const hasSucceeded = ({ status }: GridJob): boolean => status?.state === 'Succeeded';
+  await site.until<Stored<GridJob>>(['gridjob', name, '-n', namespace], hasSucceeded, limitMs);
   const pods = await podsOf(name);
   expect(new Set(pods.map(({ spec: pod }) => pod?.nodeName)).size).toBe(count);
   return Promise.all(pods.map(async ({ metadata }) => site.kubectl(['logs', '-n', namespace, metadata.name])));
 }
 
-async function podsOf(job: string): Promise<Pod[]> {
-  return (await site.get<{ items: Pod[] }>('pods', '-n', namespace, '-l', `${podLabels.job}=${job}`)).items;
-}
+const podsOf = async (job: string): Promise<Pod[]> => podsOfJob(site, namespace, job);
 
 /** Writes files until `/data/stop` is there; each is on disk, and its checksum beside it, before its number is in the log. */
 const writeOnAndOn = `mkdir -p /data/files; i=0
