@@ -24,6 +24,7 @@ describe('an IndexSet', () => {
         const [left, right] = [IndexSet.of(a), IndexSet.of(b)];
         expect([...left.union(right)]).toEqual(sorted([...a, ...b]));
         expect([...left.minus(right)]).toEqual(sorted(a.filter((index) => !b.includes(index))));
+        expect([...left.intersect(right)]).toEqual(sorted(a.filter((index) => b.includes(index))));
         expect([...left.take(count)]).toEqual(sorted(a).slice(0, count));
         expect(left.union(right).toString()).toBe(IndexSet.of([...a, ...b]).toString());
       }),

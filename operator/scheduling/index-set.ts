@@ -78,6 +78,11 @@ export class IndexSet {
     return false;
   }
 
+  /** What both hold. */
+  intersect(other: IndexSet): IndexSet {
+    return this.minus(this.minus(other));
+  }
+
   union(other: IndexSet): IndexSet {
     if (this.runs.length === 0) return other;
     if (other.runs.length === 0) return this;

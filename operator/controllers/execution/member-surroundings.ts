@@ -2,18 +2,14 @@ import type { Clock } from '#common/clock.ts';
 import type { Execution } from '#crds/execution.ts';
 import type { jobAccepted } from '#crds/grid-job.ts';
 import { organizationOfNamespace } from '#crds/organization.ts';
-import type { VOMembership } from '#crds/vo-membership.ts';
 import { askForAccount, untilAnnotation } from '#operator/identity/accounts.ts';
 import type { MemberFacts } from '#operator/identity/member-view.ts';
 import type { Identities } from '#operator/identity/setup.ts';
 import type { Namespace, Node, ServiceAccount } from '#runtime/builtin.ts';
-import type { Client, Informer, Lister } from '#runtime/contracts.ts';
+import type { Client, Lister } from '#runtime/contracts.ts';
 import type { Stored } from '#runtime/types.ts';
 import type { Homes } from './homes.ts';
 import type { Surroundings, SurroundingsAnswer } from './surroundings.ts';
-
-/** Index of memberships by the user name that was issued, as `namespace/userName`. */
-const byUserName = 'membership/user-name';
 
 /** What the answers are read from. */
 export interface MemberSurroundingsParts {
@@ -45,14 +41,9 @@ const namespaceKeys = {
 /** The site's word on members and their jobs, from caches: who may run something, as whom, and in which surroundings. */
 export class MemberSurroundings implements Surroundings {
   private readonly parts: MemberSurroundingsParts;
-  private readonly memberships: Informer<VOMembership>;
 
   constructor(parts: MemberSurroundingsParts) {
     this.parts = parts;
-    this.memberships = parts.identities.memberships;
-    this.memberships.addIndex(byUserName, ({ metadata, status }) =>
-      status?.userName === undefined ? [] : [`${metadata.namespace ?? ''}/${status.userName}`],
-    );
   }
 
   nodeExists(name: string): boolean {
@@ -124,7 +115,7 @@ export class MemberSurroundings implements Surroundings {
 
   private factsOf(namespace: string, userName: string | undefined): MemberFacts | undefined {
     if (userName === undefined) return undefined;
-    const [membership] = this.memberships.byIndex(byUserName, `${namespace}/${userName}`);
+    const membership = this.parts.identities.index.ofUserName(namespace, userName);
     return membership === undefined ? undefined : this.parts.identities.view.of(membership);
   }
 }

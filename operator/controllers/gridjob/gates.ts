@@ -41,7 +41,7 @@ export function dependencyGate(job: Stored<GridJob>, find: FindJob): Gate {
       );
       const both = when === 'Ended' ? done.union(IndexSet.parse(other.status?.tasks?.failedIndexes)) : done;
       const open = when === 'Started' && is.started ? IndexSet.range(0, job.spec.tasks.count) : both;
-      allowed = allowed === undefined ? open : allowed.minus(allowed.minus(open));
+      allowed = allowed === undefined ? open : allowed.intersect(open);
       continue;
     }
     const isReached = { Succeeded: is.succeeded, Failed: is.failed, Started: is.started, Ended: is.ended }[when];

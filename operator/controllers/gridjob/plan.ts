@@ -104,7 +104,7 @@ export function nextTasks(
   allowed: IndexSet | undefined,
 ): { tasks: IndexSet; gangMinimum: number } {
   const { parallelism = spec.tasks.count, gangMinimum } = spec.tasks;
-  const free = allowed === undefined ? ready : ready.minus(ready.minus(allowed));
+  const free = allowed === undefined ? ready : ready.intersect(allowed);
   const tasks = free.take(Math.max(0, parallelism - active.size));
   const missing = Math.max(0, gangMinimum - active.size - succeeded.size);
   return { tasks, gangMinimum: Math.min(missing, spec.tasks.count) };
@@ -122,7 +122,7 @@ export function placed(
 ): Pick<Execution['spec'], 'placements' | 'failures'> {
   const placements = execution.placements.flatMap((placement) => {
     const tasks = IndexSet.parse(placement.tasks);
-    const going = tasks.minus(tasks.minus(sets.active));
+    const going = tasks.intersect(sets.active);
     return going.size === 0 ? [] : [{ ...placement, tasks: going.toString() }];
   });
   for (const { run, site, node, tasks, hold, reservation, until } of grants) {

@@ -99,8 +99,7 @@ function partsOf(
   const counts = new Map([[site, 0]]);
   for (const placement of spec.placements) {
     const at = placement.site ?? site;
-    const tasks = IndexSet.parse(placement.tasks);
-    counts.set(at, (counts.get(at) ?? 0) + tasks.size - tasks.minus(active).size);
+    counts.set(at, (counts.get(at) ?? 0) + IndexSet.parse(placement.tasks).intersect(active).size);
   }
   return [...counts].slice(0, sitesMax).map(([at, tasks]) => ({
     ...{ site: at, tasks },
