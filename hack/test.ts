@@ -1,6 +1,7 @@
 /**
  * `make test`: verify, then every tier of tests, with progress, and a plain last line `N passed, N failed`.
- * A tier that fails doesn't stop the next, so that one run tells all there is to mend.
+ * A tier that fails doesn't stop the next, so that one run tells all there is to mend. A few files that failed are run
+ * once more by themselves; what passes then is told as flaky, and is to be mended too (ADR 0240).
  */
 import { spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
@@ -24,6 +25,12 @@ interface JestReport {
   numPendingTests: number;
   numTodoTests: number;
   numRuntimeErrorTestSuites: number;
+  testResults: readonly {
+    /** Path of the file. */
+    name: string;
+    status: 'passed' | 'failed' | 'focused';
+    assertionResults: readonly { status: string; fullName: string }[];
+  }[];
 }
 
 /**
@@ -39,6 +46,9 @@ const started = Date.now();
 const scratch = mkdtempSync(path.join(tmpdir(), 'xtreemos-test-'));
 const total: Counts = { passed: 0, failed: 0, skipped: 0 };
 const lines: string[] = [];
+/** More files than this that fail at once are no accident of timing. */
+const mostRetried = 3;
+const flaky: string[] = [];
 
 try {
   for (const [index, step] of chosen.entries()) {
@@ -56,6 +66,7 @@ try {
   rmSync(scratch, { recursive: true, force: true });
 }
 console.log(`\n${lines.join('\n')}\n`);
+for (const name of flaky) console.log(`flaky, passed when run by itself: ${name}`);
 console.log(`${total.passed} passed, ${total.failed} failed${total.skipped > 0 ? `, ${total.skipped} skipped` : ''}`);
 process.exitCode = total.failed === 0 && total.passed > 0 ? 0 : 1;
 
@@ -76,24 +87,69 @@ async function programs(): Promise<Counts> {
 }
 
 async function tier(name: string): Promise<Counts> {
-  const output = path.join(scratch, `${name}.json`);
-  const workers = workersOf[name] === undefined ? [] : [`--maxWorkers=${workersOf[name]}`];
-  const jest = ['--experimental-vm-modules', '--disable-warning=ExperimentalWarning', 'node_modules/jest/bin/jest.js'];
-  const options = ['--selectProjects', name, ...workers, '--passWithNoTests', '--json', `--outputFile=${output}`];
-  const status = await run(process.execPath, [...jest, ...options], output);
   try {
-    const report = JSON.parse(readFileSync(output, 'utf8')) as JestReport;
-    const failed = report.numFailedTests + report.numRuntimeErrorTestSuites;
-    // A jest that ends badly without a failed test (a crash in set-up or tear-down) is a failure all the same.
+    const workers = workersOf[name] === undefined ? [] : [`--maxWorkers=${workersOf[name]}`];
+    const first = await jest(name, workers);
+    const failed = first.report.testResults.filter(({ status }) => status === 'failed');
+    if (failed.length === 0 || failed.length > mostRetried) return counted(first);
+    const files = failed.map((file) => file.name);
+    console.log(`\n=== ${name}, once more: ${files.map((file) => path.relative('.', file)).join(', ')}`);
+    const second = await jest(name, ['--runInBand', '--runTestsByPath', ...files]);
+    const again = counted(second);
+    const stillFailing = new Set(failedTests(second.report));
+    flaky.push(...failedTests(first.report).filter((test) => !stillFailing.has(test)));
+    const { passed, skipped } = counted(first);
+    const inFailed = (wanted: (status: string) => boolean): number =>
+      failed.flatMap((file) => file.assertionResults).filter(({ status }) => wanted(status)).length;
     return {
-      passed: report.numPassedTests,
-      failed: failed === 0 && status !== 0 ? 1 : failed,
-      skipped: report.numPendingTests + report.numTodoTests,
+      passed: passed - inFailed((status) => status === 'passed') + again.passed,
+      failed: again.failed,
+      skipped: skipped - inFailed((status) => status !== 'passed' && status !== 'failed') + again.skipped,
     };
   } catch (error) {
     console.error(`No report of the ${name} tests: ${describeError(error)}`);
     return { passed: 0, failed: 1, skipped: 0 };
   }
+}
+
+/** Tests that failed, with their files; a file that failed as a whole is named alone. */
+function failedTests({ testResults }: JestReport): string[] {
+  return testResults
+    .filter(({ status }) => status === 'failed')
+    .flatMap(({ name, assertionResults }) => {
+      const file = path.relative('.', name);
+      const failed = assertionResults.filter(({ status }) => status === 'failed');
+      return failed.length === 0 ? [file] : failed.map(({ fullName }) => `${file}: ${fullName}`);
+    });
+}
+
+interface Ran {
+  readonly status: number;
+  readonly report: JestReport;
+}
+
+/** Runs a tier, or some of its files. */
+async function jest(name: string, options: readonly string[]): Promise<Ran> {
+  const output = path.join(scratch, `${name}.json`);
+  rmSync(output, { force: true });
+  const program = [
+    '--experimental-vm-modules',
+    '--disable-warning=ExperimentalWarning',
+    'node_modules/jest/bin/jest.js',
+  ];
+  const reported = ['--passWithNoTests', '--json', `--outputFile=${output}`];
+  const status = await run(process.execPath, [...program, '--selectProjects', name, ...reported, ...options], output);
+  return { status, report: JSON.parse(readFileSync(output, 'utf8')) as JestReport };
+}
+
+function counted({ status, report }: Ran): Counts {
+  const failed = report.numFailedTests + report.numRuntimeErrorTestSuites;
+  return {
+    passed: report.numPassedTests,
+    // A jest that ends badly without a failed test (a crash in set-up or tear-down) is a failure all the same.
+    failed: failed === 0 && status !== 0 ? 1 : failed,
+    skipped: report.numPendingTests + report.numTodoTests,
+  };
 }
 
 /**

@@ -5,9 +5,8 @@ import path from 'node:path';
 import { type AloneControlPlane, type NamedUser, startControlPlane } from '#sites/control-plane.ts';
 import { KubeClient, type KubeObject, KubeStatusError, waitFor } from '#sites/kube-client.ts';
 import { installCrds } from '../../testing/install.ts';
-import { changedByAnnotation } from '../changes.ts';
 import { mutatingKind, policyObjects } from '../index.ts';
-import { defaultSettings, type PolicyObject } from '../policy.ts';
+import { defaultSettings, mutatingObjects, type PolicyObject, validatingObjects } from '../policy.ts';
 
 /** First id of the slice of `physics`, and of `chemistry`. */
 export const [physicsBase, chemistryBase] = [2_013_265_920, 2_013_331_456];
@@ -63,11 +62,6 @@ export async function startOrganization(options: OrganizationOptions): Promise<O
     const { status } = await admin.json('POST', at, { body: { spec: { expirationSeconds: 3600 } } });
     clients[person as Person] = new KubeClient({ ...plane.credentials, token: status?.token as string });
   }
-  await waitFor(
-    'the policies act',
-    async () => (await actsOn(clients.bob, fills)) && (!fills || (await fillsForOrganizations(admin))),
-    { limitMs: 30_000 },
-  );
   return {
     plane,
     admin,
@@ -79,11 +73,12 @@ export async function startOrganization(options: OrganizationOptions): Promise<O
   };
 }
 
-/** Installs the policies as the chart does, with the name of the operator that it has by default. */
+/** Installs the policies as the chart does, with the name of the operator that it has by default, and waits until they act. */
 async function installPolicies(admin: KubeClient, fills: boolean): Promise<void> {
   const policies = [...policyObjects(defaultSettings).values()].flat();
   const wanted = policies.filter(({ kind }) => fills || !kind.startsWith(mutatingKind));
   for (const policy of wanted) await admin.apply(policyPath(policy), policy as unknown as KubeObject);
+  await untilPoliciesAct(admin, fills);
 }
 
 /** Where a policy or binding is kept. */
@@ -95,41 +90,37 @@ export function policyPath({ kind, metadata }: PolicyObject): string {
   return `/apis/admissionregistration.k8s.io/v1/${plural}/${metadata.name}`;
 }
 
-/** Whether they all act: some things are refused, and with what is filled in others are not. */
-async function actsOn(bob: KubeClient, fills: boolean): Promise<boolean> {
-  const refused = await Promise.all([
-    refusal(bob, pods(), { ...aPod('x', { volumes: [{ name: 'v', nfs: { server: 'x', path: '/' } }] }) }),
-    refusal(bob, pods(), aPod('u-carol-2013265920-x', completeSpec(accounts.bob))),
-    refusal(bob, `/apis/networking.k8s.io/v1/namespaces/${namespace}/networkpolicies`, {
-      metadata: { name: 'x' },
-      spec: { podSelector: {} },
-    }),
-  ]);
-  if (!refused.every((answer) => answer.includes('xtreemos'))) return false;
-  const configMaps = `/api/v1/namespaces/${namespace}/configmaps`;
-  const accepted = fills ? [aPod('x'), { metadata: { name: 'x' } }] : [];
-  const answers = await Promise.all(
-    accepted.map(async (body, index) => refusal(bob, index === 0 ? pods() : configMaps, body)),
-  );
-  return answers.every((answer) => answer === '');
-}
-
-/** Whether who asks, and who changes, is filled in: policies begin to act one by one. */
-async function fillsForOrganizations(admin: KubeClient): Promise<boolean> {
-  const made = await admin.json('POST', '/apis/xtreemos.io/v1alpha1/virtualorganizations?dryRun=All', {
-    body: {
-      apiVersion: 'xtreemos.io/v1alpha1',
-      kind: 'VirtualOrganization',
-      metadata: { name: 'tried' },
-      spec: {
-        administrators: [{ issuer: 'https://id.example.org', subject: '1' }],
-        dissolution: { data: 'Export' },
-      },
-    },
+/**
+ * Waits until all policies act. An API server takes up what it has heard of about once a second, so that for a moment it
+ * may know some and not others. It hears of policies in the order in which they were written: once it knows the last ones,
+ * made here to see that, it knows all.
+ */
+async function untilPoliciesAct(admin: KubeClient, fills: boolean): Promise<void> {
+  const last = (name: string) => ({
+    name,
+    about: 'The last of the policies.',
+    everywhere: true,
+    resourceRules: [{ apiGroups: [''], apiVersions: ['v1'], resources: ['configmaps'], operations: ['CREATE'] }],
+    conditions: [{ name: 'is-it', expression: `object.metadata.name == '${name}'` }],
   });
-  const { annotations } = made.metadata as { readonly annotations?: Readonly<Record<string, string>> };
-  const { requestedBy } = made.spec?.dissolution as { readonly requestedBy?: string };
-  return requestedBy !== undefined && annotations?.[changedByAnnotation] !== undefined;
+  const refuses = { ...last('last-refuses'), rules: [{ expression: 'false', messageExpression: "'it acts'" }] };
+  const patches = ["[JSONPatch{op: 'add', path: '/data', value: {'it': 'acts'}}]"];
+  const fillsIn = fills ? mutatingObjects({ ...last('last-fills'), patches }) : [];
+  for (const policy of [...validatingObjects(refuses), ...fillsIn]) {
+    await admin.apply(policyPath(policy), policy as unknown as KubeObject);
+  }
+  const at = '/api/v1/namespaces/default/configmaps';
+  const fill = async (): Promise<boolean> => {
+    const body = { metadata: { name: 'last-fills' } };
+    return (await admin.json('POST', `${at}?dryRun=All`, { body })).data !== undefined;
+  };
+  await waitFor(
+    'the policies act',
+    async () =>
+      (await refusal(admin, at, { metadata: { name: 'last-refuses' } })).includes('it acts') &&
+      (!fills || (await fill())),
+    { limitMs: 120_000 },
+  );
 }
 
 /** Path of the pods of a namespace, or of one. */
