@@ -2,34 +2,16 @@
  * From the suspension of a member to the end of its last pod, and what identity adds to the first work of a member who was never seen, on a
  * real site with the product installed from its chart. The pods ignore the signal to end, so that the whole grace passes.
  */
-import { openSites, waitFor } from '#sites/harness.ts';
-import { localProvider } from '#sites/provider.ts';
-import { type Login, Product } from '../e2e/suites/product.ts';
+import { waitFor } from '#sites/harness.ts';
+import type { Login, Product } from '../e2e/suites/product.ts';
 
-const organization = 'bench-suspension';
 const podCount = 10;
 /** Members who come for the first time. */
 const newcomers = 20;
 
-/** @param name - instance of sites; brought up for this when it doesn't run, and taken down again then. */
-export async function measureSuspension(name: string): Promise<Record<string, unknown>> {
-  const report = (line: string): void => void process.stderr.write(`${line}\n`);
-  const isFound = await openSites(name).then(
-    () => true,
-    () => false,
-  );
-  if (!isFound) await localProvider.up({ name, sites: 1, nodes: 1, report });
-  try {
-    const product = await Product.install(organization, [], name);
-    try {
-      await product.formOrganization();
-      return { ...(await measureFirstWork(product)), ...(await suspend(product)) };
-    } finally {
-      await product.uninstall();
-    }
-  } finally {
-    if (!isFound) await localProvider.down(name, report);
-  }
+/** @param product - with its virtual organization formed. */
+export async function measureSuspension(product: Product): Promise<Record<string, unknown>> {
+  return { ...(await measureFirstWork(product)), ...(await suspend(product)) };
 }
 
 /** Before a first pod there must be an account: from asking for it until the account can be used. */

@@ -7,6 +7,9 @@
 import { loadavg } from 'node:os';
 import { parseArgs } from 'node:util';
 import { InvalidInputError } from '#common/errors.ts';
+import { openSites } from '#sites/harness.ts';
+import { localProvider } from '#sites/provider.ts';
+import { Product } from '../e2e/suites/product.ts';
 import { measureCredentials } from './vo-credentials.ts';
 import { measureMembers } from './vo-members.ts';
 import { measureSuspension } from './vo-suspension.ts';
@@ -19,21 +22,56 @@ const { values } = parseArgs({
   },
 });
 
-/** Each part by name. */
-const parts: Readonly<Record<string, () => Promise<Record<string, unknown>>>> = {
-  members: async () => measureMembers(Number(values.members)),
-  suspension: async () => measureSuspension(values.site),
+type Part = (product: Product) => Promise<Record<string, unknown>>;
+
+/** Parts that need a site with the product and a virtual organization, by name. */
+const onSite: Readonly<Record<string, Part>> = {
+  suspension: measureSuspension,
+  members: async (product) => measureMembers(product, Number(values.members)),
+};
+const alone: Readonly<Record<string, () => Promise<Record<string, unknown>>>> = {
   credentials: async () => ({ ...(await measureCredentials()) }),
 };
 
-const chosen = values.only?.split(',') ?? Object.keys(parts);
-let figure: Record<string, unknown> = {};
+const known = [...Object.keys(onSite), ...Object.keys(alone)];
+const chosen = values.only?.split(',') ?? known;
 for (const name of chosen) {
-  const part = parts[name];
-  if (part === undefined) {
-    throw new InvalidInputError('--only', `${name} is no part: choose from ${Object.keys(parts).join(', ')}`);
+  if (!known.includes(name)) {
+    throw new InvalidInputError('--only', `${name} is no part: choose from ${known.join(', ')}`);
   }
-  console.log(`${name}: measuring at load ${loadavg()[0]?.toFixed(1) ?? '?'}`);
-  figure = { ...figure, ...(await part()) };
 }
+let figure: Record<string, unknown> = {};
+const measure = async (name: string, part: () => Promise<Record<string, unknown>>): Promise<void> => {
+  if (!chosen.includes(name)) return;
+  const load = loadavg()[0]?.toFixed(1) ?? '?';
+  console.log(`${name}: measuring at load ${load}`);
+  figure = { ...figure, ...(await part()), [`${name}_load`]: Number(load) };
+};
+if (Object.keys(onSite).some((name) => chosen.includes(name))) {
+  await withProduct(values.site, async (product) => {
+    for (const [name, part] of Object.entries(onSite)) await measure(name, async () => part(product));
+  });
+}
+for (const [name, part] of Object.entries(alone)) await measure(name, part);
 console.log(`figure: ${JSON.stringify(figure)}`);
+
+/** @param name - instance of sites; brought up for this when it doesn't run, and taken down again then. */
+async function withProduct(name: string, use: (product: Product) => Promise<void>): Promise<void> {
+  const report = (line: string): void => void process.stderr.write(`${line}\n`);
+  const isFound = await openSites(name).then(
+    () => true,
+    () => false,
+  );
+  if (!isFound) await localProvider.up({ name, sites: 1, nodes: 1, report });
+  try {
+    const product = await Product.install('bench', ['metrics.auth=false'], name);
+    try {
+      await product.formOrganization();
+      await use(product);
+    } finally {
+      await product.uninstall();
+    }
+  } finally {
+    if (!isFound) await localProvider.down(name, report);
+  }
+}
