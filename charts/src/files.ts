@@ -6,7 +6,7 @@ import { renderTemplate } from './helm.ts';
 import { certificateTemplates } from './certificates.ts';
 import { nodeAgentTemplates } from './nodeagent.ts';
 import { operatorTemplates } from './objects.ts';
-import { policyTemplates } from './policies.ts';
+import { policyTemplates, stalePolicies } from './policies.ts';
 import { selectorTemplates } from './selector.ts';
 import { valuesJsonSchema, valuesYaml } from './values.ts';
 
@@ -144,6 +144,7 @@ export function chartFiles(version: string, crdSamples: readonly unknown[]): Map
     ['values.schema.json', JSON.stringify({ $comment: notice, ...valuesJsonSchema() })],
     ['templates/_helpers.tpl', helpers],
     ['templates/NOTES.txt', notes],
+    ['templates/policy-stale.yaml', `# ${notice}\n${stalePolicies()}`],
   ]);
   for (const { name, object, condition } of allTemplates()) {
     files.set(`templates/${name}.yaml`, `# ${notice}\n${renderTemplate(object, condition)}`);
