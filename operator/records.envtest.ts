@@ -217,6 +217,50 @@ test('the word of the owner of the site, and the end, which two administrators w
   expect(told.map(({ why }) => why)).toEqual(['AwaitingApproval', 'Granted', 'Complete']);
 });
 
+test('a delay, a withdrawal, and the removal of an administrator are told with who wanted them', async () => {
+  const at = `${root}/virtualorganizations/chemistry`;
+  const administrators = ['alice', 'bob', 'dave'].map((subject) => ({ issuer: 'kubernetes:home', subject }));
+  const governance = { secondAdministrator: true, delaySeconds: 15 };
+  await admin.json('POST', `${root}/virtualorganizations`, {
+    body: {
+      apiVersion: 'xtreemos.io/v1alpha1',
+      kind: 'VirtualOrganization',
+      metadata: { name: 'chemistry' },
+      spec: { state: 'Operational', administrators, governance },
+    },
+  });
+  await accept('chemistry');
+  const [alice, bob] = [as('alice'), as('bob')];
+  await waitFor('alice asks', async () =>
+    patch(alice, at, { spec: { dissolution: { data: 'Export' } } }).catch(() => undefined),
+  );
+  await recorded('chemistry', 'organization.dissolve', 'alice', 'Refused', 'AwaitingApproval');
+  await waitFor('bob approves', async () =>
+    patch(bob, at, { spec: { dissolution: { approvedBy: 'bob' } } }).catch(() => undefined),
+  );
+  const delayed = await recorded('chemistry', 'organization.dissolve', 'alice', 'Refused', 'Delayed');
+  expect(delayed.message).toContain('Asked for by alice, approved by bob.');
+  await patch(bob, at, { spec: { dissolution: null } });
+  await recorded('chemistry', 'organization.dissolve', 'bob', 'Refused', 'Withdrawn');
+
+  const removed = (removal: object): object => ({
+    spec: { administrators: administrators.map((each) => (each.subject === 'dave' ? { ...each, removal } : each)) },
+  });
+  await patch(alice, at, removed({ requestedBy: 'alice' }));
+  const asked = await recorded('chemistry', 'administrator.remove', 'alice', 'Refused', 'NotGranted');
+  expect(asked).toMatchObject({ on: { Administrator: 'dave of kubernetes:home' }, policy: 'vo/governance' });
+  await patch(bob, at, removed({ requestedBy: 'alice', approvedBy: 'bob' }));
+  const granted = await recorded('chemistry', 'administrator.remove', 'alice', 'Allowed', 'Granted');
+  expect(granted.message).toContain('approved by bob');
+  const { spec } = await observed(at);
+  expect((spec?.administrators as { subject: string }[]).map(({ subject }) => subject)).toEqual(['alice', 'bob']);
+  const told = recordsOn('chemistry').filter(({ why }) => why !== 'NotGranted');
+  expect(told.filter(({ what }) => /dissolve|remove/.test(what)).map(({ why }) => why)).toEqual([
+    ...['AwaitingApproval', 'Delayed', 'Withdrawn'],
+    'Granted',
+  ]);
+});
+
 test('no record holds what was written into objects as text, or a token (threat 65)', () => {
   const lines = operators.flatMap(({ log }) => log.split('\n').filter((line) => line.includes('"audit":true')));
   expect(lines.length).toBeGreaterThan(15);
