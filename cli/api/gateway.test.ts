@@ -7,7 +7,7 @@ let fake: FakeGateway;
 let gateway: Gateway;
 beforeEach(async () => {
   fake = await FakeGateway.start();
-  gateway = gatewayAt(fake, 'xos/test', systemClock);
+  gateway = gatewayAt(fake, 'xos/test', { ...systemClock, sleep: async () => Promise.resolve() });
 });
 afterEach(async () => fake.stop());
 
@@ -30,6 +30,21 @@ describe('a gateway that is unavailable', () => {
     fake.unavailable = 1;
     fake.retryAfterSeconds = 300;
     await expect(site()).rejects.toMatchObject({ code: 'Unavailable' });
+    expect(fake.arrived).toHaveLength(1);
+  });
+
+  test('and breaks the connection is asked again, and not without end', async () => {
+    fake.lost = 2;
+    expect(await site()).toMatchObject({ site: 'rennes' });
+    expect(fake.arrived).toHaveLength(3);
+    fake.lost = 100;
+    await expect(site()).rejects.toThrow('does not answer');
+    expect(fake.arrived).toHaveLength(7);
+  });
+
+  test('and breaks the connection is not asked twice to take a peer: an invitation is good once', async () => {
+    fake.lost = 1;
+    await expect(gateway.send('POST', '/v1/peers', {}, {})).rejects.toThrow('does not answer');
     expect(fake.arrived).toHaveLength(1);
   });
 

@@ -12,13 +12,14 @@ const timeoutMs = 30_000;
 const answerBytesMax = 2 * 1024 * 1024;
 /** Real chains have two or three. */
 const chainLengthMax = 8;
-/**
- * A gateway that can't reach its API server says 503 and when to come again. All waiting together stays below the ten seconds for which it takes
- * the refresh token before the newest for a lost answer and not for a theft (operator/gateway/sessions.ts).
- */
+/** A gateway that can't reach its API server says 503 and when to come again; one that ends breaks its connections, and another answers soon. */
 const attemptsMax = 4;
 /** The user is told of a longer wait; it isn't waited for. */
 const retryAfterSecondsMax = 2;
+/** How a connection ends where somebody dies at the moment. */
+const brokenCodes = new Set(['ECONNRESET', 'EPIPE']);
+/** The only request that does harm when it is carried out twice: an invitation is good once. */
+const onceOnly = '/v1/peers';
 
 /** Where a gateway is and what vouches for it. */
 export interface GatewayAddress {
@@ -61,7 +62,10 @@ export class GatewayError extends CommandError {
   }
 }
 
-/** The gateway at an address. A request that it answers with «unavailable, try again soon» is sent again, a few times. */
+/**
+ * The gateway at an address. A request that it answers with «unavailable, try again soon», or not at all, is sent again, a few times
+ * (common/identity/gateway-api.ts).
+ */
 export function gatewayAt(gateway: GatewayAddress, userAgent: string, clock: Clock, signal?: AbortSignal): Gateway {
   const { hostname, port } = new URL(`https://${gateway.address}`);
   return {
@@ -86,10 +90,10 @@ export function gatewayAt(gateway: GatewayAddress, userAgent: string, clock: Clo
       };
       for (let attempt = 1; ; attempt++) {
         const answer = await exchange(options, text, gateway.address);
-        if (answer.status < 400) return answer;
-        const waitSeconds = answer.status === 503 ? answer.retryAfterSeconds : undefined;
+        if (!(answer instanceof Error) && answer.status < 400) return answer;
+        const waitSeconds = answer instanceof Error ? 1 : answer.status === 503 ? answer.retryAfterSeconds : undefined;
         if (waitSeconds === undefined || waitSeconds > retryAfterSecondsMax || attempt === attemptsMax)
-          throw refusal(answer);
+          throw answer instanceof Error ? answer : refusal(answer);
         await clock.sleep(waitSeconds * 1000, signal);
       }
     },
@@ -161,8 +165,18 @@ function isThere(peer: DetailedPeerCertificate | undefined): peer is DetailedPee
   return peer !== undefined && Object.keys(peer).length > 0;
 }
 
-async function exchange(options: RequestOptions, body: string | undefined, address: string): Promise<Exchanged> {
+/** @returns what came back; an error when the connection was refused or broke. @throws {CommandError} for any other failure. */
+async function exchange(
+  options: RequestOptions,
+  body: string | undefined,
+  address: string,
+): Promise<Exchanged | Error> {
   return new Promise((resolve, reject) => {
+    const fail = (error: Error & { code?: string }): void => {
+      const isBroken = brokenCodes.has(error.code ?? '') && options.path !== onceOnly;
+      if (isBroken || error.code === 'ECONNREFUSED') resolve(unreachable(address, error));
+      else reject(unreachable(address, error));
+    };
     const request = httpsRequest({ ...options, agent: false }, (response) => {
       const chunks: Buffer[] = [];
       let size = 0;
@@ -180,10 +194,10 @@ async function exchange(options: RequestOptions, body: string | undefined, addre
           retryAfterSeconds: retryAfter === undefined ? undefined : Number(retryAfter),
         });
       });
-      response.on('error', (error) => reject(unreachable(address, error)));
+      response.on('error', fail);
     });
     const timer = setTimeout(() => request.destroy(new Error(`no answer within ${timeoutMs / 1000} s`)), timeoutMs);
-    request.on('error', (error) => reject(unreachable(address, error)));
+    request.on('error', fail);
     request.on('close', () => clearTimeout(timer));
     request.end(body);
   });

@@ -1,4 +1,5 @@
 /** Acts at a gateway as the session of the user, refreshing it where needed. */
+import { randomBytes } from 'node:crypto';
 import {
   kubernetesCredentialAnswer,
   type KubernetesCredentialAnswer,
@@ -26,20 +27,23 @@ export function isFresh(expiresAt: string, nowMs: number): boolean {
 
 /**
  * The session at a site with a fresh session token. Two processes at once refresh one after the other, and the second
- * finds the work done: a refresh token is good once, and using it twice would end the session.
+ * finds the work done: a refresh token is good once, and using it twice would end the session. The attempt is stored before it
+ * is made, so that it can be made again when this process or the gateway dies before the answer is stored.
  * @throws {CommandError} when there is no session, or it has ended.
  */
 export async function freshSession(site: string, { store, connect, now }: SessionPorts): Promise<StoredSession> {
   const stored = await store.find(site);
   if (stored !== undefined && isFresh(stored.sessionTokenExpiresAt, now())) return stored;
   let ended: GatewayError | undefined;
-  const session = await store.update(site, async (current) => {
+  const session = await store.update(site, async (current, keep) => {
     if (current === undefined || isFresh(current.sessionTokenExpiresAt, now())) return current;
     if (!isFresh(current.expiresAt, now())) return undefined;
     try {
-      const body = { refreshToken: current.refreshToken };
-      const answer = await connect(current).send('POST', '/v1/sessions/refresh', body, {});
-      return withAnswer(current, parseAnswer(sessionAnswer, answer));
+      const { refreshAttempt: attempt = randomBytes(32).toString('base64url'), ...session } = current;
+      if (current.refreshAttempt === undefined) await keep({ ...session, refreshAttempt: attempt });
+      const body = { refreshToken: session.refreshToken, attempt };
+      const answer = await connect(session).send('POST', '/v1/sessions/refresh', body, {});
+      return withAnswer(session, parseAnswer(sessionAnswer, answer));
     } catch (error) {
       if (!(error instanceof GatewayError) || error.reason !== 'credentials') throw error;
       ended = error;

@@ -24,6 +24,8 @@ export interface StoredSession {
   readonly sessionToken: string;
   readonly sessionTokenExpiresAt: string;
   readonly refreshToken: string;
+  /** Sent with this refresh token, as often as it takes; absent until it is used. */
+  readonly refreshAttempt?: string;
   readonly expiresAt: string;
   /** Credentials for the API server by virtual organization. */
   readonly kubernetes: Readonly<Record<string, KubernetesCredentialAnswer>>;
@@ -59,19 +61,24 @@ export class SessionStore {
 
   /**
    * Changes a session while no other process does. Nothing is stored when `change` throws.
-   * @param change - gets what is stored now; undefined as result removes the session.
+   * @param change - gets what is stored now, and how to store something on the way, which stays when it throws or this process
+   * dies; undefined as result removes the session.
    */
   async update(
     site: string,
-    change: (stored: StoredSession | undefined) => Promise<StoredSession | undefined>,
+    change: (
+      stored: StoredSession | undefined,
+      keep: (session: StoredSession) => Promise<void>,
+    ) => Promise<StoredSession | undefined>,
   ): Promise<StoredSession | undefined> {
+    const keep = async (session: StoredSession): Promise<void> =>
+      replacePrivateFile(this.fileOf(site), `${JSON.stringify(session, undefined, 2)}\n`);
     await makePrivateFolder(this.folder);
     return withLock(path.join(this.folder, `${site}.lock`), lockLimitMs, async () => {
       const stored = await this.find(site).catch(() => undefined);
-      const changed = await change(stored);
+      const changed = await change(stored, keep);
       if (changed === undefined) await rm(this.fileOf(site), { force: true });
-      else if (changed !== stored)
-        await replacePrivateFile(this.fileOf(site), `${JSON.stringify(changed, undefined, 2)}\n`);
+      else if (changed !== stored) await keep(changed);
       return changed;
     });
   }

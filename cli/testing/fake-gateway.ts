@@ -4,7 +4,7 @@ import { createServer, type Server } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { systemClock } from '#common/clock.ts';
-import { type SessionAnswer, sessionRequest } from '#common/identity/gateway-api.ts';
+import { refreshRequest, type SessionAnswer, sessionRequest } from '#common/identity/gateway-api.ts';
 import { createServingCertificate } from '#operator/serving-certificate.ts';
 
 const inSeconds = (seconds: number): string => new Date(Date.now() + seconds * 1000).toISOString();
@@ -16,7 +16,7 @@ export interface Arrived {
   readonly body: unknown;
 }
 
-/** A gateway of site `rennes` where one provider is known. Refresh tokens rotate, and using one twice ends the session. */
+/** A gateway of site `rennes` where one provider is known. Refresh tokens rotate, and using one for two attempts ends the session. */
 export class FakeGateway {
   readonly address: string;
   readonly caBundle: string;
@@ -28,11 +28,16 @@ export class FakeGateway {
   unavailable = 0;
   /** The header `Retry-After` of these. */
   retryAfterSeconds = 0;
+  /** How many requests are carried out without an answer, as by a gateway that dies. */
+  lost = 0;
+  /** Called after each of these. */
+  onLost = (): void => undefined;
   acceptableUse: { text: string; digest: string } | undefined;
   private readonly server: Server;
   private generation = 0;
   private isRevoked = false;
   private challenge = '';
+  private answered: { refreshToken: string; attempt: string; answer: SessionAnswer } | undefined;
 
   private constructor(server: Server, caBundle: string) {
     this.server = server;
@@ -48,6 +53,12 @@ export class FakeGateway {
         const isAway = this.unavailable > 0;
         if (isAway) this.unavailable--;
         const [status, answer] = isAway ? refusal(503, 'Unavailable', 'Try again') : this.answer(line, bearer, body);
+        if (this.lost > 0) {
+          this.lost--;
+          request.socket.destroy();
+          this.onLost();
+          return;
+        }
         const retryAfter = isAway ? { 'retry-after': String(this.retryAfterSeconds) } : {};
         response.writeHead(status, { 'content-type': 'application/json', ...retryAfter });
         response.end(answer === undefined ? '' : JSON.stringify(answer));
@@ -71,7 +82,7 @@ export class FakeGateway {
     const isKnown = bearer.startsWith('session-') && !this.isRevoked;
     if (line === 'GET /v1/site') return [200, this.site()];
     if (line === 'POST /v1/sessions') return this.login(body);
-    if (line === 'POST /v1/sessions/refresh') return this.refresh((body as { refreshToken: string }).refreshToken);
+    if (line === 'POST /v1/sessions/refresh') return this.refresh(body);
     if (!isKnown) return refusal(401, 'SessionEnded', 'The session has ended');
     if (line === 'DELETE /v1/sessions') {
       this.isRevoked = true;
@@ -125,12 +136,19 @@ export class FakeGateway {
     };
   }
 
-  private refresh(token: string): [number, unknown] {
-    if (this.isRevoked || token !== `refresh-${this.generation}`) {
+  private refresh(body: unknown): [number, unknown] {
+    const { refreshToken, attempt } = refreshRequest.parse(body);
+    const { answered } = this;
+    if (!this.isRevoked && answered?.refreshToken === refreshToken && answered.attempt === attempt) {
+      return [200, answered.answer];
+    }
+    if (this.isRevoked || refreshToken !== `refresh-${this.generation}`) {
       this.isRevoked = true;
       return refusal(401, 'SessionEnded', 'The refresh token was used before: the session has ended');
     }
-    return [200, this.session()];
+    const answer = this.session();
+    this.answered = { refreshToken, attempt, answer };
+    return [200, answer];
   }
 
   private whoami(): object {

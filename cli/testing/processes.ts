@@ -1,5 +1,5 @@
 /** Runs this program as a process of its own. */
-import { spawn } from 'node:child_process';
+import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import path from 'node:path';
 
 const main = path.resolve(import.meta.dirname, '../main.ts');
@@ -11,6 +11,16 @@ export interface Finished {
   readonly stderr: string;
 }
 
+/** Starts `xos` with the words; it is ended after `limitMs`. */
+export function startXos(
+  words: readonly string[],
+  env: Readonly<Record<string, string>>,
+  limitMs = 60_000,
+): ChildProcessWithoutNullStreams {
+  const options = { env: { PATH: process.env.PATH ?? '', ...env }, timeout: limitMs };
+  return spawn(process.execPath, [main, ...words], { ...options, stdio: 'pipe' });
+}
+
 /** Runs `xos` with the words and waits for its end; ends it after `limitMs`. */
 export async function runXos(
   words: readonly string[],
@@ -18,11 +28,7 @@ export async function runXos(
   options: { readonly stdin?: string; readonly limitMs?: number } = {},
 ): Promise<Finished> {
   return new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, [main, ...words], {
-      env: { PATH: process.env.PATH ?? '', ...env },
-      stdio: 'pipe',
-      timeout: options.limitMs ?? 60_000,
-    });
+    const child = startXos(words, env, options.limitMs);
     let stdout = '';
     let stderr = '';
     child.stdout.setEncoding('utf8').on('data', (text: string) => (stdout += text));

@@ -98,7 +98,7 @@ export const sessionAnswer = z.object({
   /** Goes into `Authorization: Bearer`; at most ten minutes. */
   sessionToken: token,
   sessionTokenExpiresAt: moment,
-  /** Good for one `POST /v1/sessions/refresh`; each answer brings the next. Using an older one ends the session. */
+  /** Good for one `POST /v1/sessions/refresh`; each answer brings the next. Using it for another one ends the session. */
   refreshToken: token,
   /** When the session ends at the latest and one has to log in again. */
   expiresAt: moment,
@@ -126,8 +126,15 @@ export const pendingAnswer = z.discriminatedUnion('method', [
 /** The user has to do something in a browser. */
 export type PendingAnswer = z.infer<typeof pendingAnswer>;
 
-/** Body of `POST /v1/sessions/refresh`. */
-export const refreshRequest = z.strictObject({ refreshToken: token });
+/**
+ * Body of `POST /v1/sessions/refresh`. `attempt` is fresh and random for each refresh token (43 characters of base64url) and kept by the client
+ * until it has the answer: who did not get one sends both again, and gets the same next token. With another attempt, a token that was used
+ * ends the session.
+ */
+export const refreshRequest = z.strictObject({
+  refreshToken: token,
+  attempt: z.string().regex(/^[A-Za-z0-9_-]{43}$/, 'use 32 random bytes in base64url, and the same ones to ask again'),
+});
 
 /** A membership of whoever asks, as the site sees it. */
 export const membershipAnswer = z.object({

@@ -1,4 +1,5 @@
 /** The gateway as users meet it: real TLS, real OpenID providers, a real API server, keys of a real cert-manager. */
+import { randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { connect } from 'node:tls';
 import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
@@ -277,8 +278,9 @@ describe('logging in', () => {
 });
 
 describe('sessions', () => {
-  const refresh = async (refreshToken: string, at = gateway): Promise<GatewayAnswer> =>
-    at.call('POST', '/v1/sessions/refresh', { body: { refreshToken } });
+  const anAttempt = (): string => randomBytes(32).toString('base64url');
+  const refresh = async (refreshToken: string, at = gateway, attempt = anAttempt()): Promise<GatewayAnswer> =>
+    at.call('POST', '/v1/sessions/refresh', { body: { refreshToken, attempt } });
 
   test('are refreshed at any replica, and a token before the last one ends them (threat 38)', async () => {
     const session = await byCluster('ada');
@@ -296,14 +298,31 @@ describe('sessions', () => {
     );
   });
 
-  test('used by two at once give both the same next token, not two families (threat 38)', async () => {
-    const session = await byCluster('ada');
+  test('give one attempt the same next token however often it is made, until that is used (threat 38)', async () => {
+    const { refreshToken } = await byCluster('ada');
+    const attempt = anAttempt();
     const answers = await Promise.all(
-      Array.from({ length: 8 }, async (_, index) => refresh(session.refreshToken, index % 2 === 0 ? gateway : other)),
+      Array.from({ length: 8 }, async (_, index) => refresh(refreshToken, index % 2 === 0 ? gateway : other, attempt)),
     );
-    const tokens = answers.map(({ body }) => body.refreshToken);
-    expect(new Set(tokens).size).toBe(1);
-    canaries.add(String(tokens[0]));
+    const tokens = new Set(answers.map(({ body }) => body.refreshToken));
+    expect(tokens.size).toBe(1);
+    const [next] = [...tokens].map(String);
+    canaries.add(String(next));
+    expect((await refresh(refreshToken, other, attempt)).body.refreshToken).toBe(next);
+    const { status, body } = await refresh(String(next));
+    expect(status).toBe(200);
+    canaries.add(String(body.refreshToken));
+    expect(errorOf(await refresh(refreshToken, gateway, attempt)).code).toBe('SessionEnded');
+    expect((await refresh(String(body.refreshToken))).status).toBe(401);
+  });
+
+  test('end when two attempts are made with one token, at once too (threat 38)', async () => {
+    const { refreshToken } = await byCluster('ada');
+    const answers = await Promise.all([refresh(refreshToken), refresh(refreshToken, other)]);
+    expect(answers.map(({ status }) => status).sort()).toEqual([200, 401]);
+    const got = answers.find(({ status }) => status === 200)?.body.refreshToken;
+    canaries.add(String(got));
+    expect((await refresh(String(got))).status).toBe(401);
   });
 
   test('end at every replica when one logs out', async () => {

@@ -170,8 +170,8 @@ class Handlers {
   }
 
   async refreshSession(context: RequestContext): Promise<RouteAnswer> {
-    const { refreshToken } = read(refreshRequest, context.body);
-    const answer = await this.parts.sessions.refresh(refreshToken, context.signal);
+    const { refreshToken, attempt } = read(refreshRequest, context.body);
+    const answer = await this.parts.sessions.refresh(refreshToken, attempt, context.signal);
     context.identify(answer.principal);
     return { status: 200, body: answer };
   }

@@ -1,4 +1,4 @@
-import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto';
+import { createHash, createHmac, randomBytes, timingSafeEqual } from 'node:crypto';
 import { z } from 'zod';
 import type { Clock } from '#common/clock.ts';
 import { principalSchema, type SessionAnswer } from '#common/identity/gateway-api.ts';
@@ -19,8 +19,6 @@ const prefixes = { session: 'xoss_', refresh: 'xosr_' };
 /** A session ends after so long, however often it is refreshed. */
 const sessionMs = 7 * 24 * 3_600_000;
 const sessionTokenMs = 10 * 60_000;
-/** Answers get lost: for so long the token before the newest is answered with the newest again, as long as that was not used itself. */
-const lostAnswerMs = 10_000;
 /** More sessions of one principal end the oldest. */
 const perPrincipalMax = 16;
 /** More sessions than this are not begun. */
@@ -33,8 +31,8 @@ const recordSchema = z.strictObject({
   endsMs: z.number(),
   /** Which refresh token of the family is good. */
   generation: z.int().min(0),
-  /** When that one was given. */
-  rotatedMs: z.number(),
+  /** SHA-256 of the attempt that was answered with it, base64url; absent at first. */
+  attempt: z.string().optional(),
   /** Makes refresh tokens of the family, with the key of the gateway. */
   nonce: z.string(),
 });
@@ -71,7 +69,8 @@ const principalIndex = 'principal';
 
 /**
  * Sessions of users: one sealed record each, in a Secret of the operator's namespace. Session tokens are checked without a request; refresh tokens are
- * good once (RFC 9700 §4.14.2): using an older one ends the whole family, since somebody has stolen one of the two.
+ * good once (RFC 9700 §4.14.2): using one again ends the whole family, since somebody has stolen it. Answers get lost when a gateway or a client
+ * dies: the same attempt is answered again, as long as its answer was not used itself. Whoever stole a token does not know the attempt.
  */
 export class Sessions {
   private readonly parts: SessionParts;
@@ -94,7 +93,6 @@ export class Sessions {
       beganMs: now,
       endsMs: now + sessionMs,
       generation: 0,
-      rotatedMs: now,
       nonce: randomBytes(16).toString('base64url'),
     };
     await client.of(secrets).create(await this.secretOf(id, record, tag), { signal });
@@ -102,13 +100,13 @@ export class Sessions {
   }
 
   /** Exchanges a refresh token for the next one. @throws {Refusal} when it isn't good; the family may have ended thereby. */
-  async refresh(token: string, signal: AbortSignal): Promise<SessionAnswer> {
+  async refresh(token: string, attempt: string, signal: AbortSignal): Promise<SessionAnswer> {
     const { id, generation, mac } = parseRefreshToken(token);
-    for (let attempt = 0; attempt < 3; attempt++) {
+    const digest = createHash('sha256').update(attempt).digest('base64url');
+    for (let round = 0; round < 3; round++) {
       const { secret, record } = await this.read(id, signal);
       if (!sameText(mac, await this.macOf(id, record, generation))) throw unknownToken();
-      const now = this.parts.clock.now();
-      const isLostAnswer = generation === record.generation - 1 && now - record.rotatedMs <= lostAnswerMs;
+      const isLostAnswer = generation === record.generation - 1 && sameText(digest, record.attempt ?? '');
       if (isLostAnswer) return this.answer(id, record);
       if (generation !== record.generation) {
         await this.end(id, signal);
@@ -120,7 +118,7 @@ export class Sessions {
           },
         );
       }
-      const next: SessionRecord = { ...record, generation: generation + 1, rotatedMs: now };
+      const next: SessionRecord = { ...record, generation: generation + 1, attempt: digest };
       try {
         const changed = await this.secretOf(id, next, secret.metadata.labels?.['xtreemos.io/principal'] ?? '');
         changed.metadata.resourceVersion = secret.metadata.resourceVersion;

@@ -1,13 +1,14 @@
 /** Logging in and out as processes of their own, against a gateway that speaks HTTPS. */
 import { execFile, spawn } from 'node:child_process';
 import { createHash, X509Certificate } from 'node:crypto';
+import { once } from 'node:events';
 import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import { afterEach, beforeEach, describe, expect, jest, test } from '@jest/globals';
 import { FakeGateway } from '../../testing/fake-gateway.ts';
-import { type Finished, runXos } from '../../testing/processes.ts';
+import { type Finished, runXos, startXos } from '../../testing/processes.ts';
 
 jest.setTimeout(120_000);
 const run = promisify(execFile);
@@ -146,6 +147,24 @@ describe('a session', () => {
     expect(lines()).toEqual([]);
   });
 
+  test('goes on when the gateway dies before it answers, and when this program does (threat 38)', async () => {
+    gateway.lost = 1;
+    expect(await xos('whoami')).toMatchObject({ code: 0, stderr: '' });
+    const session = JSON.parse(stored()) as object;
+    expect(session).not.toHaveProperty('refreshAttempt');
+    const past = new Date(0).toISOString();
+    writeFileSync(
+      path.join(folder, 'state/xos/rennes.json'),
+      JSON.stringify({ ...session, sessionTokenExpiresAt: past }),
+    );
+    const dying = startXos(['whoami'], env);
+    gateway.lost = 1;
+    gateway.onLost = () => dying.kill('SIGKILL');
+    await once(dying, 'exit');
+    expect(JSON.parse(stored())).toMatchObject({ sessionTokenExpiresAt: past, refreshAttempt: expect.any(String) });
+    expect(await xos('whoami')).toMatchObject({ code: 0, stderr: '' });
+  });
+
   test('that was revoked is removed, and the message says to log in', async () => {
     const used = JSON.parse(stored()) as { refreshToken: string };
     await fetchRefresh(used.refreshToken);
@@ -186,7 +205,7 @@ describe('a session', () => {
 
   /** Uses the refresh token behind the back of the program. */
   async function fetchRefresh(refreshToken: string): Promise<void> {
-    const body = JSON.stringify({ refreshToken });
+    const body = JSON.stringify({ refreshToken, attempt: 'x'.repeat(43) });
     const ca = path.join(folder, 'ca.pem');
     await run('curl', ['-sf', '--cacert', ca, '-d', body, `https://${gateway.address}/v1/sessions/refresh`]);
   }

@@ -362,7 +362,9 @@ describe('the gateway', () => {
   test('ends a session whose refresh token comes back a second time (threat 38)', async () => {
     const first = await logIn();
     const refresh = async (refreshToken: unknown): Promise<GatewayAnswer> =>
-      gateway.call('POST', '/v1/sessions/refresh', { body: { refreshToken } });
+      gateway.call('POST', '/v1/sessions/refresh', {
+        body: { refreshToken, attempt: randomBytes(32).toString('base64url') },
+      });
     const second = await refresh(first.refreshToken);
     const third = await refresh(second.body.refreshToken);
     for (const { body } of [second, third]) canaries.add(String(body.refreshToken)).add(String(body.sessionToken));

@@ -166,7 +166,7 @@ export class OpenIDLogin {
     } catch (error) {
       throw providerRefusal(
         error,
-        'The identity provider refused the login, or the answer of the browser is not the one to this login.',
+        'The identity provider refused the login, or the answer of the browser is not the one to this login: log in again.',
       );
     }
   }
