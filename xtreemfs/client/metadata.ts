@@ -159,6 +159,21 @@ export class MetadataClient {
     });
   }
 
+  /**
+   * A rename that replaces nothing, or lets two names change places. Safe to repeat.
+   * @param flags - as renameat2(2): 1 or 2. @param sourceIno - what is renamed.
+   */
+  async renameFlagged(
+    caller: Caller,
+    path: string,
+    newPath: string,
+    flags: number,
+    sourceIno: number,
+  ): Promise<Changed> {
+    const request = { volumeName: this.volumeName, sourcePath: path, targetPath: newPath, flags, sourceIno };
+    return (await this.call(caller, mrcProcedures.renameFlagged, request)).response;
+  }
+
   async link(caller: Caller, path: string, newPath: string): Promise<Changed> {
     const request = { volumeName: this.volumeName, targetPath: path, linkPath: newPath, wantsStats: true };
     return await this.change(caller, mrcProcedures.link, request, done(PosixErrno.EEXIST, noTime));

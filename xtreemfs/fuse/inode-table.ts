@@ -159,6 +159,19 @@ export class InodeTable {
     this.note(['name', node.id, newParent.id, newName]);
   }
 
+  /** Two names have changed places. */
+  exchange(parent: Node, name: string, otherParent: Node, otherName: string): void {
+    const [node, other] = [this.unlink(parent, name), this.unlink(otherParent, otherName)];
+    const move = (moved: Node | undefined, to: Node, as: string): void => {
+      to.listing?.names.add(as);
+      if (moved === undefined) return;
+      this.attach(to, as, moved.id);
+      this.note(['name', moved.id, to.id, as]);
+    };
+    move(node, otherParent, otherName);
+    move(other, parent, name);
+  }
+
   /** The kernel gives look-ups back. */
   forget(id: number, count: number): void {
     const node = this.nodes.get(id);

@@ -1,9 +1,9 @@
 import type { Stat } from '#proto/generated/xtreemfs/mrc.ts';
 import { Setattrs } from '#proto/generated/xtreemfs/mrc.ts';
 import { SystemVFcntl } from '#proto/generated/xtreemfs/global-types.ts';
-import { PosixErrno } from '#proto/generated/xtreemfs/rpc.ts';
+import { ErrorType, PosixErrno } from '#proto/generated/xtreemfs/rpc.ts';
 import type { Caller, Changed, Unlinked } from '../client/metadata.ts';
-import { isErrno } from '../rpc/errors.ts';
+import { isErrno, RpcError } from '../rpc/errors.ts';
 import { Mode, nameBytesMax, OpenReplyFlag, RenameFlag } from './abi.ts';
 import { refuse } from './errno.ts';
 import type {
@@ -37,6 +37,12 @@ interface DirectoryHandle {
   /** Entries fetched from the MRC, dots counted. */
   seen: number;
   isComplete: boolean;
+}
+
+/** A name in a directory. */
+interface Named {
+  readonly parent: Node;
+  readonly name: string;
 }
 
 /** A directory up to this size is fetched whole before the first name is shown: deleting while listing skips nothing then. */
@@ -169,11 +175,13 @@ export class VolumeFileSystem extends VolumeFiles implements FuseFileSystem {
     newName: string,
     flags: number,
   ): Promise<void> {
-    if ((flags & ~RenameFlag.NOREPLACE) !== 0) refuse('EINVAL', 'only plain renames and RENAME_NOREPLACE are there');
     const [from, to] = [this.table.node(parentId), this.table.node(newParentId)];
     const caller = this.caller(context);
+    if (flags !== 0) {
+      await this.renameFlagged(caller, { parent: from, name }, { parent: to, name: newName }, flags);
+      return;
+    }
     const [path, newPath] = [this.table.childPath(from, name), this.table.childPath(to, newName)];
-    if ((flags & RenameFlag.NOREPLACE) !== 0 && (await this.exists(caller, newPath))) refuse('EEXIST');
     const [moving, target] = [from.children.get(name), to.children.get(newName)];
     const renamed = await this.metadata.rename(caller, path, newPath);
     this.touchDirectory(from, renamed);
@@ -189,6 +197,28 @@ export class VolumeFileSystem extends VolumeFiles implements FuseFileSystem {
       else this.expire(moving);
     }
     this.dropped(replaced, { creds: renamed.creds, directories: [] });
+  }
+
+  private async renameFlagged(caller: Caller, from: Named, to: Named, flags: number): Promise<void> {
+    if (flags !== RenameFlag.NOREPLACE && flags !== RenameFlag.EXCHANGE) {
+      refuse('EINVAL', 'only RENAME_NOREPLACE or RENAME_EXCHANGE are there');
+    }
+    const [path, newPath] = [this.table.childPath(from.parent, from.name), this.table.childPath(to.parent, to.name)];
+    const [moving, other] = [from.parent.children.get(from.name), to.parent.children.get(to.name)];
+    const sourceIno = moving?.id ?? (await this.metadata.getattr(caller, path)).ino;
+    const renamed = await this.metadata
+      .renameFlagged(caller, path, newPath, flags, sourceIno)
+      .catch(async (error: unknown) => {
+        if (!(error instanceof RpcError) || error.errorType !== ErrorType.INVALID_PROC_ID) throw error;
+        if (flags !== RenameFlag.NOREPLACE) refuse('EINVAL', 'the MRC is one of upstream: names cannot change places');
+        if (await this.exists(caller, newPath)) refuse('EEXIST');
+        return await this.metadata.rename(caller, path, newPath);
+      });
+    this.touchDirectory(from.parent, renamed);
+    if (to.parent !== from.parent) this.touchDirectory(to.parent, renamed);
+    if (flags === RenameFlag.EXCHANGE) this.table.exchange(from.parent, from.name, to.parent, to.name);
+    else this.table.rename(from.parent, from.name, to.parent, to.name);
+    for (const node of [moving, other]) if (node !== undefined) this.expire(node);
   }
 
   opendir(context: RequestContext, nodeId: number): OpenReply {

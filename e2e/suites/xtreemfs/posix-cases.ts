@@ -22,6 +22,10 @@ async function codeOf(promise: Promise<unknown>): Promise<string> {
 
 const pause = async (ms: number): Promise<void> => await new Promise((resolve) => setTimeout(resolve, ms));
 const asNobody = (command: string): string => `setpriv --reuid 65534 --regid 65534 --clear-groups sh -c '${command}'`;
+/** renameat2(2), which Node.js cannot call: FROM TO FLAGS; prints `done` or the error. */
+const renameat2 =
+  'my $n = `uname -m` =~ /^x86_64/ ? 316 : 276; my ($from, $to, $flags) = @ARGV; ' +
+  'print syscall($n, -100, $from, -100, $to, $flags + 0) == 0 ? "done" : $!';
 const long = 'n'.repeat(255);
 
 const files: PosixCase[] = [
@@ -228,6 +232,27 @@ const names: PosixCase[] = [
       await fs.link(at('b'), at('c'));
       await fs.rename(at('b'), at('c'));
       expect((await fs.readdir(folder)).sort()).toEqual(['b', 'c', 'd']);
+    },
+  },
+  {
+    name: 'lets two names change places, and renames without replacing',
+    run: async (folder) => {
+      const at = (name: string): string => join(folder, name);
+      const flagged = async (from: string, to: string, flags: number): Promise<string> =>
+        await sh(`perl -e '${renameat2}' '${at(from)}' '${at(to)}' ${flags} || true`);
+      await fs.writeFile(at('a'), 'a');
+      await fs.mkdir(at('d'));
+      await fs.mkdir(at('d/e'));
+      await fs.writeFile(at('d/e/f'), 'f');
+      expect(await flagged('a', 'd/e', 2)).toBe('done');
+      expect([await fs.readFile(at('d/e'), 'utf8'), await fs.readFile(at('a/f'), 'utf8')]).toEqual(['a', 'f']);
+      expect([(await fs.stat(folder)).nlink, (await fs.stat(at('d'))).nlink]).toEqual([4, 2]);
+      expect(await flagged('a', 'none', 2)).toBe('No such file or directory');
+      expect(await flagged('d', 'd/e', 2)).toBe('Invalid argument');
+      expect(await flagged('a', 'd', 1)).toBe('File exists');
+      expect(await flagged('a', 'new', 1)).toBe('done');
+      expect((await fs.readdir(folder)).sort()).toEqual(['d', 'new']);
+      expect(await fs.readdir(at('new'))).toEqual(['f']);
     },
   },
   {

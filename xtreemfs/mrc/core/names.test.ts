@@ -9,7 +9,7 @@ import { PosixError } from './errno.ts';
 import type { Opened } from './files.ts';
 import { open } from './files.ts';
 import { ListingPositions, readdir } from './listing.ts';
-import { link, mkdir, readlink, rename, rmdir, symlink, unlink } from './names.ts';
+import { link, mkdir, readlink, rename, renameFlagged, rmdir, symlink, unlink } from './names.ts';
 import type { Operation } from './operation.ts';
 
 const ann = aCaller('ann', ['staff']);
@@ -316,5 +316,40 @@ describe('readdir', () => {
       { name: '.' },
       { name: 'f' },
     ]);
+  });
+});
+
+describe('names that change places', () => {
+  const swap =
+    (source: string, target: string, ino: number, flags = 2) =>
+    (op: Operation) =>
+      renameFlagged(op, 'vol', { source, target }, flags, ino).ino;
+  const inoOf = async (path: string): Promise<number> => await as(root, (op) => getattr(op, 'vol', path, 0)?.ino ?? 0);
+
+  beforeEach(async () => {
+    await as(ann, (op) => mkdir(op, 'vol', 'd', 0o755));
+    await as(ann, (op) => mkdir(op, 'vol', 'd/e', 0o755));
+    await as(ann, touch('f'));
+  });
+
+  test('do so once, however often it is asked for', async () => {
+    const [file, folder] = [await inoOf('f'), await inoOf('d/e')];
+    for (let time = 0; time < 3; time++) expect(await as(ann, swap('f', 'd/e', file))).toBe(file);
+    expect([await inoOf('f'), await inoOf('d/e')]).toEqual([folder, file]);
+    await as(ann, (op) => rename(op, 'vol', 'f', 'd/back'));
+    expect(await inoOf('d/back')).toBe(folder);
+  });
+
+  test('are left alone when they are not what the caller means', async () => {
+    const file = await inoOf('f');
+    expect(await codeOf(ann, swap('d', 'd/e', file))).toBe('ENOENT');
+    expect(await codeOf(ann, swap('f', 'none', file))).toBe('ENOENT');
+    expect(await codeOf(ann, swap('f', 'd', file, 3))).toBe('EINVAL');
+    expect(await codeOf(bob, swap('f', 'd/e', file))).toBe('EACCES');
+    expect(await codeOf(ann, swap('d', 'd/e', await inoOf('d')))).toBe('EINVAL');
+    expect(await codeOf(ann, swap('f', 'd', file, 1))).toBe('EEXIST');
+    expect(await as(ann, swap('f', 'g', file, 1))).toBe(file);
+    expect(await as(ann, swap('f', 'g', file, 1))).toBe(file);
+    expect(await codeOf(ann, (op) => unlink(op, 'vol', 'f'))).toBe('ENOENT');
   });
 });

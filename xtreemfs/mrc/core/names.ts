@@ -188,6 +188,63 @@ export function rename(
   return { ...removed, moved };
 }
 
+/** Flags of renameat2(2). */
+export const renameFlags = { noReplace: 1, exchange: 2 } as const;
+
+/**
+ * Ours (procedure 1001): a rename that replaces nothing, or lets two names change places.
+ * @param sourceIno - what the caller means by the source; a repeated request finds it at the target, and is done.
+ */
+export function renameFlagged(
+  op: Operation,
+  volumeName: string,
+  paths: { readonly source: string; readonly target: string },
+  flags: number,
+  sourceIno: number,
+): Inode {
+  if (flags !== renameFlags.noReplace && flags !== renameFlags.exchange) {
+    refuse('EINVAL', `flags: ${flags} is neither ${renameFlags.noReplace} nor ${renameFlags.exchange}`);
+  }
+  const source = resolveToChange(op, volumeName, paths.source);
+  const target = resolveToChange(op, volumeName, paths.target);
+  if (source.inode?.ino !== sourceIno && target.inode?.ino === sourceIno) return target.inode;
+  if (source.inode?.ino !== sourceIno) refuse('ENOENT', `${paths.source} is not what it was`);
+  if (flags === renameFlags.exchange) return exchange(op, source, target, source.inode);
+  if (target.inode !== undefined) refuse('EEXIST', `${paths.target} exists`);
+  return rename(op, volumeName, paths.source, paths.target).moved;
+}
+
+function exchange(op: Operation, source: Resolved, target: Resolved, moved: Inode): Inode {
+  const { tx, caller } = op;
+  const { volume } = source;
+  const other = target.inode ?? refuse('ENOENT', `${target.name} does not exist`);
+  if (source.name === '' || target.name === '') refuse('EBUSY', 'The root of a volume has no name to change');
+  if (isInside(tx, target.parent, moved) || isInside(tx, source.parent, other)) {
+    refuse('EINVAL', 'One of the names lies inside the other');
+  }
+  if (other.ino === moved.ino) return moved;
+  demandChange(tx, volume, source.parent, caller, moved);
+  demandChange(tx, volume, target.parent, caller, other);
+  const goes = [
+    { inode: moved, from: source.parent, to: target.parent, name: target.name },
+    { inode: other, from: target.parent, to: source.parent, name: source.name },
+  ];
+  for (const { inode, from, to, name } of goes) {
+    if (isDirectory(inode) && from.ino !== to.ino) {
+      demand(tx, volume, inode, caller, rights.write);
+      from.nlink--;
+      to.nlink++;
+    }
+    inode.parent = to.ino;
+    inode.ctimeNs = tx.nowNs;
+    tx.touch(inode);
+    tx.putEntry(to, name, { ino: inode.ino, type: inode.mode & fileType.mask });
+  }
+  entriesChanged(tx, source.parent);
+  entriesChanged(tx, target.parent);
+  return moved;
+}
+
 function demandReplaceable(tx: Tx, moved: Inode, target: Inode, path: string): void {
   if (isDirectory(moved) && !isDirectory(target)) refuse('ENOTDIR', `${path} is not a directory`);
   if (!isDirectory(moved) && isDirectory(target)) refuse('EISDIR', `${path} is a directory`);

@@ -4,7 +4,7 @@ import type { RpcServer } from '../../rpc/server.ts';
 import { access, type ChangedStats, changedStats, fsetattr, getattr, setattr } from '../core/attributes.ts';
 import { deleteCredentials } from '../core/capabilities.ts';
 import { ListingPositions, readdir } from '../core/listing.ts';
-import { link, mkdir, readlink, rename, rmdir, symlink, unlink } from '../core/names.ts';
+import { link, mkdir, readlink, rename, renameFlagged, rmdir, symlink, unlink } from '../core/names.ts';
 import type { Operation } from '../core/operation.ts';
 import type { Inode } from '../core/records.ts';
 import type { Removed } from '../core/removal.ts';
@@ -108,6 +108,11 @@ function registerEntries(server: RpcServer, mrc: Mrc): void {
       const stats = changedStats(op, wantsStats, removed.moved);
       return { ...credentialsOf(op, removed), timestampS: stamp(op), ...stats };
     }),
+  );
+  handle(server, mrc, mrcProcedures.renameFlagged, (call, { volumeName, sourcePath, targetPath, flags, sourceIno }) =>
+    stamped(call, true, (op) =>
+      renameFlagged(op, volumeName, { source: sourcePath, target: targetPath }, flags, sourceIno),
+    ),
   );
 }
 

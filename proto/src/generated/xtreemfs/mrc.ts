@@ -1099,6 +1099,60 @@ export function readRenameRequest(reader: Reader): RenameRequest {
 }
 export const renameRequestCodec: Codec<RenameRequest> = makeCodec('renameRequest', writeRenameRequest, readRenameRequest);
 
+/** Ours: a rename that must not be mistaken for a plain one. */
+export interface RenameFlaggedRequest {
+  volumeName: string;
+  sourcePath: string;
+  targetPath: string;
+  /** As renameat2(2): 1 nothing is replaced, 2 both names change places. */
+  flags: number;
+  /** What the source is: a repeated request finds it at the target, and is done. */
+  sourceIno: number;
+}
+
+export function writeRenameFlaggedRequest(writer: Writer, message: RenameFlaggedRequest): void {
+  writer.string(10, message.volumeName);
+  writer.string(18, message.sourcePath);
+  writer.string(26, message.targetPath);
+  writer.fixed32(37, message.flags);
+  writer.fixed64(41, message.sourceIno);
+}
+export function readRenameFlaggedRequest(reader: Reader): RenameFlaggedRequest {
+  let volumeName: string = '';
+  let sourcePath: string = '';
+  let targetPath: string = '';
+  let flags: number = 0;
+  let sourceIno: number = 0;
+  for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+    switch (tag) {
+      case 10: {
+        volumeName = reader.string();
+        break;
+      }
+      case 18: {
+        sourcePath = reader.string();
+        break;
+      }
+      case 26: {
+        targetPath = reader.string();
+        break;
+      }
+      case 37: {
+        flags = reader.fixed32();
+        break;
+      }
+      case 41: {
+        sourceIno = reader.fixed64();
+        break;
+      }
+      default:
+        reader.skip(tag);
+    }
+  }
+  return { volumeName, sourcePath, targetPath, flags, sourceIno };
+}
+export const renameFlaggedRequestCodec: Codec<RenameFlaggedRequest> = makeCodec('renameFlaggedRequest', writeRenameFlaggedRequest, readRenameFlaggedRequest);
+
 export interface RenameResponse {
   timestampS: number;
   creds?: FileCredentials | undefined;
@@ -2835,6 +2889,16 @@ export const mrcProcedures = {
     hasDataIn: false,
     hasDataOut: false,
   } satisfies Procedure<RenameRequest, RenameResponse>,
+  /** Ours; upstream's answers INVALID_PROC_ID. */
+  renameFlagged: {
+    interfaceId: 20001,
+    procId: 1001,
+    name: 'rename_flagged',
+    request: renameFlaggedRequestCodec,
+    response: renameResponseCodec,
+    hasDataIn: false,
+    hasDataOut: false,
+  } satisfies Procedure<RenameFlaggedRequest, RenameResponse>,
   rmdir: {
     interfaceId: 20001,
     procId: 14,
