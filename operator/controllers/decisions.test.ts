@@ -60,3 +60,12 @@ test('what was decided last is recorded once, and again after something else', (
   for (const why of ['Cut', 'Cut', 'Accepted', 'Cut']) record(why);
   expect(records.map(({ why }) => why)).toEqual(['Cut', 'Accepted', 'Cut']);
 });
+
+test('what was decided last is not recorded again by a look that knows less of who it was', () => {
+  const { decisions, records } = aLog();
+  const record = (who: string, note?: string): void =>
+    decisions.record(anObject(1), { who, what: 'a.decide', outcome: 'Refused', why: 'Withdrawn' }, note);
+  record('bob');
+  record('unknown', 'It was changed 2 times.');
+  expect(records.map(({ who }) => who)).toEqual(['bob']);
+});

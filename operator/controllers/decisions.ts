@@ -82,13 +82,16 @@ export class Decisions {
     this.audit.record(record);
   }
 
-  /** Records what was decided on an object, unless it is what was decided last. */
-  record({ metadata }: Stored<KubeObject>, record: AuditRecord): void {
+  /**
+   * Records what was decided on an object, unless it is what was decided last.
+   * @param note - said with it. It makes no other decision of it: a look at a status that lags behind knows less of who it was.
+   */
+  record({ metadata }: Stored<KubeObject>, record: AuditRecord, note?: string): void {
     const key = `${metadata.uid} ${record.what} ${record.id ?? ''}`;
     const decision = `${record.why} ${record.message ?? ''}`;
     if (this.last.get(key) === decision) return;
     remember(this.last, key, decision, rememberedMax);
-    this.audit.record(record);
+    this.audit.record({ ...record, message: sentences(record.message, note) });
   }
 }
 

@@ -1,5 +1,5 @@
 import { spawn, type ChildProcess } from 'node:child_process';
-import { openSync, closeSync } from 'node:fs';
+import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import type { Clock } from '#common/clock.ts';
 import { TerminalError } from '#common/errors.ts';
 
@@ -40,7 +40,7 @@ export class Supervised {
 
   /**
    * Starts it, and waits until it says that it serves.
-   * @throws {TerminalError} when it ends before, with the place of its log.
+   * @throws {TerminalError} when it ends before, with the place and the end of its log.
    */
   async start(): Promise<void> {
     let serving: () => void = () => undefined;
@@ -106,6 +106,21 @@ export class Supervised {
   }
 
   private failure(problem: string): TerminalError {
-    return new TerminalError(`${this.init.name} ${problem}: see ${this.init.logPath}`);
+    const log = endOf(this.init.logPath).trimEnd().split('\n').slice(-3);
+    return new TerminalError(
+      `${this.init.name} ${problem}: see ${this.init.logPath}, which ends with\n${log.join('\n')}`,
+    );
+  }
+}
+
+/** The last 4 KiB of a file. */
+function endOf(file: string): string {
+  const opened = openSync(file, 'r');
+  try {
+    const end = Buffer.alloc(4096);
+    const read = readSync(opened, end, 0, end.length, Math.max(0, fstatSync(opened).size - end.length));
+    return end.toString('utf8', 0, read);
+  } finally {
+    closeSync(opened);
   }
 }

@@ -196,8 +196,7 @@ export class TestInstallation implements TestMount {
   async die(): Promise<void> {
     const names = ['worker', 'mount', 'dir', 'mrc', 'osd0', 'osd1'];
     const pids = [this.child.pid ?? 0, ...names.map((name) => this.pidOf(name))].filter((pid) => pid > 0);
-    for (const pid of pids) process.kill(pid, 'SIGSTOP');
-    for (const pid of pids) process.kill(pid, 'SIGKILL');
+    for (const signal of ['SIGSTOP', 'SIGKILL'] as const) for (const pid of pids) signalIfThere(pid, signal);
     await ended(this.child);
     await unmountOrCutOff(this.mountPoint);
     rmSync(this.scratch, { recursive: true, force: true });
@@ -230,4 +229,13 @@ function childrenOf(parent: number): { pid: number; command: string }[] {
         return [];
       }
     });
+}
+
+/** Sends a signal; a process may have ended by itself meanwhile. */
+function signalIfThere(pid: number, signal: NodeJS.Signals): void {
+  try {
+    process.kill(pid, signal);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
+  }
 }

@@ -7,6 +7,7 @@ import * as fs from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, afterEach, describe, expect, test } from '@jest/globals';
 import { SeededRandom } from '#common/random.ts';
+import { waitFor } from '#sites/kube-client.ts';
 import { canMount, ForgetfulDisk, TestInstallation } from './mounts.ts';
 
 /** Contents of the files whose last change was acknowledged; `undefined` while one is under way: either is right. */
@@ -128,13 +129,13 @@ async function compare(folder: string, acknowledged: Acknowledged): Promise<stri
           return writer;
         });
         const work = writers.map(async (writer) => await writer.work(() => isOver));
-        await new Promise((resolve) => setTimeout(resolve, 500 + random.int(2500)));
+        await waitFor('both write', () => writers.every(({ steps }) => steps > 0), { limitMs: 60_000 });
+        await new Promise((resolve) => setTimeout(resolve, random.int(2500)));
         isOver = true;
         await disk.cut();
         await installation.die();
         await Promise.allSettled(work);
         await disk.detach();
-        expect(writers.map(({ steps }) => steps > 0)).toEqual([true, true]);
       }
     },
     180_000,

@@ -41,7 +41,7 @@ export class OrganizationDecisions {
     if (isSameState && isDeleting(vo)) return;
     const what = isNew ? 'organization.form' : isSameState ? 'organization.change' : verbs[spec.state];
     const decision = { what, outcome: 'Allowed', why: spec.state, policy: 'vo/administrators' } as const;
-    this.decisions.recordChange(complete(vo, actor, decision));
+    this.decisions.recordChange({ ...complete(vo, actor, decision), message: actor.note });
   }
 
   /** The status is about to tell of a decision. */
@@ -100,14 +100,12 @@ export class OrganizationDecisions {
   }
 
   private record(vo: Stored<VirtualOrganization>, actor: Actor, record: Omit<AuditRecord, 'who'>): void {
-    this.decisions.record(vo, complete(vo, actor, record));
+    this.decisions.record(vo, complete(vo, actor, record), actor.note);
   }
 }
 
 function complete(vo: Stored<VirtualOrganization>, actor: Actor, record: Omit<AuditRecord, 'who'>): AuditRecord {
-  const { who, note } = actor;
-  const on = { VirtualOrganization: vo.metadata.name, ...record.on };
-  return { ...record, who, on, message: sentences(record.message, note) };
+  return { ...record, who: actor.who, on: { VirtualOrganization: vo.metadata.name, ...record.on } };
 }
 
 /** Admission pins the name in a request to whoever wrote it. */
