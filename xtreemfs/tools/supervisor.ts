@@ -106,7 +106,12 @@ export class Supervised {
   }
 
   private failure(problem: string): TerminalError {
-    const log = endOf(this.init.logPath).trimEnd().split('\n').slice(-3);
+    const isFrame = (line: string): boolean => /^\s+at /.test(line);
+    const log = endOf(this.init.logPath)
+      .trimEnd()
+      .split('\n')
+      .filter((line) => !isFrame(line))
+      .slice(-3);
     return new TerminalError(
       `${this.init.name} ${problem}: see ${this.init.logPath}, which ends with\n${log.join('\n')}`,
     );
