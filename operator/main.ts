@@ -167,6 +167,7 @@ function addEverything(manager: Manager, { options, log, registry, transport, cr
     transport,
     credentials,
     signing,
+    index: identities.index,
     requestAccount: async (membership, untilMs, stop) => requestAccount(client, clock, membership, untilMs, stop),
     selection,
     localSite,

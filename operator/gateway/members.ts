@@ -9,15 +9,13 @@ import {
   type SiteView,
 } from '#common/identity/decide.ts';
 import type { Principal } from '#common/identity/ids.ts';
-import { homeElsewhere } from '#crds/organization.ts';
+import { homeElsewhere, organizationOfNamespace } from '#crds/organization.ts';
 import type { Site } from '#crds/site.ts';
 import type { VirtualOrganization } from '#crds/virtual-organization.ts';
 import type { VOMembership } from '#crds/vo-membership.ts';
-import type { Informer, Lister } from '#runtime/contracts.ts';
+import type { MembershipIndex } from '#operator/identity/membership-index.ts';
+import type { Lister } from '#runtime/contracts.ts';
 import { isDeleting, type Stored } from '#runtime/types.ts';
-
-const principalIndex = 'gateway/principal';
-const namespacePrefix = 'vo-';
 
 /** A member and the organization that the membership is of. */
 export interface Member {
@@ -27,30 +25,28 @@ export interface Member {
 
 /** Finds memberships of principals and tells what they may do, from caches alone. */
 export class Members {
-  private readonly memberships: Informer<VOMembership>;
+  private readonly index: MembershipIndex;
   private readonly organizations: Lister<VirtualOrganization>;
   private readonly sites: Lister<Site>;
   private readonly localSite: string;
 
   constructor(
-    memberships: Informer<VOMembership>,
+    index: MembershipIndex,
     organizations: Lister<VirtualOrganization>,
     sites: Lister<Site>,
     localSite: string,
   ) {
-    this.memberships = memberships;
+    this.index = index;
     this.organizations = organizations;
     this.sites = sites;
     this.localSite = localSite;
-    memberships.addIndex(principalIndex, ({ spec }) => [keyOf(spec.principal)]);
   }
 
   /** All memberships of somebody; of each organization the one that counts: it has an id, or is the oldest. */
   of(principal: Principal): Member[] {
-    const found = this.memberships.byIndex(principalIndex, keyOf(principal)).sort(byRight);
     const first = new Map<string, Member>();
-    for (const membership of found) {
-      const name = membership.metadata.namespace?.slice(namespacePrefix.length) ?? '';
+    for (const membership of this.index.everywhere(principal)) {
+      const name = organizationOfNamespace(membership.metadata.namespace) ?? '';
       const vo = this.organizations.get({ name });
       if (vo !== undefined && !first.has(name)) first.set(name, { membership, vo });
     }
@@ -139,15 +135,4 @@ function memberView({ metadata, spec, status }: Stored<VOMembership>): MemberVie
     roles: spec.roles,
     capabilities: spec.capabilities,
   };
-}
-
-function keyOf({ issuer, subject }: Principal): string {
-  // No issuer holds a space.
-  return `${issuer} ${subject}`;
-}
-
-function byRight(a: Stored<VOMembership>, b: Stored<VOMembership>): number {
-  const rank = ({ metadata, spec }: Stored<VOMembership>): string =>
-    `${spec.identity === undefined ? 1 : 0} ${metadata.creationTimestamp} ${metadata.name}`;
-  return rank(a) < rank(b) ? -1 : 1;
 }

@@ -6,6 +6,7 @@ import { sites } from '#crds/site.ts';
 import { virtualOrganizations } from '#crds/virtual-organization.ts';
 import { voMemberships } from '#crds/vo-membership.ts';
 import type { VoSigning } from '#operator/controllers/voauthority/setup.ts';
+import type { MembershipIndex } from '#operator/identity/membership-index.ts';
 import { TokenMinter } from '#operator/identity/minter.ts';
 import { SitesSelection } from '#operator/sites/selection.ts';
 import { SitesShared } from '#operator/sites/shared.ts';
@@ -42,6 +43,7 @@ export interface GatewaySetup {
   readonly transport: Transport;
   readonly credentials: CredentialSource;
   readonly signing: VoSigning;
+  readonly index: MembershipIndex;
   readonly requestAccount: AccountRequest;
   /** Absent where no selectors run. */
   readonly selection: ResourceSelection | undefined;
@@ -94,7 +96,7 @@ export function addGateway(manager: Manager, setup: GatewaySetup): Gateway {
     namespace,
     sealer,
   });
-  const members = new Members(memberships, organizations, siteInformer, localSite);
+  const members = new Members(setup.index, organizations, siteInformer, localSite);
   const minter = new TokenMinter(signing.keys, signing.records, clock);
   const metrics = new GatewayMetrics(registry);
   const material = new ServingMaterial(own, namespace);

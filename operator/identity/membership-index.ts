@@ -17,7 +17,8 @@ const namespaceIndex = 'membership/namespace';
 const userNameIndex = 'membership/userName';
 
 /**
- * Memberships by what is asked of them, from the shared cache. Every answer costs as much as it is long, however many members there are.
+ * Memberships by what is asked of them, from the shared cache. An answer costs as much as it is long, or as one person has memberships,
+ * however many members there are.
  */
 export class MembershipIndex {
   private readonly memberships: Informer<VOMembership>;
@@ -35,9 +36,14 @@ export class MembershipIndex {
     return this.memberships.byIndex(namespaceIndex, namespace);
   }
 
-  /** The memberships of one principal in one namespace, the one that counts first: it has an id already, or is the oldest. */
+  /** The memberships of one principal everywhere; of each namespace the one that counts first: it has an id already, or is the oldest. */
+  everywhere(principal: Principal): Stored<VOMembership>[] {
+    return this.memberships.byIndex(principalIndex, principalKey(principal)).sort(byRight);
+  }
+
+  /** The memberships of one principal in one namespace, the one that counts first. */
   ofPrincipal(namespace: string, principal: Principal): Stored<VOMembership>[] {
-    return this.memberships.byIndex(principalIndex, principalKey(namespace, principal)).sort(byRight);
+    return this.everywhere(principal).filter(({ metadata }) => metadata.namespace === namespace);
   }
 
   /** The membership that bears a user name. */
@@ -51,18 +57,16 @@ export class MembershipIndex {
   }
 }
 
-const byPrincipal = ({ metadata, spec }: VOMembership): readonly string[] => [
-  principalKey(metadata.namespace, spec.principal),
-];
+const byPrincipal = ({ spec }: VOMembership): readonly string[] => [principalKey(spec.principal)];
 const byNamespace = ({ metadata }: VOMembership): readonly string[] => [metadata.namespace ?? ''];
 const byUserName = ({ metadata, status }: VOMembership): readonly string[] =>
   status?.userName === undefined ? [] : [`${metadata.namespace ?? ''} ${status.userName}`];
 const byId = ({ metadata, spec }: VOMembership): readonly string[] =>
   spec.identity === undefined ? [] : [idKey(metadata.namespace, spec.identity)];
 
-function principalKey(namespace: string | undefined, { issuer, subject }: Principal): string {
-  // Neither a namespace nor an issuer holds a space.
-  return `${namespace ?? ''} ${issuer} ${subject}`;
+function principalKey({ issuer, subject }: Principal): string {
+  // No issuer holds a space.
+  return `${issuer} ${subject}`;
 }
 
 function idKey(namespace: string | undefined, { slice, localId }: SliceId): string {

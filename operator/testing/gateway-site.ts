@@ -8,10 +8,12 @@ import { systemClock } from '#common/clock.ts';
 import { createLogger } from '#common/logger.ts';
 import { createRegistry } from '#common/metrics.ts';
 import { installCrds } from '#crds/testing/install.ts';
+import { voMemberships } from '#crds/vo-membership.ts';
 import { addVoAuthorityController } from '#operator/controllers/voauthority/setup.ts';
 import { PeerStates } from '#operator/gateway/peers/peer-states.ts';
 import { addGateway } from '#operator/gateway/setup.ts';
 import type { GatewayListener } from '#operator/gateway/serving.ts';
+import { MembershipIndex } from '#operator/identity/membership-index.ts';
 import { FakeResourceSelection } from '#proto/selector/testing/fake.ts';
 import { createManager, HttpTransport, kubeConfigCredentials } from '#runtime/index.ts';
 import { type AloneControlPlane, startControlPlane } from '#sites/control-plane.ts';
@@ -69,6 +71,7 @@ export class GatewayReplica {
       transport: this.transport,
       credentials,
       signing,
+      index: new MembershipIndex(manager.informer(voMemberships)),
       requestAccount: async ({ metadata, status }) => {
         const account = {
           apiVersion: 'v1',

@@ -375,31 +375,6 @@ describe('who has the last word', () => {
   });
 });
 
-describe('threat 55: nothing of the operator runs here, and', () => {
-  test('there is no webhook', async () => {
-    for (const kind of ['validating', 'mutating']) {
-      expect(
-        (await organization.admin.list(`/apis/admissionregistration.k8s.io/v1/${kind}webhookconfigurations`)).items,
-      ).toEqual([]);
-    }
-  });
-  test('other namespaces are as they were', async () => {
-    const pod = aPod('x', {
-      hostNetwork: true,
-      containers: [{ name: 'a', image: 'b', securityContext: { privileged: true } }],
-    });
-    expect(await refusal(organization.admin, pods(undefined, 'kube-system'), pod)).toBe('');
-  });
-  test('an API server that starts anew refuses from its first answer on', async () => {
-    await organization.plane.restartApiServer();
-    const answer = await says('alice', 'POST', pods(), aPod('x', { hostNetwork: true }));
-    expect(answer).not.toBe('');
-    await waitFor('it refuses for the reason', async () =>
-      (await says('alice', 'POST', pods(), aPod('x', { hostNetwork: true }))).includes('hostNetwork: is not allowed'),
-    );
-  });
-});
-
 test('a refusal is in the audit log of the API server: who, what, which policy, why', async () => {
   await says('bob', 'DELETE', pods('hers'));
   const line = await waitFor('it is written', () =>
@@ -419,21 +394,4 @@ test('a refusal is in the audit log of the API server: who, what, which policy, 
   expect(event.annotations['validation.policy.admission.k8s.io/validation_failure']).toMatch(
     /belongs to u-alice.*"policy":"xtreemos-owners"/,
   );
-});
-
-test('where nothing is filled in, a short pod is refused with what to write, and a complete one is accepted', async () => {
-  const plain = await startOrganization({ name: 'plain', fills: false });
-  try {
-    expect(await refusal(plain.as('bob'), pods(), aPod('x'))).toMatch(
-      /serviceAccountName.*(set it to your own account|name the account of the member)/,
-    );
-    expect(await refusal(plain.as('bob'), pods(), aPod('x', completeSpec(accounts.bob)))).toBe('');
-    const owned = { metadata: { name: 'x', labels: { 'xtreemos.io/owner': accounts.bob } } };
-    expect(await refusal(plain.as('bob'), configMaps, owned)).toBe('');
-    expect(await refusal(plain.as('bob'), configMaps, { metadata: { name: 'x' } })).toMatch(
-      /names nobody and not u-bob/,
-    );
-  } finally {
-    await plain.stop();
-  }
 });
