@@ -323,10 +323,10 @@ export class OverlayNode implements SearchHost {
 
   private onGossip(message: GossipMessage | ShuffleMessage | FindMessage): void {
     const { from, token } = message;
+    // Only who proves to be that node clears it of a suspicion: a forged sign of life must not keep a dead one among the links.
+    if (!this.membership.admit(from, true)) return;
     this.detector.clear(from.profile.id);
-    const isAccepted = this.membership.admit(from, true);
-    if (isAccepted && this.membership.lostAddresses.length > 0) this.membership.found(from.profile.address);
-    if (!isAccepted) return;
+    if (this.membership.lostAddresses.length > 0) this.membership.found(from.profile.address);
     this.compareBorders(message.mark, from.profile.address);
     switch (message.type) {
       case 'shuffle': {
