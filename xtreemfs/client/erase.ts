@@ -45,7 +45,7 @@ async function remove(metadata: MetadataClient, caller: Caller, path: string, is
     await metadata.rmdir(caller, path);
     return;
   }
-  const { creds } = await metadata.unlink(caller, path);
+  const { creds } = await metadata.unlink(caller, path, true);
   if (creds !== undefined) await removeObjects(metadata, caller, creds);
 }
 

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import type {
   FileCredentials,
   OsdFinalizeVouchersResponse,
@@ -47,7 +48,7 @@ export interface Opened extends Changed {
 
 /** A name that is gone. */
 export interface Unlinked extends Changed {
-  /** What the caller needs to delete the file's objects, when its last link is gone. */
+  /** What the caller needs to delete the file's objects, when its last link is gone and no other client may have it open. */
   readonly creds?: FileCredentials | undefined;
 }
 
@@ -79,11 +80,14 @@ export class MetadataClient {
   readonly services: Services;
   readonly volumeName: string;
   readonly mrcs: ServerList;
+  /** Names this client to the MRC, which spares files that other clients have open when this one deletes them. */
+  private readonly clientUuid: string;
 
-  constructor(services: Services, volumeName: string, mrcs: ServerList) {
+  constructor(services: Services, volumeName: string, mrcs: ServerList, clientUuid: string = randomUUID()) {
     this.services = services;
     this.volumeName = volumeName;
     this.mrcs = mrcs;
+    this.clientUuid = clientUuid;
   }
 
   async getattr(caller: Caller, path: string): Promise<Stat> {
@@ -102,7 +106,7 @@ export class MetadataClient {
    * @param flags - System V numbers (`SystemVFcntl`).
    */
   async open(caller: Caller, path: string, flags: number, mode: number, attributes = 0): Promise<Opened> {
-    const request = { ...this.at(path), flags, mode, attributes, wantsStats: true };
+    const request = { ...this.at(path), flags, mode, attributes, wantsStats: true, clientUuid: this.clientUuid };
     const isExclusive = (flags & SystemVFcntl.O_EXCL) !== 0;
     const reopen = async (error: unknown): Promise<OpenResponse> => {
       if (!isErrno(error, PosixErrno.EEXIST)) throw error;
@@ -144,14 +148,17 @@ export class MetadataClient {
     return await this.change(caller, mrcProcedures.rmdir, request, done(PosixErrno.ENOENT, noTime));
   }
 
-  async unlink(caller: Caller, path: string): Promise<Unlinked> {
+  /** @param erases - whether the objects shall go from under clients that have the file open. */
+  async unlink(caller: Caller, path: string, erases = false): Promise<Unlinked> {
     const gone = done(PosixErrno.ENOENT, noTime);
-    return await this.change(caller, mrcProcedures.unlink, { ...this.at(path), wantsStats: true }, gone);
+    const request = { ...this.at(path), wantsStats: true, clientUuid: this.clientUuid, erases };
+    return await this.change(caller, mrcProcedures.unlink, request, gone);
   }
 
   /** @returns as `unlink`, for a file that was overwritten. */
   async rename(caller: Caller, path: string, newPath: string): Promise<Unlinked> {
-    const request = { volumeName: this.volumeName, sourcePath: path, targetPath: newPath, wantsStats: true };
+    const paths = { sourcePath: path, targetPath: newPath };
+    const request = { volumeName: this.volumeName, ...paths, wantsStats: true, clientUuid: this.clientUuid };
     return await this.change(caller, mrcProcedures.rename, request, async (error) => {
       if (!isErrno(error, PosixErrno.ENOENT)) throw error;
       await this.getattr(caller, newPath);

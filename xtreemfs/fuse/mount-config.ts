@@ -23,7 +23,7 @@ export interface MountConfig {
   readonly lingerMs: number;
   readonly readAheadBytes: number;
   readonly transferBytes: number;
-  /** UUID that names this mount among all that lock files. */
+  /** UUID that names this mount among all that lock files and open them. */
   readonly lockClient: string;
   /**
    * Files in the form of passwd(5) and group(5) that alone say which ids there are: every other id, root's too, is nobody.

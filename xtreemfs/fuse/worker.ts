@@ -128,7 +128,7 @@ async function openVolume(config: MountConfig, logger: Logger, journal: Journal)
   const services = servicesFor(config, logger, tlsOf(config, logger));
   const mrcs = await services.findVolume(config.volumeName);
   return new VolumeFileSystem({
-    metadata: new MetadataClient(services, config.volumeName, mrcs),
+    metadata: new MetadataClient(services, config.volumeName, mrcs, config.lockClient),
     users:
       config.issuedIds === undefined
         ? new UserMapping(systemUsers, systemClock)

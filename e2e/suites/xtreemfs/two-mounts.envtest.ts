@@ -1,4 +1,5 @@
 /** Two mounts of one volume: what one does, the other sees as its consistency mode promises, whichever process dies. */
+import { randomBytes } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
 import * as fs from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -33,6 +34,32 @@ const settleMs = 40_000;
     for (const mount of mounts.reverse()) await mount.stop();
     rmSync(local, { recursive: true, force: true });
   }, 120_000);
+
+  test.each([
+    ['deleted', async (file: string) => await fs.unlink(file)],
+    ['replaced', async (file: string) => await fs.rename(`${file}-new`, file)],
+  ])(
+    'what one has open keeps its bytes when it is %s through another',
+    async (how, end) => {
+      const content = randomBytes(300_000);
+      const [writer, reader] = mounts.map(({ mountPoint }) => join(mountPoint, how));
+      await fs.writeFile(writer ?? '', content);
+      await fs.writeFile(`${writer}-new`, 'new');
+      const open = await fs.open(reader ?? '', 'r+');
+      const third = await installation.mountAgain();
+      await end(join(third.mountPoint, how));
+      await third.stop(); // it deletes what it deletes before it ends
+      await open.write('more', content.length);
+      await open.sync();
+      const read = Buffer.alloc(content.length + 4);
+      expect((await open.read(read, 0, read.length, 0)).bytesRead).toBe(read.length);
+      await open.close();
+      expect(read.equals(Buffer.concat([content, Buffer.from('more')]))).toBe(true);
+      const left = await fs.readFile(join(mounts[3]?.mountPoint ?? '', how), 'utf8').catch(() => 'nothing');
+      expect(left).toBe(how === 'deleted' ? 'nothing' : 'new');
+    },
+    60_000,
+  );
 
   test('in strict mode they are like one directory', async () => {
     const step = fc.record({ call: anyCall, by: fc.integer({ min: 2, max: 3 }) });

@@ -3,6 +3,7 @@ import type { FileCredentials, VivaldiCoordinates, XCap, XLocSet } from '#proto/
 import type { CapabilityKeys } from '../../service/capability.ts';
 import { refuse } from './errno.ts';
 import type { Operation } from './operation.ts';
+import type { Opener } from './open-files.ts';
 import { fileById, fileIdOf } from './operation.ts';
 import type { Inode, XlocRecord } from './records.ts';
 import type { Volume } from './volume.ts';
@@ -40,6 +41,7 @@ export function issueCapability(
     voucherBytes?: number;
     replicateOnClose?: boolean;
     expireMs?: number;
+    opener?: Opener;
   },
 ): XCap {
   const { tx, env } = op;
@@ -65,7 +67,7 @@ export function issueCapability(
         }
       : {}),
   });
-  env.openFiles.noteIssued(cap.fileId);
+  env.openFiles.noteIssued(cap.fileId, terms.opener);
   return cap;
 }
 

@@ -1,13 +1,15 @@
 import { beforeEach, describe, expect, test } from '@jest/globals';
-import type { XCap } from '#proto/generated/xtreemfs/global-types.ts';
+import type { FileCredentials, XCap } from '#proto/generated/xtreemfs/global-types.ts';
 import { aCaller, anOsd, aWorld, makeTestVolume, root } from '../testing/fixtures.ts';
 import type { World } from '../testing/fixtures.ts';
-import { altered, Harness } from '../testing/harness.ts';
+import { altered, Harness, mount } from '../testing/harness.ts';
+import { MemoryStore } from '../store/memory-store.ts';
 import { fsetattr } from './attributes.ts';
 import { openFlags } from './capabilities.ts';
-import { clearVouchersOf, ftruncate, renewCapability, updateFileSize } from './files.ts';
+import { clearVouchersOf, ftruncate, open, renewCapability, updateFileSize } from './files.ts';
+import { bucketOf } from './keys.ts';
 import { mkdir, unlink } from './names.ts';
-import { purgeOrphans } from './removal.ts';
+import { purgeErased, purgeOrphans, type Remover } from './removal.ts';
 import { restoreFile } from './restore-file.ts';
 
 const ann = aCaller('ann', ['staff']);
@@ -184,7 +186,7 @@ describe('an unlinked open file', () => {
   test('stays usable by its capability, and goes when that ends', async () => {
     startOver();
     const { cap, inode } = await fs.open(ann, 'f');
-    await fs.as(ann, (op) => unlink(op, 'vol', 'f'));
+    await fs.as(ann, (op) => unlink(op, 'vol', 'f', { client: mount }));
     await report(cap, 42, 0);
     expect(world.engine.runNow(root, (op) => op.tx.findInode(1, inode.ino))).toMatchObject({ nlink: 0, size: 42 });
     world.clock.advance(300_000);
@@ -204,6 +206,84 @@ describe('an unlinked open file', () => {
     await fs.as(ann, (op) => unlink(op, 'vol', 'f'));
     expect(world.engine.runNow(root, (op) => op.tx.findInode(1, inode.ino))).toBeUndefined();
   });
+});
+
+describe('the objects of an unlinked file', () => {
+  const other = 'other mount';
+  const openBy = async (client: string | undefined): Promise<unknown> => {
+    const args = { volumeName: 'vol', path: 'f', flags: openFlags.readWrite, mode: 0, attributes: 0, client };
+    return fs.as(ann, (op) => open(op, { ...args, coordinates: undefined }));
+  };
+  const areGiven = async (by: Remover): Promise<boolean> =>
+    (await fs.as(ann, (op) => unlink(op, 'vol', 'f', by))).file !== undefined;
+
+  let store: MemoryStore;
+
+  beforeEach(async () => {
+    store = new MemoryStore(bucketOf);
+    world = aWorld({ store });
+    await makeTestVolume(world.engine);
+    fs = new Harness(world.engine);
+    startOver();
+  });
+
+  test('are left to the one client that has it open', async () => {
+    await fs.open(ann, 'f');
+    await openBy(mount);
+    expect(await areGiven({ client: mount })).toBe(true);
+  });
+
+  test.each([
+    ['another client has it open', [other], { client: mount }, false],
+    ['a client of upstream has it open', [undefined], { client: mount }, false],
+    ['a client of upstream deletes it', [], {}, false],
+    ['another client has it open, but it is to be erased', [other], { client: mount, erases: true }, true],
+  ])('when %s', async (_when, openers, by, given) => {
+    await fs.open(ann, 'f');
+    for (const client of openers) await openBy(client);
+    expect(await areGiven(by)).toBe(given);
+  });
+
+  test('stay when the MRC was restarted and may have forgotten who has it open', async () => {
+    await fs.open(ann, 'f');
+    world = aWorld({ clock: world.clock, store });
+    fs = new Harness(world.engine);
+    await fs.as(ann, (op) => unlink(op, 'vol', 'f', { client: mount }));
+    expect(await due()).toEqual([]);
+    world.clock.advance(600_001);
+    expect(await due()).toHaveLength(1);
+  });
+
+  test('are to be erased when the last capability has ended, again until that was done, and for a day', async () => {
+    const { cap, inode } = await fs.open(ann, 'f');
+    await openBy(other);
+    expect(await areGiven({ client: mount })).toBe(false);
+    world.clock.advance(300_000);
+    await fs.as(ann, (op) => renewCapability(op, cap, false));
+    world.clock.advance(400_000);
+    expect(await due()).toEqual([]);
+    world.clock.advance(200_001);
+    const [creds] = await due();
+    expect(creds).toMatchObject({ xcap: { fileId: cap.fileId }, xlocs: { replicas: [{}] } });
+    expect(await due()).toEqual([]);
+    world.clock.advance(600_001);
+    expect(await due()).toHaveLength(1);
+    await fs.as(root, (op) => purgeErased(op, cap.fileId));
+    expect(world.engine.runNow(root, (op) => op.tx.findInode(1, inode.ino))).toBeUndefined();
+    world.clock.advance(600_001);
+    expect(await due()).toEqual([]);
+  });
+
+  test('are given up after a day', async () => {
+    const { inode } = await fs.open(ann, 'f');
+    expect(await areGiven({})).toBe(false);
+    world.clock.advance(86_400_001);
+    expect(await due()).toEqual([]);
+    expect(world.engine.runNow(root, (op) => op.tx.findInode(1, inode.ino))).toBeUndefined();
+  });
+
+  const due = async (): Promise<readonly FileCredentials[]> =>
+    (await fs.as(root, (op) => purgeOrphans(op, 100))).toErase;
 });
 
 describe('quotas', () => {

@@ -36,6 +36,8 @@ export interface OpenArguments {
   /** Windows attributes of a regular file that is made; device number of a device. */
   readonly attributes: number;
   readonly coordinates: VivaldiCoordinates | undefined;
+  /** UUID of the client, when it is ours. */
+  readonly client?: string | undefined;
 }
 
 /** What an open file is used with. */
@@ -126,6 +128,7 @@ function finishOpen(
     voucherBytes,
     replicateOnClose,
     expireMs,
+    opener: { client: args.client, isNew: file.isNew },
   });
   return { cap, xlocs: sortedXlocs(op, volume, inode, args.coordinates), inode, volume, changed };
 }
@@ -262,7 +265,11 @@ export function renewCapability(op: Operation, cap: XCap, more: boolean): XCap {
 /** Procedure 50: a capability to read a file, by its id; for administrators and services (checked by the caller). */
 export function readCredentials(op: Operation, fileId: string): { cap: XCap; xlocs: XLocSet } {
   const { volume, inode } = fileById(op, fileId);
-  const cap = issueCapability(op, volume, inode, { accessMode: 0, truncateEpoch: inode.epoch });
+  const cap = issueCapability(op, volume, inode, {
+    accessMode: 0,
+    truncateEpoch: inode.epoch,
+    opener: { client: undefined, isNew: false },
+  });
   return { cap, xlocs: sortedXlocs(op, volume, inode, undefined) };
 }
 

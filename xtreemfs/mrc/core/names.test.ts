@@ -1,7 +1,7 @@
 import { beforeEach, describe, expect, test } from '@jest/globals';
 import { aCaller, aWorld, makeTestVolume, root } from '../testing/fixtures.ts';
 import type { World } from '../testing/fixtures.ts';
-import { linksOf } from '../testing/harness.ts';
+import { linksOf, mount } from '../testing/harness.ts';
 import type { Caller } from './access.ts';
 import { access, getattr, setattr, setattrs } from './attributes.ts';
 import { openFlags } from './capabilities.ts';
@@ -37,7 +37,15 @@ async function codeOf(caller: Caller, body: (op: Operation) => unknown): Promise
 
 function touch(path: string, mode = 0o644): (op: Operation) => Opened {
   return (op) =>
-    open(op, { volumeName: 'vol', path, flags: openFlags.create, mode, attributes: 0, coordinates: undefined });
+    open(op, {
+      volumeName: 'vol',
+      path,
+      flags: openFlags.create,
+      mode,
+      attributes: 0,
+      coordinates: undefined,
+      client: mount,
+    });
 }
 
 const stat = async (path: string): Promise<NonNullable<ReturnType<typeof getattr>>> => {
@@ -191,7 +199,7 @@ describe('rename', () => {
   test('replaces a file and reports it for deletion at the OSDs', async () => {
     await as(ann, touch('a'));
     await as(ann, touch('b'));
-    const removed = await as(ann, (op) => rename(op, 'vol', 'a', 'b'));
+    const removed = await as(ann, (op) => rename(op, 'vol', 'a', 'b', { client: mount }));
     expect(removed.file?.inode.xlocs?.replicas).toHaveLength(1);
     expect(await names('')).toEqual(['..', '.', 'b']);
   });
@@ -234,7 +242,7 @@ describe('links', () => {
     await as(ann, (op) => link(op, 'vol', 'a', 'b'));
     expect((await as(ann, (op) => unlink(op, 'vol', 'a'))).file).toBeUndefined();
     expect((await stat('b')).nlink).toBe(1);
-    expect((await as(ann, (op) => unlink(op, 'vol', 'b'))).file).toBeDefined();
+    expect((await as(ann, (op) => unlink(op, 'vol', 'b', { client: mount }))).file).toBeDefined();
   });
 
   test('names that are no UTF-8 keep their bytes', async () => {

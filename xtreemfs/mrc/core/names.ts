@@ -6,7 +6,7 @@ import type { Operation, Resolved } from './operation.ts';
 import { entriesChanged, resolveExisting, resolveToChange } from './operation.ts';
 import type { Inode } from './records.ts';
 import { fileType, freshInode, inodeFlags, isDirectory, isRegular, isSymlink } from './records.ts';
-import { dropLink } from './removal.ts';
+import { dropLink, type Remover } from './removal.ts';
 import type { Removed } from './removal.ts';
 import type { Tx } from './tx.ts';
 import type { Volume } from './volume.ts';
@@ -129,7 +129,7 @@ export function rmdir(op: Operation, volumeName: string, path: string): Inode {
 }
 
 /** Procedure 19. @returns what the client has to delete at the OSDs, when this was the last name of a file with replicas. */
-export function unlink(op: Operation, volumeName: string, path: string): Removed {
+export function unlink(op: Operation, volumeName: string, path: string, by: Remover = {}): Removed {
   const found = resolveToChange(op, volumeName, path);
   const { inode, parent, volume } = found;
   if (inode === undefined) refuse('ENOENT', `${path} does not exist`);
@@ -138,7 +138,7 @@ export function unlink(op: Operation, volumeName: string, path: string): Removed
   if (isDirectory(inode)) refuse('EISDIR', `${path} is a directory`);
   op.tx.removeEntry(parent, found.name);
   entriesChanged(op.tx, parent);
-  return dropLink(op, volume, inode);
+  return dropLink(op, volume, inode, by);
 }
 
 /**
@@ -151,6 +151,7 @@ export function rename(
   volumeName: string,
   sourcePath: string,
   targetPath: string,
+  by: Remover = {},
 ): Removed & { readonly moved: Inode } {
   const { tx, caller } = op;
   const source = resolveToChange(op, volumeName, sourcePath);
@@ -179,7 +180,7 @@ export function rename(
   let removed: Removed = {};
   if (target.inode !== undefined) {
     if (isDirectory(target.inode)) target.parent.nlink--;
-    removed = dropLink(op, volume, target.inode);
+    removed = dropLink(op, volume, target.inode, by);
   }
   moved.ctimeNs = tx.nowNs;
   tx.touch(moved);

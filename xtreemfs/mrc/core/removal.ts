@@ -1,12 +1,29 @@
+import type { FileCredentials } from '#proto/generated/xtreemfs/global-types.ts';
 import type { Key } from '../store/kv.ts';
+import { deleteCredentials } from './capabilities.ts';
 import { aclKey, attributesPrefix, changeKey, orphanKey, readU32, readU48, vouchersPrefix } from './keys.ts';
 import type { Operation } from './operation.ts';
-import { fileIdOf } from './operation.ts';
+import { fileIdOf, parseFileId } from './operation.ts';
 import type { Inode } from './records.ts';
 import { inodeFlags, isDirectory, isRegular } from './records.ts';
 import { releaseFile } from './usage.ts';
 import type { Tx } from './tx.ts';
 import type { Volume } from './volume.ts';
+
+/** Who takes a file's last name away. */
+export interface Remover {
+  /** UUID of the client, when it is ours: it spares what it has open itself. */
+  readonly client?: string | undefined;
+  /** The objects go also from under those who have the file open. */
+  readonly erases?: boolean | undefined;
+}
+
+/** Value of an orphan's record when the MRC deletes its objects, since other clients may have it open. */
+const objectsLeft = Uint8Array.of(1);
+/** An orphan whose OSDs don't answer is tried again after this. */
+const retryMs = 600_000;
+/** After this an orphan is given up; what OSDs still have is found by xtfs_cleanup. */
+const eraseWithinNs = 86_400_000_000_000n;
 
 /** A file that lost its last name: its objects are to be deleted by the client (credentials in the response). */
 export interface Removed {
@@ -17,9 +34,10 @@ export interface Removed {
 
 /**
  * Takes one name away from an object whose entry is already gone. The last one ends it: a file that may be open stays as an
- * orphan with no links until its capabilities end, everything else goes at once.
+ * orphan with no links until its capabilities end, everything else goes at once. What others may have open keeps its objects as
+ * long, and the client gets no credentials to delete them: see `purgeOrphans`.
  */
-export function dropLink(op: Operation, volume: Volume, inode: Inode): Removed {
+export function dropLink(op: Operation, volume: Volume, inode: Inode, by: Remover = {}): Removed {
   const { tx } = op;
   const counters = tx.counters(volume.number);
   if (isDirectory(inode)) {
@@ -35,15 +53,18 @@ export function dropLink(op: Operation, volume: Volume, inode: Inode): Removed {
   }
   counters.files--;
   releaseFile(tx, inode);
-  const openUntilMs = isRegular(inode) ? op.env.openFiles.openUntilMs(fileIdOf(volume, inode)) : undefined;
+  const { openFiles } = op.env;
+  const fileId = fileIdOf(volume, inode);
+  const openUntilMs = isRegular(inode) ? openFiles.openUntilMs(fileId) : undefined;
+  const isKept = openUntilMs !== undefined && by.erases !== true && openFiles.isOpenElsewhere(fileId, by.client);
   if (openUntilMs === undefined) {
     purgeInode(tx, inode);
   } else {
     tx.touch(inode);
-    tx.put(orphanKey(openUntilMs, volume.number, inode.ino), new Uint8Array());
+    tx.put(orphanKey(openUntilMs, volume.number, inode.ino), isKept ? objectsLeft : new Uint8Array());
   }
   const hasObjects = isRegular(inode) && inode.xlocs !== undefined && inode.xlocs.replicas.length > 0;
-  return hasObjects ? { file: { volume, inode: { ...inode } } } : {};
+  return hasObjects && !isKept ? { file: { volume, inode: { ...inode } } } : {};
 }
 
 /** Removes an inode and all that hangs on it. */
@@ -63,26 +84,49 @@ export function purgeInode(tx: Tx, inode: Inode): void {
   tx.removeInode(inode);
 }
 
+/** Orphans that were due. */
+export interface Purged {
+  /** Files whose objects nobody has deleted yet: then `purgeErased`. They come again if that doesn't happen. */
+  readonly toErase: readonly FileCredentials[];
+  /** Whether there may be more. */
+  readonly isMore: boolean;
+}
+
 /**
  * Purges orphans whose capabilities ended; those renewed since stay longer.
  * @param limit - at most so many in one transaction.
- * @returns whether there may be more.
  */
-export function purgeOrphans(op: Operation, limit: number): boolean {
+export function purgeOrphans(op: Operation, limit: number): Purged {
   const { tx } = op;
+  const toErase: FileCredentials[] = [];
   const page = tx.scan({ prefix: 'O', limit });
-  for (const { key } of page) {
+  for (const { key, value } of page) {
     const orphan = parseOrphanKey(key);
-    if (orphan.expiryMs > tx.nowMs) return false;
+    if (orphan.expiryMs > tx.nowMs) return { toErase, isMore: false };
     tx.remove(key);
     const inode = tx.findInode(orphan.volume, orphan.ino);
     const volume = tx.volume(orphan.volume);
     if (inode === undefined || volume === undefined || inode.nlink > 0) continue;
+    const again = (atMs: number): void => tx.put(orphanKey(atMs, orphan.volume, orphan.ino), value);
     const openUntilMs = op.env.openFiles.openUntilMs(fileIdOf(volume, inode));
-    if (openUntilMs === undefined) purgeInode(tx, inode);
-    else tx.put(orphanKey(openUntilMs, orphan.volume, orphan.ino), new Uint8Array());
+    const isErasing = value.length > 0 && (inode.xlocs?.replicas.length ?? 0) > 0;
+    if (openUntilMs !== undefined) {
+      again(openUntilMs);
+    } else if (isErasing && tx.nowNs - inode.ctimeNs < eraseWithinNs) {
+      again(tx.nowMs + retryMs);
+      toErase.push(deleteCredentials(op, volume, inode));
+    } else {
+      purgeInode(tx, inode);
+    }
   }
-  return page.length === limit;
+  return { toErase, isMore: page.length === limit };
+}
+
+/** The objects of an orphan are gone: its inode may go, too. */
+export function purgeErased(op: Operation, fileId: string): void {
+  const { volume, ino } = parseFileId(op, fileId);
+  const inode = op.tx.findInode(volume.number, ino);
+  if (inode?.nlink === 0) purgeInode(op.tx, inode);
 }
 
 function parseOrphanKey(key: Key): { expiryMs: number; volume: number; ino: number } {

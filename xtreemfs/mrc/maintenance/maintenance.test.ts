@@ -8,7 +8,7 @@ import { updateFileSize } from '../core/files.ts';
 import { link, mkdir, readlink, symlink, unlink } from '../core/names.ts';
 import { aCaller, aWorld, makeTestVolume, root } from '../testing/fixtures.ts';
 import type { World } from '../testing/fixtures.ts';
-import { Harness } from '../testing/harness.ts';
+import { Harness, mount } from '../testing/harness.ts';
 import { volumePrefixes } from '../core/volumes.ts';
 import { Maintenance } from './maintenance.ts';
 
@@ -17,10 +17,18 @@ let folder: string;
 let world: World;
 let fs: Harness;
 let maintenance: Maintenance;
+const erased: string[] = [];
+let isDown = false;
 
 function maintain(of: World): Maintenance {
   return new Maintenance({
     engine: of.engine,
+    osds: {
+      unlink: async (osd, { xcap }) => {
+        erased.push(`${xcap.fileId} at ${osd}`);
+        if (isDown) throw new Error('the OSD is down');
+      },
+    },
     clock: of.clock,
     logger: silentLogger,
     dumpFolder: folder,
@@ -31,6 +39,8 @@ function maintain(of: World): Maintenance {
 beforeEach(async () => {
   folder = await mkdtemp(join(tmpdir(), 'xtreemfs-mrc-dump-'));
   world = aWorld();
+  erased.length = 0;
+  isDown = false;
   await makeTestVolume(world.engine);
   fs = new Harness(world.engine);
   maintenance = maintain(world);
@@ -164,6 +174,32 @@ describe('dump and restore', () => {
     expect(await old.get('', 'xtreemfs.default_sp')).toContain('"size":256,"width":2');
     expect(await old.get('', 'xtreemfs.userquota.u')).toBe('99');
     expect(await old.get('a&b', 'note', aCaller('u', ['g']))).toBe('hi');
+  });
+});
+
+describe('a file that was deleted while another client had it open', () => {
+  const advance = async (seconds: number): Promise<void> => {
+    for (let second = 0; second < seconds; second++) {
+      world.clock.advance(1000);
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+  };
+
+  test('is erased when its capabilities have ended, also by an OSD that was down at first', async () => {
+    const { cap, inode, xlocs } = await fs.open(ann, 'f');
+    await fs.open(ann, 'f', 0x2, 0, 'other mount');
+    await fs.as(ann, (op) => unlink(op, 'vol', 'f', { client: mount }));
+    const isKept = (): boolean => world.engine.runNow(root, (op) => op.tx.findInode(1, inode.ino)) !== undefined;
+    const erasing = `${cap.fileId} at ${xlocs.replicas[0]?.osdUuids[0]}`;
+    isDown = true;
+    await maintenance.start();
+    await advance(500);
+    expect([erased, isKept()]).toEqual([[], true]);
+    await advance(110);
+    expect([erased, isKept()]).toEqual([[erasing], true]);
+    isDown = false;
+    await advance(620);
+    expect([erased, isKept()]).toEqual([[erasing, erasing], false]);
   });
 });
 

@@ -1,12 +1,15 @@
 import type { Clock, Timer } from '#common/clock.ts';
 import { describeError } from '#common/errors.ts';
+import { inParallel } from '#common/parallel.ts';
+import type { FileCredentials } from '#proto/generated/xtreemfs/global-types.ts';
 import type { Logger } from '#common/logger.ts';
 import { refuse } from '../core/errno.ts';
 import { metaKey, readU32 } from '../core/keys.ts';
-import { purgeOrphans } from '../core/removal.ts';
+import { purgeErased, purgeOrphans } from '../core/removal.ts';
 import type { Volume } from '../core/volume.ts';
 import { volumePrefixes } from '../core/volumes.ts';
 import type { Engine } from '../engine.ts';
+import type { OsdCalls } from '../replication/osd-calls.ts';
 import { systemCaller } from '../engine.ts';
 import { copyTree } from './snapshot.ts';
 import { dumpDatabase } from './dump.ts';
@@ -15,6 +18,7 @@ import { restoreDatabase } from './restore.ts';
 /** What maintenance is made of. */
 export interface MaintenanceOptions {
   readonly engine: Engine;
+  readonly osds: Pick<OsdCalls, 'unlink'>;
   readonly clock: Clock;
   readonly logger: Logger;
   /** Folder where dumps are written and read. */
@@ -25,6 +29,8 @@ export interface MaintenanceOptions {
 
 /** Records removed or copied in one transaction. */
 const batchRecords = 1000;
+/** Files whose objects are deleted at a time. */
+const erasedAtOnce = 8;
 /** Prefix of the marks of volumes whose records are being removed. */
 const purgePrefix = 'Mpurge:';
 
@@ -183,14 +189,38 @@ export class Maintenance {
     }
   }
 
+  private async purgeOrphans(): Promise<void> {
+    const { engine } = this.options;
+    for (let isMore = true; isMore && !this.isStopped;) {
+      const purged = await engine.run(systemCaller, (op) => purgeOrphans(op, batchRecords));
+      await inParallel(purged.toErase, erasedAtOnce, async (creds) => {
+        if (!this.isStopped) await this.erase(creds);
+      });
+      isMore = purged.isMore;
+    }
+  }
+
+  private async erase(creds: FileCredentials): Promise<void> {
+    const { engine, osds, logger } = this.options;
+    const { fileId } = creds.xcap;
+    try {
+      for (const { osdUuids } of creds.xlocs.replicas) await osds.unlink(osdUuids[0] ?? '', creds);
+      await engine.run(systemCaller, (op) => {
+        purgeErased(op, fileId);
+      });
+    } catch (error) {
+      logger.warn('Objects of an unlinked file stay for now', { fileId, problem: describeError(error) });
+    }
+  }
+
   private schedule(): void {
-    const { clock, orphanIntervalMs, engine, logger } = this.options;
+    const { clock, orphanIntervalMs, logger } = this.options;
     this.timer = clock.after(
       orphanIntervalMs,
       () => {
         void (async (): Promise<void> => {
           try {
-            while (!this.isStopped && (await engine.run(systemCaller, (op) => purgeOrphans(op, batchRecords))));
+            await this.purgeOrphans();
           } catch (error) {
             logger.error('Unlinked files not removed', { problem: describeError(error) });
           }

@@ -57,6 +57,7 @@ function fakeOsds(): OsdCalls {
       return true;
     },
     touch: async (osd, creds, objectNumber) => ask(`touch ${objectNumber}`, osd, creds),
+    unlink: async (osd, creds) => ask('unlink', osd, creds),
   };
 }
 

@@ -1,10 +1,12 @@
 import type { FileCredentials } from '#proto/generated/xtreemfs/global-types.ts';
 import { osdProcedures } from '#proto/generated/xtreemfs/osd.ts';
 import type { AuthoritativeReplicaState, XlocSetInvalidateResponse } from '#proto/generated/xtreemfs/osd.ts';
+import { PosixErrno } from '#proto/generated/xtreemfs/rpc.ts';
 import type { RpcClient } from '../../rpc/client.ts';
+import { isErrno } from '../../rpc/errors.ts';
 import type { AddressResolver } from '../../rpc/retry.ts';
 
-/** What the MRC asks of OSDs while it changes a file's replicas. Each call is one attempt. */
+/** What the MRC asks of OSDs while it changes a file's replicas, and when a file ends. Each call is one attempt. */
 export interface OsdCalls {
   /** Ends the old view at an OSD (procedure 81). */
   invalidate(osd: string, creds: FileCredentials): Promise<XlocSetInvalidateResponse>;
@@ -14,6 +16,8 @@ export interface OsdCalls {
   isInstalled(osd: string, creds: FileCredentials, state: AuthoritativeReplicaState): Promise<boolean>;
   /** Reads one byte of an object, so that a read-only replica begins to fill itself (10). */
   touch(osd: string, creds: FileCredentials, objectNumber: number): Promise<void>;
+  /** Deletes the objects of one replica, whose first OSD this is (11); fine when they are gone. */
+  unlink(osd: string, creds: FileCredentials): Promise<void>;
 }
 
 /** `OsdCalls` over the network. */
@@ -42,6 +46,14 @@ export function rpcOsdCalls(client: RpcClient, resolver: AddressResolver): OsdCa
         offset: 0,
         length: 1,
       });
+    },
+    unlink: async (osd, creds) => {
+      const request = { fileCredentials: creds, fileId: fileIdOf(creds) };
+      try {
+        await client.call(await resolver.resolve(osd), osdProcedures.unlink, request);
+      } catch (error) {
+        if (!isErrno(error, PosixErrno.ENOENT)) throw error;
+      }
     },
   };
 }

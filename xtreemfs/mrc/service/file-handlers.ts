@@ -23,6 +23,7 @@ export function registerFiles(server: RpcServer, mrc: Mrc): void {
         mode: request.mode,
         attributes: request.attributes,
         coordinates: request.coordinates,
+        client: request.clientUuid,
       });
       const creds: FileCredentials = { xcap: opened.cap, xlocs: opened.xlocs };
       const timestampS = opened.changed ? Math.floor(op.tx.nowMs / 1000) : 0;

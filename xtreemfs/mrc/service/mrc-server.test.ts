@@ -68,6 +68,7 @@ const openRequest = (path: string): Parameters<typeof mrcProcedures.open.request
   flags: 0x102,
   mode: 0o644,
   attributes: 0,
+  clientUuid: 'mount',
 });
 
 describe('an MRC over the wire', () => {
@@ -132,7 +133,7 @@ describe('an MRC over the wire', () => {
       osdUuid: creds.xlocs.replicas[0]?.osdUuids[0] ?? '',
     });
     expect(states).toEqual({ volumeExists: true, fileStates: [1, 0] });
-    const removed = await call(mrcProcedures.unlink, { volumeName: 'vol', path: 'file' });
+    const removed = await call(mrcProcedures.unlink, { volumeName: 'vol', path: 'file', clientUuid: 'mount' });
     expect(removed.creds?.xlocs.replicas).toHaveLength(1);
     expect(await codeOf(call(mrcProcedures.getattr, { volumeName: 'vol', path: 'file', knownEtag: 0 }))).toBe('ENOENT');
   });

@@ -101,9 +101,10 @@ export class MrcServer {
       renewsExpired: options.renewsExpired ?? false,
       noAtime: options.noAtime ?? true,
     });
+    const osds = rpcOsdCalls(options.client, options.resolver);
     this.coordinator = new Coordinator({
       engine: this.engine,
-      osds: rpcOsdCalls(options.client, options.resolver),
+      osds,
       clock,
       logger,
       leaseTimeoutMs: options.leaseTimeoutMs ?? 14_000,
@@ -111,7 +112,14 @@ export class MrcServer {
       triesMax: 30,
     });
     const dumpFolder = join(options.path, 'dumps');
-    this.maintenance = new Maintenance({ engine: this.engine, clock, logger, dumpFolder, orphanIntervalMs: 30_000 });
+    this.maintenance = new Maintenance({
+      engine: this.engine,
+      osds,
+      clock,
+      logger,
+      dumpFolder,
+      orphanIntervalMs: 30_000,
+    });
     this.mrc = {
       engine: this.engine,
       identities: new Identities(options.identity),

@@ -95,16 +95,16 @@ function registerEntries(server: RpcServer, mrc: Mrc): void {
   handle(server, mrc, mrcProcedures.readlink, (call, { volumeName, path }) =>
     call.run((op) => ({ linkTargetPath: [readlink(op, volumeName, path)] })),
   );
-  handle(server, mrc, mrcProcedures.unlink, (call, { volumeName, path, wantsStats }) =>
+  handle(server, mrc, mrcProcedures.unlink, (call, { volumeName, path, wantsStats, clientUuid, erases }) =>
     call.run((op) => {
-      const removed = unlink(op, volumeName, path);
+      const removed = unlink(op, volumeName, path, { client: clientUuid, erases });
       const stats = changedStats(op, wantsStats, removed.left);
       return { ...credentialsOf(op, removed), timestampS: stamp(op), ...stats };
     }),
   );
-  handle(server, mrc, mrcProcedures.rename, (call, { volumeName, sourcePath, targetPath, wantsStats }) =>
+  handle(server, mrc, mrcProcedures.rename, (call, { volumeName, sourcePath, targetPath, wantsStats, clientUuid }) =>
     call.run((op) => {
-      const removed = rename(op, volumeName, sourcePath, targetPath);
+      const removed = rename(op, volumeName, sourcePath, targetPath, { client: clientUuid });
       const stats = changedStats(op, wantsStats, removed.moved);
       return { ...credentialsOf(op, removed), timestampS: stamp(op), ...stats };
     }),

@@ -13,6 +13,9 @@ import type { SystemWrite } from '../core/system-attribute.ts';
 import type { Engine } from '../engine.ts';
 import { root } from './fixtures.ts';
 
+/** The client that opens files unless another is named. */
+export const mount = 'mount';
+
 /** Short forms of what tests do to an engine. Paths are in the volume `vol`. */
 export class Harness {
   readonly engine: Engine;
@@ -43,16 +46,19 @@ export class Harness {
     path: string,
     flags: number = openFlags.create | openFlags.readWrite,
     mode = 0o644,
+    client: string | undefined = mount,
   ): Promise<Opened> {
-    return this.as(caller, this.opening(path, flags, mode));
+    return this.as(caller, this.opening(path, flags, mode, client));
   }
 
   opening(
     path: string,
     flags: number = openFlags.create | openFlags.readWrite,
     mode = 0o644,
+    client: string | undefined = mount,
   ): (op: Operation) => Opened {
-    return (op) => open(op, { volumeName: this.volumeName, path, flags, mode, attributes: 0, coordinates: undefined });
+    const { volumeName } = this;
+    return (op) => open(op, { volumeName, path, flags, mode, attributes: 0, coordinates: undefined, client });
   }
 
   /** Attributes, with the link count that our client shows. */

@@ -798,6 +798,8 @@ export interface OpenRequest {
   coordinates?: VivaldiCoordinates | undefined;
   /** Ours: see ChangedDirectory. */
   wantsStats?: boolean | undefined;
+  /** Ours: UUID of the mount that asks, the same as for locks. A file that only it has open leaves its objects to it. */
+  clientUuid?: string | undefined;
 }
 
 export function writeOpenRequest(writer: Writer, message: OpenRequest): void {
@@ -814,6 +816,9 @@ export function writeOpenRequest(writer: Writer, message: OpenRequest): void {
   if (message.wantsStats !== undefined) {
     writer.bool(120, message.wantsStats);
   }
+  if (message.clientUuid !== undefined) {
+    writer.string(114, message.clientUuid);
+  }
 }
 export function readOpenRequest(reader: Reader): OpenRequest {
   let volumeName: string = '';
@@ -823,6 +828,7 @@ export function readOpenRequest(reader: Reader): OpenRequest {
   let attributes: number = 0;
   let coordinates: VivaldiCoordinates | undefined;
   let wantsStats: boolean | undefined;
+  let clientUuid: string | undefined;
   for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
     switch (tag) {
       case 10: {
@@ -855,11 +861,15 @@ export function readOpenRequest(reader: Reader): OpenRequest {
         wantsStats = reader.bool();
         break;
       }
+      case 114: {
+        clientUuid = reader.string();
+        break;
+      }
       default:
         reader.skip(tag);
     }
   }
-  return { volumeName, path, flags, mode, attributes, coordinates, wantsStats };
+  return { volumeName, path, flags, mode, attributes, coordinates, wantsStats, clientUuid };
 }
 export const openRequestCodec: Codec<OpenRequest> = makeCodec('openRequest', writeOpenRequest, readOpenRequest);
 
@@ -1058,6 +1068,8 @@ export interface RenameRequest {
   targetPath: string;
   /** Ours: see ChangedDirectory. */
   wantsStats?: boolean | undefined;
+  /** Ours: see openRequest. */
+  clientUuid?: string | undefined;
 }
 
 export function writeRenameRequest(writer: Writer, message: RenameRequest): void {
@@ -1067,12 +1079,16 @@ export function writeRenameRequest(writer: Writer, message: RenameRequest): void
   if (message.wantsStats !== undefined) {
     writer.bool(120, message.wantsStats);
   }
+  if (message.clientUuid !== undefined) {
+    writer.string(114, message.clientUuid);
+  }
 }
 export function readRenameRequest(reader: Reader): RenameRequest {
   let volumeName: string = '';
   let sourcePath: string = '';
   let targetPath: string = '';
   let wantsStats: boolean | undefined;
+  let clientUuid: string | undefined;
   for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
     switch (tag) {
       case 10: {
@@ -1091,11 +1107,15 @@ export function readRenameRequest(reader: Reader): RenameRequest {
         wantsStats = reader.bool();
         break;
       }
+      case 114: {
+        clientUuid = reader.string();
+        break;
+      }
       default:
         reader.skip(tag);
     }
   }
-  return { volumeName, sourcePath, targetPath, wantsStats };
+  return { volumeName, sourcePath, targetPath, wantsStats, clientUuid };
 }
 export const renameRequestCodec: Codec<RenameRequest> = makeCodec('renameRequest', writeRenameRequest, readRenameRequest);
 
@@ -1460,6 +1480,10 @@ export interface UnlinkRequest {
   path: string;
   /** Ours: see ChangedDirectory. */
   wantsStats?: boolean | undefined;
+  /** Ours: see openRequest. */
+  clientUuid?: string | undefined;
+  /** Ours: the objects go also from under those who have the file open. */
+  erases?: boolean | undefined;
 }
 
 export function writeUnlinkRequest(writer: Writer, message: UnlinkRequest): void {
@@ -1468,11 +1492,19 @@ export function writeUnlinkRequest(writer: Writer, message: UnlinkRequest): void
   if (message.wantsStats !== undefined) {
     writer.bool(120, message.wantsStats);
   }
+  if (message.clientUuid !== undefined) {
+    writer.string(114, message.clientUuid);
+  }
+  if (message.erases !== undefined) {
+    writer.bool(104, message.erases);
+  }
 }
 export function readUnlinkRequest(reader: Reader): UnlinkRequest {
   let volumeName: string = '';
   let path: string = '';
   let wantsStats: boolean | undefined;
+  let clientUuid: string | undefined;
+  let erases: boolean | undefined;
   for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
     switch (tag) {
       case 10: {
@@ -1487,11 +1519,19 @@ export function readUnlinkRequest(reader: Reader): UnlinkRequest {
         wantsStats = reader.bool();
         break;
       }
+      case 114: {
+        clientUuid = reader.string();
+        break;
+      }
+      case 104: {
+        erases = reader.bool();
+        break;
+      }
       default:
         reader.skip(tag);
     }
   }
-  return { volumeName, path, wantsStats };
+  return { volumeName, path, wantsStats, clientUuid, erases };
 }
 export const unlinkRequestCodec: Codec<UnlinkRequest> = makeCodec('unlinkRequest', writeUnlinkRequest, readUnlinkRequest);
 
