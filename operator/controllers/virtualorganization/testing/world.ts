@@ -36,12 +36,14 @@ export class World {
 
   static async open(name: string): Promise<World> {
     const world = new World(await Bench.open(name));
-    await world.create(`${root}/sites`, {
+    const home = {
       apiVersion: 'xtreemos.io/v1alpha1',
       kind: 'Site',
       metadata: { name: 'home' },
       spec: { type: 'Local', local: { isolation: ['Namespace'] } },
-    });
+    };
+    // The API server knows a kind a moment after its definition is there.
+    await waitFor('a Site can be made', async () => world.create(`${root}/sites`, home), { limitMs: 60_000 });
     return world;
   }
 
