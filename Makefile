@@ -13,6 +13,7 @@ include $(sort $(wildcard hack/make/*.mk))
 .PHONY: help
 help: ## List every verb with one line
 	@grep -hE '^[a-zA-Z0-9_-]+:.*## ' $(MAKEFILE_LIST) | sort -u | awk -F':.*## ' '{printf "  %-22s %s\n", $$1, $$2}'
+	@echo; echo 'New here? make demo, then docs/getting-started.md'
 
 .PHONY: deps
 deps: node_modules/.ready ## Install the npm packages that the lockfile names

@@ -81,9 +81,9 @@ Say more about it (country, organization, which virtual organizations may use it
   kubectl explain site.spec
 
 {{ if .Values.crds.keep -}}
-"helm uninstall {{ .Release.Name }} -n {{ .Release.Namespace }}" leaves the CustomResourceDefinitions and every object of the users.
-To delete those too, afterwards:
-  kubectl delete crd -l app.kubernetes.io/part-of=xtreemos
+"helm uninstall {{ .Release.Name }} -n {{ .Release.Namespace }}" leaves the CustomResourceDefinitions, every object of the users,
+and the admission policies that keep pods of members what they are. To delete those too, afterwards:
+  kubectl delete crd,validatingadmissionpolicy,validatingadmissionpolicybinding,mutatingadmissionpolicy,mutatingadmissionpolicybinding -l app.kubernetes.io/part-of=xtreemos
 {{- else -}}
 WARNING: crds.keep is false: "helm uninstall" deletes the CustomResourceDefinitions and every object of the users.
 {{- end }}

@@ -20,6 +20,9 @@ export interface Cluster {
   readonly server: string;
 }
 
+/** ConfigMap in which every cluster with a gateway says so, and how its site is called. */
+export const published = { namespace: 'kube-public', name: 'xtreemos-gateway' };
+
 /** Owner of the fields that this program sets. */
 const fieldManager = 'xos';
 

@@ -7,7 +7,7 @@ import type { ObjectClient } from '#runtime/contracts.ts';
 import type { KubeObject, ObjectKey, Stored } from '#runtime/types.ts';
 import type { Context } from '../frame/context.ts';
 import { CommandError } from '../frame/exit.ts';
-import { askWhoIAm, type ClusterInput, withCluster } from './cluster.ts';
+import { askWhoIAm, type ClusterInput, published, withCluster } from './cluster.ts';
 
 /** What commands do with objects of one kind. */
 export type Objects<T extends KubeObject> = Pick<ObjectClient<T>, 'find' | 'list' | 'create' | 'patch' | 'delete'>;
@@ -19,6 +19,8 @@ export interface Organizations {
   readonly sites: SiteObjects;
   /** User name by which the API server knows the caller. */
   whoAmI(): Promise<string>;
+  /** Name of the cluster's own site, which every user may read where it has a gateway; undefined when nothing says it. */
+  localSiteName(): Promise<string | undefined>;
   /** Namespace of the context. */
   readonly namespace: string;
 }
@@ -51,6 +53,19 @@ export async function withOrganizations<T>(
       sites: client.of(sites),
       namespace,
       whoAmI: async () => askWhoIAm(client, signal),
+      localSiteName: async () => {
+        const { configMaps } = await import('#runtime/builtin.ts');
+        const told = await findVisible(client.of(configMaps), published, signal);
+        if (told?.data?.site !== undefined) return told.data.site;
+        const { items } = await client
+          .of(sites)
+          .list({ signal })
+          .catch((error: unknown) => {
+            if (isForbidden(error)) return { items: [] };
+            throw error;
+          });
+        return items.find(({ spec }) => spec.type === 'Local')?.metadata.name;
+      },
     });
   });
 }

@@ -22,19 +22,21 @@ export function parsePrincipal(text: string, flag: string): Principal {
 
 /**
  * The caller as a principal of the local site: a Kubernetes user under its own name.
- * @throws {InvalidInputError} naming `flag`, when the caller is no person to Kubernetes, or there is no local site.
+ * @throws {InvalidInputError} naming `flag`, when the caller is no person to Kubernetes, or nothing tells how the local site is called.
  */
-export async function callerPrincipal(api: Organizations, flag: string, signal: AbortSignal): Promise<Principal> {
-  const [{ items }, userName] = await Promise.all([api.sites.list({ signal }), api.whoAmI()]);
-  const local = items.find(({ spec }) => spec.type === 'Local');
-  if (local === undefined) {
+export async function callerPrincipal(
+  api: Pick<Organizations, 'localSiteName' | 'whoAmI'>,
+  flag: string,
+): Promise<Principal> {
+  const [site, userName] = await Promise.all([api.localSiteName(), api.whoAmI()]);
+  if (site === undefined) {
     throw new InvalidInputError(
       flag,
-      'is needed, since this cluster has no Site of its own yet: is the operator running?',
+      'is needed, since nothing tells you how this site is called: give ISSUER#SUBJECT, for example kubernetes:SITE#alice',
     );
   }
   if (userName.startsWith('system:')) {
     throw new InvalidInputError(flag, `is needed, since ${userName} is no person: give ISSUER#SUBJECT`);
   }
-  return { issuer: `kubernetes:${local.metadata.name}`, subject: userName };
+  return { issuer: `kubernetes:${site}`, subject: userName };
 }

@@ -7,12 +7,10 @@ import type { Secret } from '#runtime/builtin.ts';
 import type { ObjectClient } from '#runtime/contracts.ts';
 import type { Context } from '../frame/context.ts';
 import { CommandError } from '../frame/exit.ts';
-import { type ClusterInput, withCluster } from './cluster.ts';
+import { type ClusterInput, published, withCluster } from './cluster.ts';
 import { type GatewayAddress, gatewayAt, parseAnswer } from './gateway.ts';
 import type { Objects } from './organizations.ts';
 
-/** Where every cluster with a gateway says so. */
-export const published = { namespace: 'kube-public', name: 'xtreemos-gateway' };
 const publishedData = z.object({
   site: z.string(),
   namespace: z.string(),

@@ -173,6 +173,7 @@ export function aCluster(
     sites: new FakeObjects('Site', [site]),
     namespace: objects.namespace ?? 'default',
     whoAmI: async () => objects.me ?? 'alice',
+    localSiteName: async () => site.metadata.name,
   };
 }
 

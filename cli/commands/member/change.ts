@@ -25,6 +25,8 @@ export interface ChangeInput extends OrganizationInput {
 export interface MemberChange {
   /** For the message, for example `is to be Suspended`. */
   readonly did: string;
+  /** The same once it is in force, for example `is Suspended`; where it is left out, `did` says that too. */
+  readonly isNow?: string;
   /** A merge patch of the spec; undefined when it is so already. */
   decide(member: VOMembership): object | undefined;
   /** True once the change is in force; the status is about the spec by then. */
@@ -48,8 +50,10 @@ export async function changeMembers(
       signal,
     });
     const note = `${isChanged ? '' : ' already'}${dryRunNote(input.dryRun)}`;
-    const current = input.wait && !input.dryRun ? await waitForMember(context, api, object, input, change) : object;
-    terminal.print(`Member ${object.metadata.name} of ${vo} ${change.did}${note}`);
+    const isAwaited = input.wait && !input.dryRun;
+    const current = isAwaited ? await waitForMember(context, api, object, input, change) : object;
+    const said = isAwaited ? (change.isNow ?? change.did) : change.did;
+    terminal.print(`Member ${object.metadata.name} of ${vo} ${said}${note}`);
     if (input.wait) for (const step of nextSteps(current, vo, program)) terminal.hint(step);
   }
 }

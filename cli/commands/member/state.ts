@@ -38,6 +38,7 @@ async function move(context: Context, input: StateInput, change: MemberChange): 
 export function stateChange(to: State, from: readonly State[], elsewhere: string): MemberChange {
   return {
     did: `is to be ${to}`,
+    isNow: `is ${to}`,
     decide: ({ metadata, spec }) => {
       if (spec.state === to) return undefined;
       if (from.includes(spec.state)) return { state: to };

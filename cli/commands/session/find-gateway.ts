@@ -3,9 +3,8 @@ import type { z } from 'zod';
 import { describeError, InvalidInputError } from '#common/errors.ts';
 import { siteAnswer } from '#common/identity/gateway-api.ts';
 import { configMaps } from '#runtime/builtin.ts';
-import { type ClusterInput, withCluster } from '../../api/cluster.ts';
+import { type ClusterInput, published, withCluster } from '../../api/cluster.ts';
 import { certificateByFingerprint, type GatewayAddress, gatewayAt, parseAnswer } from '../../api/gateway.ts';
-import { published } from '../../api/sites.ts';
 import type { Context } from '../../frame/context.ts';
 import { CommandError } from '../../frame/exit.ts';
 

@@ -55,7 +55,10 @@ async function setUpContexts(context: Context, ports: SessionPorts, site: string
     if (!usable) terminal.warn(`you can not work in ${virtualOrganization} now: ${reason}`);
   }
   const usable = wanted.filter((membership) => membership.usable).map((membership) => membership.virtualOrganization);
-  if (memberships.length === 0) terminal.hint(`You are no member yet. Ask to join: ${program} vo join NAME`);
+  if (memberships.length === 0) {
+    terminal.hint(`You are no member yet. Ask to join: ${program} vo join NAME`);
+    terminal.hint(`Or tell an administrator who you are: ${program} whoami -o name`);
+  }
   if (usable.length === 0 || input.skipContexts) return;
   const contexts = [];
   for (const virtualOrganization of usable) {

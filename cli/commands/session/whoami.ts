@@ -49,8 +49,13 @@ export async function whoami(
   );
   if (memberships.length === 0) {
     terminal.hint(`You are no member of a virtual organization here. Ask to join one: ${program} vo join NAME`);
+    terminal.hint(`Or tell an administrator who you are: ${program} whoami -o name`);
     return;
   }
   const heading = (text: string): string => terminal.heading(text);
   terminal.print(`\n${formatTable(memberships, columns, { isWide: input.output === 'wide', heading })}`);
+  const known = (await ports.store.find(site))?.kubernetes ?? {};
+  const fresh = memberships.filter((each) => each.usable && known[each.virtualOrganization] === undefined);
+  const names = fresh.map(({ virtualOrganization }) => virtualOrganization).join(', ');
+  if (fresh.length > 0) terminal.hint(`Log in again to set up kubectl for ${names}: ${program} login`);
 }

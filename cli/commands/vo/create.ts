@@ -32,7 +32,7 @@ export async function createOrganization(
 ): Promise<void> {
   const { signal } = context;
   const named = input.administrator.map((text) => parsePrincipal(text, '--administrator'));
-  const administrators = named.length > 0 ? named : [await callerPrincipal(api, '--administrator', signal)];
+  const administrators = named.length > 0 ? named : [await callerPrincipal(api, '--administrator')];
   const object = {
     metadata: { name: input.name },
     spec: {

@@ -58,7 +58,7 @@ export async function dissolveOrganization(
   const did = isOver(current) ? `Virtual organization ${name} is dissolved` : `The dissolution of ${name} ${done}`;
   await report(context, api, current, { ...input, wait: false }, { did, wanted: current.spec.state });
   if (isOver(current)) {
-    context.terminal.hint(`Its receipt: ${context.program} vo show ${name} -o yaml (status.sites)`);
+    context.terminal.hint(`What is gone stands in its receipt: ${context.program} vo show ${name}`);
   }
 }
 

@@ -64,8 +64,7 @@ export async function moveOrganization(
     },
     { dryRun, signal },
   );
-  const did = isChanged
-    ? `Virtual organization ${name} is to be ${to}`
-    : `Virtual organization ${name} is to be ${to} already`;
+  const said = input.wait && !dryRun ? `is ${to}` : `is to be ${to}`;
+  const did = `Virtual organization ${name} ${said}${isChanged ? '' : ' already'}`;
   return report(context, api, object, input, { did, wanted: to });
 }

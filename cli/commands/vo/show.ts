@@ -9,6 +9,7 @@ import { conditionFacts } from '../../output/conditions.ts';
 import { printList, printObject } from '../../output/print.ts';
 import { formatFacts } from '../../output/table.ts';
 import { nextSteps } from './next.ts';
+import { receiptText } from './receipt.ts';
 import { stateText, voPrinting } from './printing.ts';
 
 interface ListInput extends ClusterInput {
@@ -97,6 +98,6 @@ function siteText({
   accepted,
   receipt,
 }: NonNullable<NonNullable<VirtualOrganization['status']>['sites']>[number]): string {
-  const signed = receipt === undefined ? '' : '; receipt of the dissolution: -o yaml';
-  return `${name}: ${accepted ? 'accepted' : 'not accepted'}${signed}`;
+  if (receipt !== undefined) return `${name}: ${receiptText(receipt)}`;
+  return `${name}: ${accepted ? 'accepted' : 'not accepted'}`;
 }

@@ -350,7 +350,7 @@ export function connectionsPolicy({ operatorUser }: PolicySettings): ValidatingP
       {
         expression: `variables.isCaretaker || variables.ownAccount != '' && request.name.startsWith(variables.ownAccount + '-') || ${mayManage}`,
         messageExpression:
-          "variables.resource + ': ' + request.name + ' is not known to be yours: give what you want to enter or scale a name that begins with ' + (variables.ownAccount == '' ? 'your account' : variables.ownAccount + '-') + ', or ask an administrator of the virtual organization'",
+          "variables.resource + ': ' + request.name + ' is not known to be yours: only what has a name that begins with ' + (variables.ownAccount == '' ? 'your account' : variables.ownAccount + '-') + ' is open to you alone; make it again under such a name, or ask an administrator of the virtual organization'",
       },
     ],
   };

@@ -63,9 +63,13 @@ export class IdentityReconciler implements Reconciler {
   async reconcile(key: ObjectKey, signal: AbortSignal): Promise<Result> {
     const organization = this.parts.organizations.get(key);
     await this.retire(key.name, organization, signal);
-    if (organization === undefined || isOver(organization)) return done;
+    if (organization === undefined || isDeleting(organization)) return done;
+    if (isOver(organization)) {
+      await this.writeStatus(organization, this.computeLastStatus(organization), signal);
+      return done;
+    }
     const problem = await this.issue(organization, signal);
-    await this.writeStatus(organization, problem, signal);
+    await this.writeStatus(organization, this.computeStatus(organization, problem), signal);
     return problem === undefined ? done : { requeueAfterMs: exhaustedRetryMs };
   }
 
@@ -112,10 +116,9 @@ export class IdentityReconciler implements Reconciler {
 
   private async writeStatus(
     organization: Stored<VirtualOrganization>,
-    problem: ConditionUpdate | undefined,
+    status: OwnStatus,
     signal: AbortSignal,
   ): Promise<void> {
-    const status = this.computeStatus(organization, problem);
     if (!isChanged(organization.status, status)) return;
     const { name, uid } = organization.metadata;
     try {
@@ -136,6 +139,16 @@ export class IdentityReconciler implements Reconciler {
       action: 'Allocate',
       note: now.message,
     });
+  }
+
+  /** What is left of one that is over: ids are given to nobody any more, and its members go one by one. */
+  private computeLastStatus({ metadata, status }: Stored<VirtualOrganization>): OwnStatus {
+    return {
+      conditions: (status?.conditions ?? []).filter(({ type }) => type === identityAllocated.type),
+      slices: status?.slices ?? [],
+      groups: status?.groups ?? [],
+      members: this.parts.counter.of(metadata.name),
+    };
   }
 
   private computeStatus(organization: Stored<VirtualOrganization>, problem: ConditionUpdate | undefined): OwnStatus {

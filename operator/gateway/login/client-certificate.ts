@@ -6,6 +6,20 @@ import type { Principal } from '#common/identity/ids.ts';
 import { Refusal } from '../refusal.ts';
 import { principalOf } from './principal.ts';
 
+const unknownAuthority =
+  'no authority that this site knows has signed it; its owner names them in spec.local.identityProviders of the Site';
+/** What codes of OpenSSL that people meet mean, and what helps. */
+const meanings: Readonly<Record<string, string>> = {
+  UNABLE_TO_VERIFY_LEAF_SIGNATURE: unknownAuthority,
+  UNABLE_TO_GET_ISSUER_CERT: unknownAuthority,
+  UNABLE_TO_GET_ISSUER_CERT_LOCALLY: unknownAuthority,
+  DEPTH_ZERO_SELF_SIGNED_CERT: unknownAuthority,
+  SELF_SIGNED_CERT_IN_CHAIN: unknownAuthority,
+  CERT_HAS_EXPIRED: 'its time is over, renew it',
+  CERT_NOT_YET_VALID: 'its time has not begun, look at the clocks',
+  INVALID_PURPOSE: 'it is not for clients (extended key usage clientAuth)',
+};
+
 /** Longer chains are not walked. */
 const depthMax = 8;
 
@@ -26,7 +40,9 @@ export function readClientCertificate(socket: TLSSocket): ClientCertificate | un
   if (!socket.authorized || socket.isSessionReused()) {
     // The reason is a code of OpenSSL such as CERT_HAS_EXPIRED.
     const reason = socket.authorized ? 'resumed' : String(socket.authorizationError);
-    throw new Refusal('Unauthenticated', `The client certificate is not accepted (${reason}).`, {
+    const meaning = meanings[reason];
+    const message = `The client certificate is not accepted (${reason})${meaning === undefined ? '' : `: ${meaning}`}.`;
+    throw new Refusal('Unauthenticated', message, {
       reason: 'CertificateInvalid',
     });
   }
