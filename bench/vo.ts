@@ -7,9 +7,8 @@
 import { loadavg } from 'node:os';
 import { parseArgs } from 'node:util';
 import { InvalidInputError } from '#common/errors.ts';
-import { openSites } from '#sites/harness.ts';
-import { localProvider } from '#sites/provider.ts';
-import { Product } from '../e2e/suites/product.ts';
+import type { Product } from '../e2e/suites/product.ts';
+import { withProduct } from './product.ts';
 import { measureCredentials } from './vo-credentials.ts';
 import { measureMembers } from './vo-members.ts';
 import { measureSuspension } from './vo-suspension.ts';
@@ -48,30 +47,10 @@ const measure = async (name: string, part: () => Promise<Record<string, unknown>
   figure = { ...figure, ...(await part()), [`${name}_load`]: Number(load) };
 };
 if (Object.keys(onSite).some((name) => chosen.includes(name))) {
-  await withProduct(values.site, async (product) => {
+  await withProduct(values.site, ['metrics.auth=false'], async (product) => {
+    await product.formOrganization();
     for (const [name, part] of Object.entries(onSite)) await measure(name, async () => part(product));
   });
 }
 for (const [name, part] of Object.entries(alone)) await measure(name, part);
 console.log(`figure: ${JSON.stringify(figure)}`);
-
-/** @param name - instance of sites; brought up for this when it doesn't run, and taken down again then. */
-async function withProduct(name: string, use: (product: Product) => Promise<void>): Promise<void> {
-  const report = (line: string): void => void process.stderr.write(`${line}\n`);
-  const isFound = await openSites(name).then(
-    () => true,
-    () => false,
-  );
-  if (!isFound) await localProvider.up({ name, sites: 1, nodes: 1, report });
-  try {
-    const product = await Product.install('bench', ['metrics.auth=false'], name);
-    try {
-      await product.formOrganization();
-      await use(product);
-    } finally {
-      await product.uninstall();
-    }
-  } finally {
-    if (!isFound) await localProvider.down(name, report);
-  }
-}

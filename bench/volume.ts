@@ -7,9 +7,7 @@
  */
 import { loadavg } from 'node:os';
 import { parseArgs } from 'node:util';
-import { openSites } from '#sites/harness.ts';
-import { localProvider } from '#sites/provider.ts';
-import { Product } from '../e2e/suites/product.ts';
+import { withProduct } from './product.ts';
 import { VolumeMeasures } from './volume-measures.ts';
 
 const { values } = parseArgs({
@@ -24,13 +22,11 @@ const [volumes, pods, mib] = [values.volumes, values.pods, values.mib].map(Numbe
 const report = (line: string): void => void process.stderr.write(`${line}\n`);
 const load = Number(loadavg()[0]?.toFixed(1));
 
-const isFound = await openSites(values.site).then(
-  () => true,
-  () => false,
-);
-if (!isFound) await localProvider.up({ name: values.site, sites: 1, nodes: 1, report });
-try {
-  const product = await Product.install('bench', [], values.site);
+await withProduct(values.site, [], async (product) => {
+  const { site, name, namespace } = product;
+  const remove = async (words: readonly string[], limitS: number): Promise<void> => {
+    await site.tryKubectl(['delete', ...words, `--timeout=${limitS}s`], { timeoutMs: (limitS + 10) * 1000 });
+  };
   try {
     const measures = await VolumeMeasures.prepare(product, report);
     const provisioned = await measures.provision(volumes);
@@ -50,17 +46,8 @@ try {
     const figure = { ...starts, ...throughput, ...memory, failover_s: failover, ...provisioned, conditions };
     console.log(`figure: ${JSON.stringify(figure)}`);
   } finally {
-    await product.site.tryKubectl(['delete', 'pods', '--all', '-n', product.namespace, '--grace-period=1'], {
-      timeoutMs: 200_000,
-    });
-    await product.site.tryKubectl(['delete', 'gvol', '--all', '-n', product.namespace, '--timeout=120s'], {
-      timeoutMs: 130_000,
-    });
-    await product.site.tryKubectl(['delete', 'xfs', '--all', '-n', product.name, '--timeout=60s'], {
-      timeoutMs: 70_000,
-    });
-    await product.uninstall();
+    await remove(['pods', '--all', '-n', namespace, '--grace-period=1'], 190);
+    await remove(['gvol', '--all', '-n', namespace], 120);
+    await remove(['xfs', '--all', '-n', name], 60);
   }
-} finally {
-  if (!isFound) await localProvider.down(values.site, report);
-}
+});
