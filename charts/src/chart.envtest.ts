@@ -1,18 +1,15 @@
 /** The rendered chart with the real Helm, and on a real API server (without nodes: no pod starts here, e2e/suites/install does that). */
-import { execFile } from 'node:child_process';
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
 import { kinds } from '#crds/kinds.ts';
 import { type AloneControlPlane, startControlPlane } from '#sites/control-plane.ts';
+import { runHelm } from '#sites/helm.ts';
 import { KubeClient, waitFor } from '#sites/kube-client.ts';
-import { ensureTools } from '#sites/tools.ts';
 import YAML from 'yaml';
 
 jest.setTimeout(60_000);
-const run = promisify(execFile);
 const chart = path.resolve(import.meta.dirname, '../xtreemos');
 const namespace = 'xtreemos-system';
 /** No cert-manager runs there. */
@@ -27,13 +24,11 @@ interface Manifest {
 }
 
 let scratch: string;
-let helmPath: string;
 let plane: AloneControlPlane;
 let client: KubeClient;
 
 beforeAll(async () => {
   scratch = mkdtempSync(path.join(tmpdir(), 'xtreemos-chart-'));
-  helmPath = (await ensureTools(['helm'])).path('helm');
   plane = await startControlPlane({ dir: path.join(scratch, 'plane'), name: 'chart' });
   client = new KubeClient(plane.credentials);
   await client.json('POST', '/api/v1/namespaces', {
@@ -51,18 +46,8 @@ afterAll(async () => {
   rmSync(scratch, { recursive: true, force: true });
 });
 
-/** Runs Helm with folders of its own. @throws with what Helm printed. */
-async function helm(...args: string[]): Promise<string> {
-  const home = path.join(scratch, 'helm');
-  mkdirSync(home, { recursive: true });
-  const env = { ...process.env, HOME: home, XDG_CACHE_HOME: home, XDG_CONFIG_HOME: home, XDG_DATA_HOME: home };
-  const { stdout } = await run(helmPath, args, {
-    env: { ...env, KUBECONFIG: plane.kubeconfigPath },
-    timeout: 60_000,
-    maxBuffer: 16 * 1024 * 1024,
-  });
-  return stdout;
-}
+const helm = async (...args: string[]): Promise<string> =>
+  runHelm(args, { kubeconfig: plane.kubeconfigPath, home: path.join(scratch, 'helm'), timeoutMs: 60_000 });
 
 async function rendered(...args: string[]): Promise<Manifest[]> {
   const text = await helm('template', 'grid', chart, '--namespace', namespace, ...args);

@@ -1,15 +1,13 @@
 /** An upgrade from an earlier chart, with the real Helm on a real API server: nothing stale stays, and nothing of the users goes. */
-import { execFile } from 'node:child_process';
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { promisify } from 'node:util';
 import { afterAll, beforeAll, expect, jest, test } from '@jest/globals';
 import { policyObjects } from '#crds/policies/index.ts';
 import { defaultSettings } from '#crds/policies/policy.ts';
 import { type AloneControlPlane, startControlPlane } from '#sites/control-plane.ts';
+import { runHelm } from '#sites/helm.ts';
 import { KubeClient, type KubeObject, KubeStatusError, waitFor } from '#sites/kube-client.ts';
-import { ensureTools } from '#sites/tools.ts';
 
 jest.setTimeout(120_000);
 const chart = path.resolve(import.meta.dirname, '../xtreemos');
@@ -22,14 +20,12 @@ const policyPlurals = ['validating', 'mutating'].flatMap((way) =>
 );
 
 let scratch: string;
-let helmPath: string;
 let plane: AloneControlPlane;
 let client: KubeClient;
 let count = 0;
 
 beforeAll(async () => {
   scratch = mkdtempSync(path.join(tmpdir(), 'xtreemos-upgrade-'));
-  helmPath = (await ensureTools(['helm'])).path('helm');
   plane = await startControlPlane({ dir: path.join(scratch, 'plane'), name: 'upgrade' });
   client = new KubeClient(plane.credentials);
 }, 600_000);
@@ -40,13 +36,8 @@ afterAll(async () => {
   rmSync(scratch, { recursive: true, force: true });
 });
 
-async function helm(...args: string[]): Promise<void> {
-  const home = path.join(scratch, 'helm');
-  mkdirSync(home, { recursive: true });
-  const folders = { HOME: home, XDG_CACHE_HOME: home, XDG_CONFIG_HOME: home, XDG_DATA_HOME: home };
-  const env = { ...process.env, ...folders, KUBECONFIG: plane.kubeconfigPath };
-  await promisify(execFile)(helmPath, args, { env, timeout: 90_000 });
-}
+const helm = async (...args: string[]): Promise<string> =>
+  runHelm(args, { kubeconfig: plane.kubeconfigPath, home: path.join(scratch, 'helm') });
 
 /** The chart as an earlier revision had it: two policies had other names, and one more refused what is allowed now. */
 function earlierChart(): string {

@@ -57,14 +57,8 @@ export async function withOrganizations<T>(
         const { configMaps } = await import('#runtime/builtin.ts');
         const told = await findVisible(client.of(configMaps), published, signal);
         if (told?.data?.site !== undefined) return told.data.site;
-        const { items } = await client
-          .of(sites)
-          .list({ signal })
-          .catch((error: unknown) => {
-            if (isForbidden(error)) return { items: [] };
-            throw error;
-          });
-        return items.find(({ spec }) => spec.type === 'Local')?.metadata.name;
+        const listed = await ifVisible(client.of(sites).list({ signal }));
+        return listed?.items.find(({ spec }) => spec.type === 'Local')?.metadata.name;
       },
     });
   });
@@ -107,10 +101,7 @@ export async function getOrExplain<T extends KubeObject>(
 ): Promise<Stored<T>> {
   const found = await objects.find(key, { signal });
   if (found !== undefined) return found;
-  const listing = await objects.list({ namespace: key.namespace, signal }).catch((error: unknown) => {
-    if (isForbidden(error)) return undefined;
-    throw error;
-  });
+  const listing = await ifVisible(objects.list({ namespace: key.namespace, signal }));
   if (listing === undefined) throw new CommandError('notFound', `No ${what} is called ${key.name}`);
   const { items } = listing;
   const names = items.map(({ metadata }) => metadata.name);
@@ -124,7 +115,12 @@ export async function findVisible<T extends KubeObject>(
   key: ObjectKey,
   signal: AbortSignal,
 ): Promise<Stored<T> | undefined> {
-  return objects.find(key, { signal }).catch((error: unknown) => {
+  return ifVisible(objects.find(key, { signal }));
+}
+
+/** What is asked for; undefined when the caller may not see it. */
+async function ifVisible<T>(asked: Promise<T>): Promise<T | undefined> {
+  return asked.catch((error: unknown) => {
     if (isForbidden(error)) return undefined;
     throw error;
   });

@@ -1,5 +1,6 @@
 /** What a virtual organization says of itself, signed: its founding document and its numbered state. Verified without any network call. */
 import { z } from 'zod';
+import { unverifiedPayload } from './unverified.ts';
 import { principalSchema } from './gateway-api.ts';
 import {
   clockSkewMs,
@@ -122,7 +123,7 @@ export async function verifyGenesis(jws: string, expectedDigest?: string): Promi
 function peek(jws: string, lengthMax: number): unknown {
   if (jws.length > lengthMax) throw new CredentialError('Malformed', `it is longer than ${lengthMax} characters`);
   try {
-    return JSON.parse(Buffer.from(jws.split('.')[1] ?? '', 'base64url').toString());
+    return unverifiedPayload(jws);
   } catch (error) {
     throw new CredentialError('Malformed', 'it is no compact JWS', { cause: error });
   }

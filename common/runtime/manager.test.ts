@@ -80,8 +80,9 @@ describe('Manager', () => {
     expect(metrics).toContain('xtreemos_runtime_is_leader 1');
     stop.abort();
     await end;
-    const [taken, written] = [order.indexOf('POST leases'), order.indexOf('PATCH configmaps')];
-    expect([order[0], taken > 0, written > taken]).toEqual(['GET leases', true, true]);
+    // On a slow machine a request is repeated.
+    const steps = order.filter((step, index) => step !== order[index - 1]);
+    expect(steps.slice(0, 3)).toEqual(['GET leases', 'POST leases', 'PATCH configmaps']);
     expect(order.at(-1)).toBe('PUT leases');
     expect(manager.isLeader).toBe(false);
     await expect(fetch(`http://127.0.0.1:${manager.ports.health}/readyz`)).rejects.toThrow();

@@ -244,17 +244,19 @@ describe('credentials', () => {
   test('a token file that was rotated is picked up within its age', async () => {
     const server = await new OddServer(ok).start();
     const credentials = server.credentials((loads) => ({ headers: { authorization: `Bearer ${loads}` } }));
-    const transport = new HttpTransport({ ...testParts(systemClock), credentials, credentialsMaxAgeMs: 20 });
+    // Time passes when it is told to, however slow the machine is.
+    let nowMs = 0;
+    const clock = { ...systemClock, monotonic: () => nowMs };
+    const transport = new HttpTransport({ ...testParts(clock), credentials, credentialsMaxAgeMs: 20 });
     opened.push(transport, { close: async () => server.stop() });
     const client = createClient(transport, { fieldManager: 'test' }).of(configMaps);
     await client.get(key);
-    await systemClock.sleep(40);
+    nowMs += 40;
     await client.get(key);
     await settle();
     await client.get(key);
     const tokens = server.received.map(({ headers }) => headers.authorization);
-    // A slow machine reads it more often.
-    expect([tokens.at(0), tokens.at(-1)]).toEqual(['Bearer 0', expect.stringMatching(/^Bearer [1-9]$/)]);
+    expect([tokens.at(0), tokens.at(-1)]).toEqual(['Bearer 0', 'Bearer 1']);
   });
 
   test('a new certificate gets new connections, and the old ones are closed', async () => {

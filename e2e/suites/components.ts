@@ -1,10 +1,10 @@
-/** Pods and processes of the components of the product, as benches find and kill them. */
+/** Pods and processes of the components of the product, as suites and benches find and kill them. */
 import { readdirSync, readFileSync } from 'node:fs';
 import type { Pod } from '#runtime/builtin.ts';
 import type { Product } from './product.ts';
 
 /** The pods of a component, by its label. */
-async function podsOfComponent({ site, name }: Product, component: string): Promise<Pod[]> {
+export async function podsOfComponent({ site, name }: Product, component: string): Promise<Pod[]> {
   return (await site.get<{ items: Pod[] }>('pods', '-n', name, '-l', `app.kubernetes.io/component=${component}`)).items;
 }
 

@@ -12,6 +12,7 @@ import {
   stateAnswer,
   whoamiAnswer,
 } from '#common/identity/gateway-api.ts';
+import { unverifiedPayload } from '#common/identity/unverified.ts';
 import { verifyFreshness, verifyGenesis, verifyState } from '#common/identity/vo-state.ts';
 import { waitFor } from '#sites/kube-client.ts';
 import { type Authority, createAuthority } from '#sites/pki.ts';
@@ -555,7 +556,7 @@ describe('asking to join', () => {
       roles: ['member'],
     });
     const acceptance = String((stored.status as { acceptance?: string }).acceptance);
-    expect(JSON.parse(Buffer.from(acceptance.split('.')[1] ?? '', 'base64url').toString())).toMatchObject({
+    expect(unverifiedPayload(acceptance)).toMatchObject({
       principal,
       acceptedUse: digest,
       site: 'rennes',

@@ -149,8 +149,7 @@ export class GatewaySite {
       metadata: { name: 'rennes' },
       spec: { type: 'Local', local },
     };
-    // The API server knows a kind a moment after its definition is there.
-    await waitFor('a Site can be made', async () => client.json('POST', `${api}/sites`, { body: site }));
+    await client.json('POST', `${api}/sites`, { body: site });
     return new GatewaySite(plane, client, await startCertManager(client, plane.kubeconfigPath));
   }
 

@@ -1,20 +1,17 @@
 /** The chart on a control plane without nodes, and the rights that it gives to the operator. For tests. */
-import { execFile } from 'node:child_process';
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { promisify } from 'node:util';
 import type { AloneControlPlane } from '#sites/control-plane.ts';
-import type { KubeClient } from '#sites/kube-client.ts';
-import { ensureTools } from '#sites/tools.ts';
+import { runHelm } from '#sites/helm.ts';
+import { type KubeClient, waitFor } from '#sites/kube-client.ts';
 import YAML from 'yaml';
-
-const run = promisify(execFile);
 
 /** Where the chart is installed. */
 export const operatorNamespace = 'xtreemos-system';
 
 /**
- * Installs the chart and gives a kubeconfig with a token of the account that it made for the operator. No cert-manager runs here.
+ * Installs the chart, waits until objects of its kinds can be made, and gives a kubeconfig with a token of the account that it made for the
+ * operator. No cert-manager is asked for anything.
  * @param scratch - folder for what this writes.
  * @param settings - further values, `key=value`.
  */
@@ -24,14 +21,19 @@ export async function installChart(
   scratch: string,
   ...settings: readonly string[]
 ): Promise<string> {
-  const helm = (await ensureTools(['helm'])).path('helm');
   const chart = path.resolve(import.meta.dirname, '../../charts/xtreemos');
-  const home = path.join(scratch, 'helm');
-  mkdirSync(home);
   const values = ['--set', ['certificates.create=false', ...settings].join(',')];
-  await run(helm, ['install', 'xtreemos', chart, '--namespace', operatorNamespace, '--create-namespace', ...values], {
-    env: { ...process.env, KUBECONFIG: plane.kubeconfigPath, HOME: home, XDG_CACHE_HOME: home, XDG_DATA_HOME: home },
+  await runHelm(['install', 'xtreemos', chart, '--namespace', operatorNamespace, '--create-namespace', ...values], {
+    kubeconfig: plane.kubeconfigPath,
+    home: path.join(scratch, 'helm'),
   });
+  // Until the API server knows the new kinds it answers 503 where a policy fills in.
+  const tried = { metadata: { name: 'tried' }, spec: { type: 'Local', local: {} } };
+  await waitFor('a Site can be made', async () =>
+    client.json('POST', '/apis/xtreemos.io/v1alpha1/sites?dryRun=All', {
+      body: { apiVersion: 'xtreemos.io/v1alpha1', kind: 'Site', ...tried },
+    }),
+  );
   const token = `/api/v1/namespaces/${operatorNamespace}/serviceaccounts/xtreemos/token`;
   const body = { apiVersion: 'authentication.k8s.io/v1', kind: 'TokenRequest', spec: {} };
   const answer = await client.json('POST', token, { body });

@@ -1,19 +1,15 @@
 /** A site without nodes for tests of several: a real API server, cert-manager, the chart's rights, and the operator as a process of its own. */
 import { execFile } from 'node:child_process';
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync } from 'node:fs';
 import path from 'node:path';
-import { promisify } from 'node:util';
-import YAML from 'yaml';
 import type { Site } from '#crds/site.ts';
 import { type AloneControlPlane, startControlPlane } from '#sites/control-plane.ts';
 import { KubeClient, waitFor } from '#sites/kube-client.ts';
-import { ensureTools } from '#sites/tools.ts';
 import { type RunningCertManager, startCertManager } from './cert-manager.ts';
+import { installChart } from './installed.ts';
 import { freePort, OperatorProcess } from './process.ts';
 
-const run = promisify(execFile);
 const root = path.resolve(import.meta.dirname, '../..');
-const namespace = 'xtreemos-system';
 
 /** How a command ended. */
 export interface CommandResult {
@@ -49,25 +45,12 @@ export class PeerSite {
   /** @param scratch - folder of the test. */
   static async start(name: string, scratch: string): Promise<PeerSite> {
     const dir = path.join(scratch, name);
-    const home = path.join(scratch, `${name}-helm`);
-    mkdirSync(home);
-    const helm = (await ensureTools(['helm'])).path('helm');
     const plane = await startControlPlane({ dir, name });
     const client = new KubeClient(plane.credentials);
     const certManager = await startCertManager(client, plane.kubeconfigPath);
-    const chart = path.join(root, 'charts/xtreemos');
-    // Certificates of pods: there are none here.
-    const settings = ['--set', `site.name=${name}`, '--set', 'certificates.create=false'];
-    await run(helm, ['install', 'xtreemos', chart, '--namespace', namespace, '--create-namespace', ...settings], {
-      env: { ...process.env, KUBECONFIG: plane.kubeconfigPath, HOME: home, XDG_CACHE_HOME: home, XDG_DATA_HOME: home },
-    });
-    const answer = await client.json('POST', `/api/v1/namespaces/${namespace}/serviceaccounts/xtreemos/token`, {
-      body: { apiVersion: 'authentication.k8s.io/v1', kind: 'TokenRequest', spec: { expirationSeconds: 7200 } },
-    });
-    const config = YAML.parse(readFileSync(plane.kubeconfigPath, 'utf8')) as { users: { user: unknown }[] };
-    for (const user of config.users) user.user = { token: (answer.status as { token: string }).token };
-    const kubeconfig = path.join(scratch, `${name}-operator`);
-    writeFileSync(kubeconfig, YAML.stringify(config), { mode: 0o600 });
+    const own = path.join(scratch, `${name}-chart`);
+    mkdirSync(own);
+    const kubeconfig = await installChart(plane, client, own, `site.name=${name}`);
     return new PeerSite(name, { plane, client, certManager }, kubeconfig, await freePort());
   }
 

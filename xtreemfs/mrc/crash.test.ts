@@ -130,11 +130,13 @@ test('an MRC killed at any moment has everything that it acknowledged, and start
       }
       const workers = [0, 1, 2, 3].map((worker) => work(port, `r${round}w${worker}`, random.fork(), known));
       await systemClock.sleep(50 + random.int(600));
+      // A slow machine gets the time to do something that can be lost.
+      while (known.present.size <= 6 * (round + 1)) await systemClock.sleep(20);
       await kill(child);
       await Promise.all(workers);
       // A victim whose rename or unlink had no answer may be there or not; it was taken out of `present` before the call.
     }
-    expect(known.present.size).toBeGreaterThan(0);
+    expect(known.present.size).toBeGreaterThan(20);
   } finally {
     running?.kill('SIGKILL');
     await rm(folder, { recursive: true, force: true });

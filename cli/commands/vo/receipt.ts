@@ -1,5 +1,6 @@
 /** What a site signed at the end of a virtual organization, in words. */
 import { z } from 'zod';
+import { unverifiedPayload } from '#common/identity/unverified.ts';
 
 /** The claims that are shown; those of `ReceiptClaims` in the operator. */
 const claims = z.object({
@@ -23,7 +24,7 @@ export function receiptText(receipt: string): string {
 
 function payloadOf(receipt: string): unknown {
   try {
-    return JSON.parse(Buffer.from(receipt.split('.')[1] ?? '', 'base64url').toString('utf8'));
+    return unverifiedPayload(receipt);
   } catch {
     return undefined;
   }

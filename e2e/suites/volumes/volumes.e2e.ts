@@ -1,6 +1,6 @@
 /** A file system of a site and a volume on it, as their manifests make them: jobs on every node see the same files. */
 import { randomBytes } from 'node:crypto';
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
@@ -12,6 +12,7 @@ import type { Pod } from '#runtime/builtin.ts';
 import type { Stored } from '#runtime/index.ts';
 import type { Faults } from '#sites/faults.ts';
 import { openSites, type TestSite, waitFor } from '#sites/harness.ts';
+import { killProcesses, podsOfComponent } from '../components.ts';
 import { podsOfJob } from '../job-objects.ts';
 import { type Login, Product } from '../product.ts';
 
@@ -116,34 +117,11 @@ async function writesOn(job: string, count: number): Promise<void> {
   );
 }
 
-const podsOfComponent = async (component: string): Promise<Pod[]> =>
-  (await site.get<{ items: Pod[] }>(...['pods', '-n', product.name, '-l', `app.kubernetes.io/component=${component}`]))
-    .items;
-
 async function restartsOf(component: string): Promise<number> {
-  const counts = (await podsOfComponent(component)).flatMap(({ status }) =>
+  const counts = (await podsOfComponent(product, component)).flatMap(({ status }) =>
     (status?.containerStatuses ?? []).map(({ restartCount }) => restartCount),
   );
   return counts.reduce((sum, count) => sum + count, 0);
-}
-
-/** Kills every process of a component as the kernel does. @returns how many there were. */
-async function killProcesses(component: string): Promise<number> {
-  const ids = (await podsOfComponent(component)).flatMap(({ status }) =>
-    (status?.containerStatuses ?? []).map(({ containerID = '' }) => containerID.replace(/^.*:\/\//, '')),
-  );
-  const pids = readdirSync('/proc').filter((entry) => /^[0-9]+$/.test(entry) && ids.includes(containerOf(entry)));
-  for (const pid of pids) process.kill(Number(pid), 'SIGKILL');
-  return pids.length;
-}
-
-/** Id of the container that a process is in; empty when in none, and when it is gone. */
-function containerOf(pid: string): string {
-  try {
-    return /\/([0-9a-f]{64})$/m.exec(readFileSync(`/proc/${pid}/cgroup`, 'utf8'))?.[1] ?? '';
-  } catch {
-    return '';
-  }
 }
 
 describe('a volume', () => {
@@ -256,7 +234,7 @@ describe('a volume', () => {
     await writesOn('steady', count);
     for (const component of ['dir', 'mrc', 'osd', 'node-agent', 'operator']) {
       const restarts = await restartsOf(component);
-      expect(await killProcesses(component)).toBeGreaterThan(0);
+      expect(await killProcesses(product, component)).toBeGreaterThan(0);
       await waitFor(`every ${component} was started again`, async () => (await restartsOf(component)) > restarts, {
         limitMs: 60_000,
       });

@@ -227,6 +227,11 @@ describe('the objects of an unlinked file', () => {
     startOver();
   });
 
+  test('are left to nobody whose name is too long to be kept', async () => {
+    await fs.open(ann, 'f');
+    await expect(openBy('x'.repeat(37))).rejects.toThrow('client_uuid: has 37 characters');
+  });
+
   test('are left to the one client that has it open', async () => {
     await fs.open(ann, 'f');
     await openBy(mount);

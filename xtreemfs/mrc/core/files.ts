@@ -40,6 +40,9 @@ export interface OpenArguments {
   readonly client?: string | undefined;
 }
 
+/** A client's name is kept for each file that it has open. */
+const clientLengthMax = 36;
+
 /** What an open file is used with. */
 export interface Opened {
   readonly cap: XCap;
@@ -53,6 +56,10 @@ export interface Opened {
 /** Opens, and with CREAT makes, a file (protocol reference, section 8.3). */
 export function open(op: Operation, args: OpenArguments): Opened {
   const { tx } = op;
+  const clientLength = args.client?.length ?? 0;
+  if (clientLength > clientLengthMax) {
+    refuse('EINVAL', `client_uuid: has ${clientLength} characters; a UUID has at most ${clientLengthMax}`);
+  }
   const found = resolve(op, args.volumeName, args.path);
   const { volume } = found;
   const writes = wantsWrite(args.flags);

@@ -42,8 +42,7 @@ export class World {
       metadata: { name: 'home' },
       spec: { type: 'Local', local: { isolation: ['Namespace'] } },
     };
-    // The API server knows a kind a moment after its definition is there.
-    await waitFor('a Site can be made', async () => world.create(`${root}/sites`, home), { limitMs: 60_000 });
+    await world.create(`${root}/sites`, home);
     return world;
   }
 
