@@ -15,6 +15,12 @@ import { productRecipe } from '../../hack/images/recipes.ts';
 const root = path.resolve(import.meta.dirname, '../..');
 const about = { apiVersion: 'xtreemos.io/v1alpha1' };
 
+/** Bundles what is checked out, and imports the image into every node of a site. */
+export async function loadProduct(site: TestSite): Promise<void> {
+  await promisify(execFile)(process.execPath, [path.join(root, 'hack/bundle.ts')], { cwd: root });
+  await site.loadRecipes([productRecipe()]);
+}
+
 /** A member who may act: flags with which kubectl is them, and nobody else. */
 export interface Login {
   readonly userName: string;
@@ -52,8 +58,7 @@ export class Product {
 
   /** Installs it at one of several sites. */
   static async installAt(site: TestSite, name: string, settings: readonly string[] = []): Promise<Product> {
-    await promisify(execFile)(process.execPath, [path.join(root, 'hack/bundle.ts')], { cwd: root });
-    await site.loadRecipes([productRecipe()]);
+    await loadProduct(site);
     await site.helm([
       ...['install', 'xtreemos', path.join(root, 'charts/xtreemos'), '--namespace', name, '--create-namespace'],
       ...['--wait', '--timeout=180s', '--set', 'site.name=home', '--set', 'operator.leaseDurationSeconds=6'],

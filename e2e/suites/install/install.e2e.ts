@@ -1,14 +1,12 @@
 /** A site owner installs XtreemOS with Helm, looks at the site, upgrades, and takes it away again. */
-import { execFile } from 'node:child_process';
 import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
 import type { Site } from '#crds/site.ts';
 import { openSites, type TestSite, type TestSites, waitFor } from '#sites/harness.ts';
 import { aPod, waitPods, withNamespace } from '#sites/testing.ts';
-import { productRecipe } from '../../../hack/images/recipes.ts';
+import { loadProduct } from '../product.ts';
 
 jest.setTimeout(180_000);
 
@@ -51,8 +49,7 @@ beforeAll(async () => {
   scratch = mkdtempSync(path.join(tmpdir(), 'xtreemos-install-'));
   shared = await openSites();
   site = shared.sites[0]!;
-  await promisify(execFile)(process.execPath, [path.join(root, 'hack/bundle.ts')], { cwd: root });
-  await site.loadRecipes([productRecipe()]);
+  await loadProduct(site);
   const restricted = { 'pod-security.kubernetes.io/enforce': 'restricted' };
   await withNamespace(site, namespace, restricted);
   removeOutside = await withNamespace(site, outside, restricted);

@@ -1,15 +1,13 @@
 /** Nodes of a real site are found and promised by the selectors that the chart installs, and never promised twice. */
-import { execFile } from 'node:child_process';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
 import { claimLabel, type ClaimObject } from '#crds/claim.ts';
 import type { GrpcResourceSelection } from '#proto/selector/client.ts';
 import type { HoldRequest, Offer, Query, Summary } from '#proto/selector/contract.ts';
 import { openSites, type TestSite, type TestSites, waitFor } from '#sites/harness.ts';
 import { aPod, waitPods, withNamespace } from '#sites/testing.ts';
-import { productRecipe } from '../../../hack/images/recipes.ts';
+import { loadProduct } from '../product.ts';
 import { SelectorDoor } from './door.ts';
 
 jest.setTimeout(240_000);
@@ -28,8 +26,7 @@ let removeOrganization: () => Promise<void>;
 beforeAll(async () => {
   shared = await openSites();
   site = shared.sites[0]!;
-  await promisify(execFile)(process.execPath, [path.join(root, 'hack/bundle.ts')], { cwd: root });
-  await site.loadRecipes([productRecipe()]);
+  await loadProduct(site);
   const restricted = { 'pod-security.kubernetes.io/enforce': 'restricted' };
   await withNamespace(site, namespace, restricted);
   removeOrganization = await withNamespace(site, organization, restricted);
