@@ -154,6 +154,8 @@ function addEverything(manager: Manager, { options, log, registry, transport, cr
     members: identities.index,
     localSite,
     reservedRanges: options.reservedRanges,
+    // On any free port it is not reached by pods.
+    gateway: { namespace, port: options.gatewayPort === 0 ? options.gatewayServicePort : options.gatewayPort },
   });
   if (options.image !== '') addStorage(manager, { options, log });
   const selection = options.selector === '' ? undefined : selectionOf(options);
@@ -175,6 +177,7 @@ function addEverything(manager: Manager, { options, log, registry, transport, cr
     port: options.gatewayPort,
     address: options.gatewayAddress,
     service: options.gatewayService,
+    servicePort: options.gatewayServicePort,
     apiServer: options.apiServerAddress,
     version: productVersion,
     trustDomain: options.trustDomain,
@@ -231,6 +234,7 @@ function addJobs(
     namespaces: manager.informer(namespaces),
     nodes: manager.informer(nodes),
     homes: new Homes(manager.client, manager.informer(volumes)),
+    gateway: gateway.forTasks,
     client: manager.client,
     clock: systemClock,
   });

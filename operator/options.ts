@@ -170,6 +170,12 @@ export const operatorOptions = {
     default: 'xtreemos-gateway',
     value: 'NAME',
   }),
+  gatewayServicePort: option({
+    schema: port,
+    about: 'TCP port of that Service, which pods of this site use',
+    default: '7443',
+    value: 'PORT',
+  }),
   trustDomain: option({
     schema: z
       .string()

@@ -173,6 +173,7 @@ describe('helm template', () => {
                   '--lease-name=grid-operator',
                   '--lease-duration-ms=7000',
                   '--gateway-address=gateway.example.org:7443',
+                  '--gateway-service-port=443',
                   '--api-server-address=https://cluster.example.org:6443',
                   '--selector=127.0.0.1:7946',
                   '--selector-tls=/etc/xtreemos/selector',

@@ -6,7 +6,8 @@ const read = ['get', 'list', 'watch'];
 
 /** Rights of the operator. Pods that it makes are judged by the admission policies as everybody's. */
 export const operatorJobRules: readonly RoleRule[] = [
-  { apiGroups: [group], resources: ['gridjobs'], verbs: [...read, 'delete'] },
+  // Made and changed at the gateway for tasks that submit and control jobs below their own.
+  { apiGroups: [group], resources: ['gridjobs'], verbs: [...read, 'create', 'patch', 'delete'] },
   // Those of jobs here go with their job; those of peers are deleted when their home names them no more.
   { apiGroups: [group], resources: ['executions'], verbs: [...read, 'create', 'update', 'delete'] },
   { apiGroups: [group], resources: ['reservations'], verbs: read },

@@ -121,6 +121,7 @@ function operatorContainer(): object {
       argument('leaseName', 'include "xtreemos.fullname" .'),
       argument('leaseDurationMs', 'int .Values.operator.leaseDurationSeconds', '%d000'),
       argument('gatewayAddress', '.Values.gateway.address'),
+      argument('gatewayServicePort', 'int .Values.gateway.service.port', '%d'),
       argument('apiServerAddress', '.Values.gateway.apiServer'),
       `--selector=127.0.0.1:${selectorPort.port}`,
       `--selector-tls=${selectorTlsFolder}`,

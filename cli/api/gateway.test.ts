@@ -42,9 +42,12 @@ describe('a gateway that is unavailable', () => {
     expect(fake.arrived).toHaveLength(7);
   });
 
-  test('and breaks the connection is not asked twice to take a peer: an invitation is good once', async () => {
+  test.each([
+    ['to take a peer: an invitation is good once', '/v1/peers'],
+    ['to submit a job: its name is taken then', '/v1/jobs'],
+  ])('and breaks the connection is not asked twice %s', async (_, path) => {
     fake.lost = 1;
-    await expect(gateway.send('POST', '/v1/peers', {}, {})).rejects.toThrow('does not answer');
+    await expect(gateway.send('POST', path, {}, {})).rejects.toThrow('does not answer');
     expect(fake.arrived).toHaveLength(1);
   });
 

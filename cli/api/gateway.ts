@@ -18,8 +18,8 @@ const attemptsMax = 4;
 const retryAfterSecondsMax = 2;
 /** How a connection ends where somebody dies at the moment. */
 const brokenCodes = new Set(['ECONNRESET', 'EPIPE']);
-/** The only request that does harm when it is carried out twice: an invitation is good once. */
-const onceOnly = '/v1/peers';
+/** Requests that do harm when they are carried out twice: an invitation is good once, and so is the name of a job. */
+const onceOnly: readonly unknown[] = ['POST /v1/peers', 'POST /v1/jobs'];
 
 /** Where a gateway is and what vouches for it. */
 export interface GatewayAddress {
@@ -173,7 +173,8 @@ async function exchange(
 ): Promise<Exchanged | Error> {
   return new Promise((resolve, reject) => {
     const fail = (error: Error & { code?: string }): void => {
-      const isBroken = brokenCodes.has(error.code ?? '') && options.path !== onceOnly;
+      const isBroken =
+        brokenCodes.has(error.code ?? '') && !onceOnly.includes(`${options.method ?? ''} ${options.path ?? ''}`);
       if (isBroken || error.code === 'ECONNREFUSED') resolve(unreachable(address, error));
       else reject(unreachable(address, error));
     };

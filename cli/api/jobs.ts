@@ -1,69 +1,13 @@
-/** Jobs as commands need them: a narrow port, so that tests bring their own. */
+/** The jobs of a virtual organization, at its API server. */
 import { parseUserName } from '#common/identity/ids.ts';
 import type { GridJob } from '#crds/grid-job.ts';
 import type { KeptLog } from '#crds/kept-logs.ts';
-import type { Reservation } from '#crds/reservation.ts';
 import type { Client } from '#runtime/contracts.ts';
 import type { Pod } from '#runtime/builtin.ts';
-import type { RemoteStreams } from '#runtime/remote-command.ts';
 import type { Context } from '../frame/context.ts';
 import { askWhoIAm, withCluster } from './cluster.ts';
-import { chooseOrganization, namespaceOf, type Objects, type OrganizationInput } from './organizations.ts';
-
-/** The pod of one run of a task. */
-export interface TaskPod {
-  readonly name: string;
-  readonly job: string;
-  /** Index of the task. */
-  readonly index: number;
-  /** Which run of the task, as `placements` of the Execution call it. */
-  readonly run: string;
-  readonly node: string | undefined;
-  /** Whether its container runs or has run, so that there is a log. */
-  readonly hasStarted: boolean;
-  readonly isRunning: boolean;
-  /** Since when it runs. */
-  readonly startTime?: string | undefined;
-}
-
-/** Which part of a log. */
-export interface LogRequest {
-  readonly follow: boolean;
-  /** Last lines only. */
-  readonly tailLines?: number | undefined;
-  readonly timestamps: boolean;
-}
-
-/** How a command is run in the container of a task; without a command, the streams of the task itself are meant. */
-export interface ConnectRequest {
-  readonly command: readonly string[] | undefined;
-  readonly stdin: boolean;
-  readonly tty: boolean;
-}
-
-/** The jobs of one virtual organization, as the caller sees them. */
-export interface JobApi {
-  /** The virtual organization. */
-  readonly vo: string;
-  readonly namespace: string;
-  readonly jobs: Objects<GridJob>;
-  readonly reservations: Objects<Reservation>;
-  /** Pods of the tasks of a job, or of every job, the oldest first. */
-  podsOf(job: string | undefined): Promise<TaskPod[]>;
-  /** Logs that were kept of runs that have ended, also when their pods are gone. */
-  keptLogsOf(job: GridJob): Promise<KeptLog[]>;
-  /** User name of the caller as a member here; undefined for anybody else. */
-  userName(): Promise<string | undefined>;
-  /** Hands out the log of a pod until its end; with `follow`, until its container has ended. */
-  readLog(pod: string, request: LogRequest, onChunk: (chunk: Buffer) => void, signal: AbortSignal): Promise<void>;
-  /** @returns the exit status; undefined where the server tells none. @throws the reason of `signal`, which ends it. */
-  connect(
-    pod: string,
-    request: ConnectRequest,
-    streams: RemoteStreams,
-    signal: AbortSignal,
-  ): Promise<number | undefined>;
-}
+import { type ConnectRequest, isWithinTask, type JobApi, type LogRequest, type TaskPod } from './job-api.ts';
+import { chooseOrganization, namespaceOf, type OrganizationInput } from './organizations.ts';
 
 /** Runs `use` with the jobs of the chosen virtual organization. */
 export async function withJobs<T>(
@@ -71,6 +15,10 @@ export async function withJobs<T>(
   input: OrganizationInput,
   use: (api: JobApi) => Promise<T>,
 ): Promise<T> {
+  if (isWithinTask(context, input)) {
+    const { taskJobs } = await import('./task-jobs.ts');
+    return use(await taskJobs(context, input));
+  }
   const [{ gridJobs }, { reservations }, { pods }, { podLabels, taskContainerName: container }] = await Promise.all([
     import('#crds/grid-job.ts'),
     import('#crds/reservation.ts'),
@@ -86,6 +34,7 @@ export async function withJobs<T>(
     return use({
       vo,
       namespace,
+      isWithinTask: false,
       jobs: client.of(gridJobs),
       reservations: client.of(reservations),
       podsOf: async (job) => {

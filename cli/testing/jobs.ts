@@ -3,7 +3,7 @@ import type { GridJob, GridJobStatus } from '#crds/grid-job.ts';
 import type { KeptLog } from '#crds/kept-logs.ts';
 import type { Reservation } from '#crds/reservation.ts';
 import { ConnectionError } from '#runtime/errors.ts';
-import type { ConnectRequest, JobApi, LogRequest, TaskPod } from '../api/jobs.ts';
+import type { ConnectRequest, JobApi, LogRequest, TaskPod } from '../api/job-api.ts';
 import type { DraftInput } from '../commands/job/draft.ts';
 import { FakeObjects } from './fakes.ts';
 
@@ -28,6 +28,7 @@ export const plainDraft: DraftInput = {
   ...{ tasks: 1, parallelism: undefined, gang: undefined, volume: [], stdin: undefined, stdout: undefined },
   ...{ stderr: undefined, after: [], reservation: undefined, preemptible: false, priority: undefined },
   ...{ retries: undefined, deadline: undefined, ttl: undefined, grace: undefined, interactive: false },
+  gridAccess: false,
 };
 
 /** User name of who asks. */
@@ -59,6 +60,7 @@ export function aJobApi(jobs: readonly GridJob[] = [], pods: FakePod[] = []): Fa
   const api: FakeJobs = {
     vo: 'physics',
     namespace: 'vo-physics',
+    isWithinTask: false,
     jobs: new FakeObjects<GridJob>('GridJob', jobs),
     reservations: new FakeObjects<Reservation>('Reservation'),
     pods,

@@ -14,9 +14,14 @@
  * | `GET /v1/virtual-organizations/NAME/state` | anyone | → {@link stateAnswer} |
  * | `POST /v1/virtual-organizations/NAME/requests` | session | {@link joinRequest} → {@link joinAnswer} |
  * | `POST /v1/virtual-organizations/NAME/selection` | session | requirements, as operator/gateway/selection.ts has them → {@link selectionAnswer} |
+ * | `POST /v1/jobs` | task | {@link childRequest} → 201 {@link jobAnswer}; submits a job below that of the task |
+ * | `GET /v1/jobs` | task | → {@link jobsAnswer}: the job of the task, and those below it |
+ * | `GET /v1/jobs/JOB` | task | → {@link jobAnswer} of one of these |
+ * | `POST /v1/jobs/JOB/control` | task | {@link jobControlRequest} → {@link jobAnswer}; JOB is below that of the task |
  * | `POST /v1/peers` | holder of an invitation | {@link peerRequest} → 201 {@link peerAnswer}; makes the sender's site a peer |
  *
- * «session» means the header `Authorization: Bearer SESSION-TOKEN`.
+ * «session» means the header `Authorization: Bearer SESSION-TOKEN`. «task» means a process in a pod of a job with `spec.gridAccess`, and the same
+ * header with the token in the file that `XTREEMOS_GATEWAY_TOKEN_FILE` names.
  */
 import { z } from 'zod';
 
@@ -262,6 +267,64 @@ export const joinAnswer = z.object({
   /** The text to accept; there only when the virtual organization has one that was not accepted yet. Ask again with its digest. */
   acceptableUse: z.object({ text: z.string(), digest: z.string() }).optional(),
 });
+
+/** Body of `POST /v1/jobs`: a job to run below the one that asks, as its member. */
+export const childRequest = z.strictObject({
+  /** Within the virtual organization. */
+  name: name.max(52, 'use at most 52 characters'),
+  /** As `spec` of a GridJob; `owner` and `parent` are filled in. */
+  spec: z
+    .record(z.string(), z.unknown())
+    .refine((spec) => spec.owner === undefined && spec.parent === undefined, 'leave owner and parent out'),
+});
+
+/** Body of `POST /v1/jobs/JOB/control`: ends a job, or suspends it or lets it go on, with all below it. */
+export const jobControlRequest = z.union(
+  [z.strictObject({ signal: z.enum(['TERM', 'KILL']) }), z.strictObject({ suspend: z.boolean() })],
+  { error: 'use {signal: TERM}, {signal: KILL}, {suspend: true} or {suspend: false}' },
+);
+/** What becomes of a job. */
+export type JobControl = z.infer<typeof jobControlRequest>;
+
+const count = z.int().min(0);
+
+/** Where a job stands: fields of the GridJob, by the same names. */
+export const jobAnswer = z.object({
+  metadata: z.object({ name, uid: z.string(), creationTimestamp: moment }),
+  spec: z.object({
+    owner: z.string(),
+    parent: z.object({ job: name, uid: z.string() }).optional(),
+    tasks: z.object({ count }),
+    template: z.object({ image: z.string() }),
+    gridAccess: z.boolean(),
+    suspend: z.boolean(),
+    signal: z.object({ name: z.enum(['TERM', 'KILL']), sequence: count }).optional(),
+  }),
+  /** Absent until the operator has looked at it. */
+  status: z
+    .object({
+      state: z.enum(['Waiting', 'Running', 'Suspended', 'Succeeded', 'Failed', 'Killed']).optional(),
+      exitCode: z.int().optional(),
+      startTime: moment.optional(),
+      completionTime: moment.optional(),
+      tasks: z.object({ waiting: count, starting: count, running: count, succeeded: count, failed: count }).optional(),
+      conditions: z.array(
+        z.object({
+          type: z.string(),
+          status: z.enum(['True', 'False', 'Unknown']),
+          reason: z.string(),
+          message: z.string(),
+          lastTransitionTime: moment,
+        }),
+      ),
+    })
+    .optional(),
+});
+/** Where a job stands. */
+export type JobAnswer = z.infer<typeof jobAnswer>;
+
+/** Answer to `GET /v1/jobs`. */
+export const jobsAnswer = z.object({ jobs: z.array(jobAnswer) });
 
 /** Label of Secrets with invitations of sites, in the namespace of the operator; its value there is `invitation`. */
 export const invitationLabel = 'xtreemos.io/gateway';

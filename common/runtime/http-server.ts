@@ -7,6 +7,7 @@ import type { Logger } from '#common/logger.ts';
 import type { Registry } from '#common/metrics.ts';
 import { remember } from '#common/remember.ts';
 import type { Client, HealthCheck } from './contracts.ts';
+import { reviewToken } from './token-review.ts';
 
 /** Where a server listens. */
 export interface ListenOptions {
@@ -147,7 +148,7 @@ export function authorized(client: Client, clock: Clock, path: string, handler: 
     if (token === undefined) return { status: 401, body: 'Give a bearer token\n' };
     let review = reviews.get(token);
     if (review === undefined || review.until <= clock.monotonic()) {
-      review = { status: await reviewToken(client, token, path), until: clock.monotonic() + reviewMs };
+      review = { status: await reviewAccess(client, token, path), until: clock.monotonic() + reviewMs };
       remember(reviews, token, review, reviewsMax);
     }
     if (review.status === 200) return handler(request);
@@ -158,26 +159,17 @@ export function authorized(client: Client, clock: Clock, path: string, handler: 
   };
 }
 
-interface TokenReview {
-  status?: {
-    authenticated?: boolean;
-    user?: { username?: string; uid?: string; groups?: string[]; extra?: Record<string, string[]> };
-  };
-}
-
-async function reviewToken(client: Client, token: string, path: string): Promise<number> {
-  const tokenReview = { apiVersion: 'authentication.k8s.io/v1', kind: 'TokenReview', spec: { token } };
-  const who = (await client.raw('POST', '/apis/authentication.k8s.io/v1/tokenreviews', tokenReview)) as TokenReview;
-  const { authenticated, user } = who.status ?? {};
-  if (authenticated !== true) return 401;
+async function reviewAccess(client: Client, token: string, path: string): Promise<number> {
+  const user = await reviewToken(client, token);
+  if (user === undefined) return 401;
   const access = {
     apiVersion: 'authorization.k8s.io/v1',
     kind: 'SubjectAccessReview',
     spec: {
-      user: user?.username,
-      uid: user?.uid,
-      groups: user?.groups,
-      extra: user?.extra,
+      user: user.username,
+      uid: user.uid,
+      groups: user.groups,
+      extra: user.extra,
       nonResourceAttributes: { path, verb: 'get' },
     },
   };

@@ -96,6 +96,7 @@ const spec = object(
       .meta({ description: 'Whether tasks have a terminal and an open standard input.' })
       .default(false),
     preemptible: flag('Whether its tasks give way to reservations of their node.').default(false),
+    gridAccess: flag('Whether its tasks get a token for the gateway.').default(false),
     placements: listMap(
       'Which tasks run on which node. A task that ended stays until it is placed again, or the job needs the room.',
       placement,

@@ -183,7 +183,7 @@ const spec = object(
       'Who submitted the job. Filled in on submission from the identity of the request; any other value is refused.',
     ).optional(),
     parent: object(
-      'The job that this one is a child of: it ends when that one is killed or deleted, and is suspended with it.',
+      'The job that this one was submitted from: it ends when that one is killed or deleted, and is suspended with it. Written by the gateway alone.',
       {
         job: dnsLabel('Name of the GridJob.'),
         uid: text('Its uid.', { minLength: 1, maxLength: 64 }),
@@ -229,6 +229,9 @@ const spec = object(
       min: 0,
       max: 31_536_000,
     }).optional(),
+    gridAccess: flag(
+      'Whether its tasks may submit jobs below this one at the gateway, and list and control those. They get a token for that, and run at this site.',
+    ).default(false),
     keepLogs: flag(
       'Whether the end of what each task writes is kept when its pod is gone, for as long as the job is there. Turn it off where output is a secret.',
     ).default(true),
@@ -251,7 +254,9 @@ const spec = object(
         'stdout',
         'stderr',
       ].map(unchangeable),
-      ...['dependsOn', 'retries', 'interactive', 'reservation', 'preemptible', 'keepLogs'].map(unchangeable),
+      ...['dependsOn', 'retries', 'interactive', 'reservation', 'preemptible', 'keepLogs', 'gridAccess'].map(
+        unchangeable,
+      ),
       {
         rule: '!has(self.reservation) || (self.requirements.static.size() == 0 && self.requirements.dynamic.size() == 0 && !has(self.rank))',
         message: 'the nodes are those of the reservation: leave requirements and rank out',

@@ -125,6 +125,7 @@ const jobs: Arena<GridJob> = {
       reservations: Object.assign(Object.create(parts) as Informer<Reservation>, { get: () => undefined }),
       isSharedWith: () => true,
       missingVolumes: async () => Promise.resolve([]),
+      hasLiveBelow: () => false,
     });
   },
 };
@@ -172,7 +173,10 @@ function planner<T extends KubeObject>(
 function planOrganization(vo: Stored<VirtualOrganization>): unknown {
   const acceptance = readAcceptance(vo, home, 'home', false);
   const isolation = planIsolation(vo, acceptance, isolationFactsOf(nodes, vo.metadata.name, false));
-  const network = planNetwork(vo, reservedRanges(nodes, ['10.0.0.1']));
+  const network = planNetwork(vo, reservedRanges(nodes, ['10.0.0.1']), {
+    namespace: 'xtreemos-system',
+    port: 7443,
+  });
   const governance = { resolve: () => vo.spec.administrators[0], since: startMs, now: startMs };
   const verdict = decideRequest(vo, vo.spec.dissolution ?? {}, governance);
   const quota = planQuota(vo.spec.quota, acceptance.limits);

@@ -16,6 +16,7 @@ import type { VOMembership } from '#crds/vo-membership.ts';
 import type { MembershipIndex } from '#operator/identity/membership-index.ts';
 import type { Lister } from '#runtime/contracts.ts';
 import { isDeleting, type Stored } from '#runtime/types.ts';
+import { Refusal } from './refusal.ts';
 
 /** A member and the organization that the membership is of. */
 export interface Member {
@@ -58,6 +59,13 @@ export class Members {
     return this.of(principal).find(({ vo }) => vo.metadata.name === organization);
   }
 
+  /** The membership that an account of the namespace of an organization stands for. */
+  ofUserName(namespace: string, userName: string): Member | undefined {
+    const membership = this.index.ofUserName(namespace, userName);
+    const vo = this.organizations.get({ name: organizationOfNamespace(namespace) ?? '' });
+    return membership === undefined || vo === undefined ? undefined : { membership, vo };
+  }
+
   /** An organization by name. */
   organization(name: string): Stored<VirtualOrganization> | undefined {
     return this.organizations.get({ name });
@@ -66,6 +74,12 @@ export class Members {
   /** Whether the member may do this, here and now. */
   decide({ membership, vo }: Member, action: Action): Decision {
     return decide(this.siteView(), organizationView(vo), memberView(membership), action);
+  }
+
+  /** As {@link decide}. @throws {Refusal} when they may not. */
+  demand(member: Member, action: Action): void {
+    const { allowed, message, policy, reason } = this.decide(member, action);
+    if (!allowed) throw new Refusal('Forbidden', message, { policy, reason });
   }
 
   /** Whether the site accepts an organization. */

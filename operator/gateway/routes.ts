@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import type { z } from 'zod';
 import { InvalidInputError, TerminalError } from '#common/errors.ts';
 import type { Clock } from '#common/clock.ts';
 import type { membershipAnswer } from '#common/identity/gateway-api.ts';
@@ -25,6 +25,7 @@ import type { Logins } from './login/logins.ts';
 import type { GatewayMetrics } from './metrics.ts';
 import { type Member, type Members, tokenContent } from './members.ts';
 import { Refusal } from './refusal.ts';
+import { readBody } from './request-body.ts';
 import type { RequestContext, Route, RouteAnswer } from './server.ts';
 import { type Explorer, selectionRequest } from './selection.ts';
 import type { Session, Sessions } from './sessions.ts';
@@ -142,7 +143,7 @@ class Handlers {
 
   async joinPeers(context: RequestContext): Promise<RouteAnswer> {
     const { invitations, site } = this.parts;
-    const request = read(peerRequest, context.body);
+    const request = readBody(peerRequest, context.body);
     context.concern('Site', request.site);
     await invitations.redeem(request, context.signal);
     return { status: 201, body: { site }, why: 'Invited' };
@@ -150,7 +151,7 @@ class Handlers {
 
   async createSession(context: RequestContext): Promise<RouteAnswer> {
     const { logins, sessions, metrics } = this.parts;
-    const request = read(sessionRequest, context.body);
+    const request = readBody(sessionRequest, context.body);
     context.concern('Login', request.method);
     const count = (result: string): void => metrics.logins.inc({ method: request.method, result });
     try {
@@ -170,7 +171,7 @@ class Handlers {
   }
 
   async refreshSession(context: RequestContext): Promise<RouteAnswer> {
-    const { refreshToken, attempt } = read(refreshRequest, context.body);
+    const { refreshToken, attempt } = readBody(refreshRequest, context.body);
     const answer = await this.parts.sessions.refresh(refreshToken, attempt, context.signal);
     context.identify(answer.principal);
     return { status: 200, body: answer };
@@ -191,7 +192,7 @@ class Handlers {
 
   async mintToken(context: RequestContext): Promise<RouteAnswer> {
     const session = await this.session(context);
-    const { virtualOrganization, audience, scope, lifetimeSeconds } = read(tokenRequest, context.body);
+    const { virtualOrganization, audience, scope, lifetimeSeconds } = readBody(tokenRequest, context.body);
     context.concern('VirtualOrganization', virtualOrganization);
     context.concern('Audience', audience);
     if (scope !== undefined) checkScope(scope);
@@ -209,7 +210,7 @@ class Handlers {
   async kubernetesCredential(context: RequestContext): Promise<RouteAnswer> {
     const { clock, requestAccount, apiServer, metrics } = this.parts;
     const session = await this.session(context);
-    const { virtualOrganization } = read(kubernetesCredentialRequest, context.body);
+    const { virtualOrganization } = readBody(kubernetesCredentialRequest, context.body);
     context.concern('VirtualOrganization', virtualOrganization);
     const { membership } = this.allowed(session, virtualOrganization, 'kubernetes.use');
     const userName = membership.status?.userName ?? '';
@@ -273,14 +274,14 @@ class Handlers {
     this.allowed(session, name, 'nodes.select');
     const { explorer } = this.parts;
     if (explorer === undefined) throw new Refusal('NotFound', 'This site runs no selectors.');
-    return { status: 200, body: await explorer.explore(name, read(selectionRequest, context.body)) };
+    return { status: 200, body: await explorer.explore(name, readBody(selectionRequest, context.body)) };
   }
 
   async join(context: RequestContext): Promise<RouteAnswer> {
     const { principal } = await this.session(context);
     const name = context.parameters.name ?? '';
     context.concern('VirtualOrganization', name);
-    const request = read(joinRequest, context.body);
+    const request = readBody(joinRequest, context.body);
     const { isNew, answer } = await this.parts.enrolment.ask(principal, name, request, context.signal).catch(notYet);
     context.concern('VOMembership', answer.membership);
     const why = request.acceptedUse === undefined ? 'Asked' : 'UseAccepted';
@@ -312,11 +313,7 @@ class Handlers {
         },
       );
     }
-    const { allowed, message, policy, reason } = this.parts.members.decide(member, {
-      name: action,
-      nowMs: this.parts.clock.now(),
-    });
-    if (!allowed) throw new Refusal('Forbidden', message, { policy, reason });
+    this.parts.members.demand(member, { name: action, nowMs: this.parts.clock.now() });
     return member;
   }
 
@@ -341,19 +338,6 @@ class Handlers {
       ...(spec.expirationTime === undefined ? {} : { expiresAt: new Date(spec.expirationTime).toISOString() }),
     };
   }
-}
-
-/** @throws {Refusal} that names the field. */
-function read<T>(schema: z.ZodType<T>, body: unknown): T {
-  const result = schema.safeParse(body);
-  if (result.success) return result.data;
-  throw new Refusal(
-    'InvalidRequest',
-    z
-      .prettifyError(result.error)
-      .replaceAll(/\s*\n\s*/g, ' ')
-      .slice(0, 500),
-  );
 }
 
 function checkScope(scope: string): void {

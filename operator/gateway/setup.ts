@@ -5,6 +5,7 @@ import type { Registry } from '#common/metrics.ts';
 import { sites } from '#crds/site.ts';
 import { virtualOrganizations } from '#crds/virtual-organization.ts';
 import { voMemberships } from '#crds/vo-membership.ts';
+import type { TaskGateway } from '#operator/controllers/execution/pod.ts';
 import type { VoSigning } from '#operator/controllers/voauthority/setup.ts';
 import type { MembershipIndex } from '#operator/identity/membership-index.ts';
 import { TokenMinter } from '#operator/identity/minter.ts';
@@ -33,6 +34,7 @@ import { type AccountRequest, type ApiServerAddress, gatewayRoutes } from './rou
 import { Explorer } from './selection.ts';
 import { GatewayKeeper, GatewayListener, ServingMaterial } from './serving.ts';
 import { gatewayLabel, Sessions } from './sessions.ts';
+import { jobRoutes } from './jobs/routes.ts';
 
 /** What the gateway takes from the process that it runs in. */
 export interface GatewaySetup {
@@ -55,6 +57,8 @@ export interface GatewaySetup {
   readonly address: string;
   /** Name of the Service in front of it. */
   readonly service: string;
+  /** Port of that Service. */
+  readonly servicePort: number;
   /** URL of the API server as users reach it; empty: as the operator does. */
   readonly apiServer: string;
   readonly version: string;
@@ -69,6 +73,8 @@ export interface Gateway {
   readonly listener: GatewayListener;
   readonly channels: PeerChannels;
   readonly services: PeerServices;
+  /** Where pods of this site reach it; undefined until it has a certificate. */
+  readonly forTasks: () => TaskGateway | undefined;
 }
 
 /** Adds the gateway to a manager: it serves on every replica; the leader keeps its certificate. */
@@ -100,7 +106,8 @@ export function addGateway(manager: Manager, setup: GatewaySetup): Gateway {
   const minter = new TokenMinter(signing.keys, signing.records, clock);
   const metrics = new GatewayMetrics(registry);
   const material = new ServingMaterial(own, namespace);
-  const address = setup.address === '' ? `${service}.${namespace}.svc:${setup.port}` : setup.address;
+  const inside = `${service}.${namespace}.svc:${setup.servicePort}`;
+  const address = setup.address === '' ? inside : setup.address;
   const caches: readonly Informer<KubeObject>[] = [
     own, authentication, siteInformer, organizations, memberships, signing.keys.informer, signing.records.informer,
   ]; // prettier-ignore
@@ -111,7 +118,7 @@ export function addGateway(manager: Manager, setup: GatewaySetup): Gateway {
   const channels = new GrpcPeerChannels(directory, () => material.current);
   const selectionOf = (local: ResourceSelection): ResourceSelection =>
     new SitesSelection({ local, channels, shared: new SitesShared(siteInformer), siteName: localSite, clock });
-  const routes = gatewayRoutes({
+  const users = gatewayRoutes({
     logins,
     sessions,
     members,
@@ -128,6 +135,7 @@ export function addGateway(manager: Manager, setup: GatewaySetup): Gateway {
     address,
     version,
   });
+  const routes = [...users, ...jobRoutes({ client, members, clock })];
   const peers = new PeerServer({ directory, clock, log, audit });
   const listener = new GatewayListener({
     routes,
@@ -160,7 +168,11 @@ export function addGateway(manager: Manager, setup: GatewaySetup): Gateway {
   );
   peers.add([helloMethod({ sites: siteInformer, localSite, version })]);
   manager.addRunnable(new PeerGreeter({ channels, states: setup.peerStates, clock, localSite, synced }));
-  return { listener, services: peers, channels };
+  const forTasks = (): TaskGateway | undefined => {
+    const { authority = '' } = material.current ?? {};
+    return authority === '' ? undefined : { address: inside, authority };
+  };
+  return { listener, services: peers, channels, forTasks };
 }
 
 async function apiServerAddress({ apiServer, credentials }: GatewaySetup): Promise<ApiServerAddress> {

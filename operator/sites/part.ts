@@ -86,7 +86,8 @@ export function hostedSpec(part: ToldPart, { home, part: id, revision }: PartNam
   return {
     gridJob: { name: read.gridJob.name, uid: read.gridJob.uid, site: home },
     ...{ owner, taskCount, template, keepLogs, interactive, preemptible, isClosed, part: id, revision },
-    ...{ volumes: [], failures: [] },
+    // Children of a job are submitted at its home.
+    ...{ volumes: [], failures: [], gridAccess: false },
     placements: placements.map(({ run, node, tasks, hold, until }) => ({
       ...{ run, node, tasks },
       ...(hold === undefined ? {} : { hold }),

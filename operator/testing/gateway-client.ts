@@ -10,7 +10,7 @@ export interface GatewayAnswer {
 
 /** Speaks to a gateway as a user's program does. */
 export class GatewayClient {
-  private readonly port: number;
+  readonly port: number;
   private readonly ca: string;
   private readonly host: string;
 

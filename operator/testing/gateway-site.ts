@@ -88,6 +88,7 @@ export class GatewayReplica {
       port: 0,
       address: '127.0.0.1:7443',
       service: 'xtreemos-gateway',
+      servicePort: 7443,
       apiServer: '',
       version: '0.0.0',
       trustDomain: '',

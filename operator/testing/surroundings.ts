@@ -14,6 +14,7 @@ export function openSurroundings(site: string, nodeExists: Surroundings['nodeExi
           runtimeClassName: undefined,
           dedicatedTo: undefined,
           home: undefined,
+          gateway: undefined,
         },
       }),
   };

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import type { GridJob } from '#crds/grid-job.ts';
-import type { JobApi, TaskPod } from '../../api/jobs.ts';
+import type { JobApi, TaskPod } from '../../api/job-api.ts';
 import type { Context } from '../../frame/context.ts';
 import { CommandError } from '../../frame/exit.ts';
 import { type Outcome, runScript, type ScriptStreams } from '../job/script.ts';

@@ -1,7 +1,8 @@
 import type { ReadStream } from 'node:tty';
 import { InvalidInputError } from '#common/errors.ts';
 import type { RemoteStreams } from '#runtime/remote-command.ts';
-import { type ConnectRequest, type JobApi, type TaskPod, withJobs } from '../../api/jobs.ts';
+import type { ConnectRequest, JobApi, TaskPod } from '../../api/job-api.ts';
+import { withJobs } from '../../api/jobs.ts';
 import type { OrganizationInput } from '../../api/organizations.ts';
 import { CommandError } from '../../frame/exit.ts';
 import type { Context } from '../../frame/context.ts';

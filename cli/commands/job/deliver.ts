@@ -1,11 +1,11 @@
 /** Signals that do not end a job: the caller's own hand brings them to its tasks, by a shell of their image (ADR 0190). */
 import { describeError } from '#common/errors.ts';
 import { inParallel } from '#common/parallel.ts';
-import type { JobApi, TaskPod } from '../../api/jobs.ts';
+import type { JobApi, TaskPod } from '../../api/job-api.ts';
 import { CommandError } from '../../frame/exit.ts';
 import type { Context } from '../../frame/context.ts';
+import { liveFamily } from './family.ts';
 import { findJob } from './find.ts';
-import { treeOf } from './printing.ts';
 import { runScript } from './script.ts';
 import { hasEnded, stateLine } from './state.ts';
 
@@ -55,15 +55,9 @@ export async function deliver(context: Context, api: JobApi, name: string, signa
 
 /** The running tasks of a job and of those below it. */
 async function targetsOf(context: Context, api: JobApi, uid: string): Promise<TaskPod[]> {
-  const { items } = await api.jobs.list({ namespace: api.namespace, signal: context.signal });
-  const rows = treeOf(items);
-  const at = rows.findIndex(({ job }) => job.metadata.uid === uid);
-  const depth = rows[at]?.depth ?? 0;
-  const end = rows.findIndex((row, index) => index > at && row.depth <= depth);
-  const family = at < 0 ? [] : rows.slice(at, end < 0 ? undefined : end).filter(({ job }) => !hasEnded(job));
   const targets: TaskPod[] = [];
-  for (const { job } of family)
-    targets.push(...(await api.podsOf(job.metadata.name)).filter(({ isRunning }) => isRunning));
+  for (const { metadata } of await liveFamily(api, uid, context.signal))
+    targets.push(...(await api.podsOf(metadata.name)).filter(({ isRunning }) => isRunning));
   return targets;
 }
 

@@ -24,7 +24,7 @@ describe('a job from the command line', () => {
           stdout: 'results:%t.txt',
         },
         ...{ after: ['one', 'two:failed'], reservation: 'r', preemptible: true, priority: 3, retries: 2 },
-        ...{ deadline: 60, ttl: 5, grace: 1, interactive: true },
+        ...{ deadline: 60, ttl: 5, grace: 1, interactive: true, gridAccess: true },
       },
       'busybox:1',
     );
@@ -54,6 +54,7 @@ describe('a job from the command line', () => {
       deadlineSeconds: 60,
       ttlSecondsAfterFinished: 5,
       interactive: true,
+      gridAccess: true,
     });
   });
 

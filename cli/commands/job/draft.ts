@@ -38,6 +38,7 @@ export interface DraftInput extends NeedsInput {
   readonly ttl: number | undefined;
   readonly grace: number | undefined;
   readonly interactive: boolean;
+  readonly gridAccess: boolean;
 }
 
 /** Names of jobs have at most 52 characters; a suffix of six is added. */
@@ -102,7 +103,7 @@ export function needsOf({
 }
 
 function jobOptions(input: DraftInput): object {
-  const { volume, after, reservation, preemptible, priority, retries, deadline, ttl, interactive } = input;
+  const { volume, after, reservation, preemptible, priority, retries, deadline, ttl, interactive, gridAccess } = input;
   return defined({
     volumes: volume.length === 0 ? undefined : volume.map(parseMount),
     stdin: fileOf(input.stdin, '--stdin'),
@@ -116,6 +117,7 @@ function jobOptions(input: DraftInput): object {
     deadlineSeconds: deadline,
     ttlSecondsAfterFinished: ttl,
     interactive: interactive ? true : undefined,
+    gridAccess: gridAccess ? true : undefined,
   });
 }
 

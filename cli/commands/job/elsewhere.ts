@@ -1,6 +1,6 @@
 /** Tasks that run at other sites: their pods are there, and so are `exec` and the logs until they have ended. */
 import type { GridJob } from '#crds/grid-job.ts';
-import type { JobApi, TaskPod } from '../../api/jobs.ts';
+import type { JobApi, TaskPod } from '../../api/job-api.ts';
 import { CommandError } from '../../frame/exit.ts';
 import type { Context } from '../../frame/context.ts';
 import { runOf } from './follow.ts';

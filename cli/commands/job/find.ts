@@ -1,6 +1,6 @@
 import type { GridJob } from '#crds/grid-job.ts';
 import type { Stored } from '#runtime/types.ts';
-import type { JobApi } from '../../api/jobs.ts';
+import type { JobApi } from '../../api/job-api.ts';
 import { getOrExplain } from '../../api/organizations.ts';
 
 /** A job by its name. @throws {CommandError} naming those there are. */

@@ -1,7 +1,7 @@
 /** Follows what the tasks of a job say until it has ended. */
 import type { GridJob } from '#crds/grid-job.ts';
 import type { Stored } from '#runtime/types.ts';
-import type { JobApi, LogRequest, TaskPod } from '../../api/jobs.ts';
+import type { JobApi, LogRequest, TaskPod } from '../../api/job-api.ts';
 import { CommandError } from '../../frame/exit.ts';
 import type { Context } from '../../frame/context.ts';
 import { JobOutput } from '../../output/job-output.ts';

@@ -1,7 +1,7 @@
 /** What a running task uses, read in its container as its owner would: the kernel's own account of its control group. */
 import type { Clock } from '#common/clock.ts';
 import { describeError } from '#common/errors.ts';
-import type { JobApi } from '../../api/jobs.ts';
+import type { JobApi } from '../../api/job-api.ts';
 import { runScript } from './script.ts';
 
 /** One reading. */

@@ -60,6 +60,7 @@ const draft = {
   ttl: seconds('Delete it so long after its end'),
   grace: seconds('How long a task has to end after SIGTERM; default: 30s'),
   interactive: flag('Give tasks a terminal, for xos attach', { short: 'i' }),
+  gridAccess: flag('Let tasks submit jobs below it, by xos or the gateway'),
   ...organizationOptions,
 };
 const program = {
@@ -170,6 +171,8 @@ const logs = defineCommand({
 const wait = defineCommand({
   path: 'wait',
   about: 'Wait for jobs; the exit status is the first of theirs that is not 0',
+  details:
+    'A job whose tasks may submit others has ended when those have ended too; their exit statuses are its own affair.',
   args: jobsArgument,
   options: {
     for: choice('How far they must have come', 'WHEN', ['Started', 'Ended'], 'Ended'),
@@ -186,7 +189,7 @@ const kill = defineCommand({
   path: 'kill',
   about: 'Send jobs a signal, TERM if no other is named',
   details:
-    'TERM and KILL end the job, and those that were submitted from within it. HUP, INT, QUIT, USR1 and USR2 are handed to the first process of each running task, by /bin/sh of its image; what the process does not handle is dropped.',
+    'TERM and KILL end the job, and those that were submitted from within it, also after its own end. HUP, INT, QUIT, USR1 and USR2 are handed to the first process of each running task, by /bin/sh of its image; what the process does not handle is dropped.',
   args: jobsArgument,
   options: {
     signal: {

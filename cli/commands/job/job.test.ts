@@ -219,6 +219,19 @@ describe('signals', () => {
     aTaskPod(`${job}-${index}`, { index, job, hasStarted: true, isRunning: true });
   const child = { spec: { parent: { job: 'a', uid: 'uid-a' } } };
 
+  test('that end a job reach one that has ended while something below it has not', async () => {
+    const parent = aJob('a', { spec: { gridAccess: true }, status: succeeded });
+    const jobs = [parent, aJob('b', child)].map((job) => ({
+      ...job,
+      metadata: { ...job.metadata, uid: `uid-${job.metadata.name}` },
+    }));
+    const api = aJobApi(jobs);
+    expect((await changeSignal(aContext(), api, 'a', 'TERM')).isChanged).toBe(true);
+    expect(api.jobs.stored.get('vo-physics/a')?.spec.signal).toEqual({ name: 'TERM', sequence: 1 });
+    api.jobs.put({ ...jobs[1]!, status: { state: 'Killed' } });
+    expect((await changeSignal(aContext(), api, 'a', 'TERM')).isChanged).toBe(false);
+  });
+
   test('that do not end a job are handed to each running task, also of jobs that were submitted from within', async () => {
     const jobs = [aJob('a'), aJob('b', child), aJob('c')].map((job) => ({
       ...job,

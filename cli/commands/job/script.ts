@@ -1,5 +1,5 @@
 /** Shell scripts in the container of a task, run as the caller. */
-import type { ConnectRequest, JobApi } from '../../api/jobs.ts';
+import type { ConnectRequest, JobApi } from '../../api/job-api.ts';
 
 /** What a script is connected to. */
 export interface ScriptStreams {

@@ -1,5 +1,6 @@
 import type { GridJob } from '#crds/grid-job.ts';
-import { type JobApi, withJobs } from '../../api/jobs.ts';
+import type { JobApi } from '../../api/job-api.ts';
+import { withJobs } from '../../api/jobs.ts';
 import type { OrganizationInput } from '../../api/organizations.ts';
 import type { Context } from '../../frame/context.ts';
 import type { OutputFormat } from '../../frame/options.ts';

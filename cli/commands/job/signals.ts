@@ -1,11 +1,13 @@
 import { InvalidInputError } from '#common/errors.ts';
 import { type GridJob, jobSignals } from '#crds/grid-job.ts';
 import type { Stored } from '#runtime/types.ts';
-import { type JobApi, withJobs } from '../../api/jobs.ts';
+import type { JobApi } from '../../api/job-api.ts';
+import { withJobs } from '../../api/jobs.ts';
 import { changeSpec, type OrganizationInput } from '../../api/organizations.ts';
 import { explain, waitUntil } from '../../api/waiting.ts';
 import type { Context } from '../../frame/context.ts';
 import { deliver, isPassedOn, passedOnSignals, type PassedOnSignal } from './deliver.ts';
+import { liveFamily } from './family.ts';
 import { findJob } from './find.ts';
 import { hasEnded } from './state.ts';
 
@@ -51,15 +53,15 @@ export async function kill(context: Context, input: JobsInput & { readonly signa
   });
 }
 
-/** Has a job ended by a signal; one that has ended gets none. */
+/** Has a job ended by a signal, and all below it; where all has ended, none is sent. */
 export async function changeSignal(
   context: Context,
   api: JobApi,
   name: string,
   signal: EndingSignal,
 ): Promise<{ readonly object: Stored<GridJob>; readonly isChanged: boolean }> {
-  return change(context, api, name, (job) => {
-    return hasEnded(job) ? undefined : { signal: { name: signal, sequence: (job.spec.signal?.sequence ?? 0) + 1 } };
+  return change(context, api, name, (job, isOver) => {
+    return isOver ? undefined : { signal: { name: signal, sequence: (job.spec.signal?.sequence ?? 0) + 1 } };
   });
 }
 
@@ -77,8 +79,8 @@ async function setSuspend(context: Context, input: JobsInput, isWanted: boolean)
   const isInForce = (job: GridJob): boolean =>
     hasEnded(job) || (isWanted ? job.status?.state === 'Suspended' : job.status?.state !== 'Suspended');
   return eachJob(context, input, async (api, name) => {
-    const { object, isChanged } = await change(context, api, name, (job) =>
-      hasEnded(job) || job.spec.suspend === isWanted ? undefined : { suspend: isWanted },
+    const { object, isChanged } = await change(context, api, name, (job, isOver) =>
+      isOver || job.spec.suspend === isWanted ? undefined : { suspend: isWanted },
     );
     context.terminal.print(`${name} ${wordFor(object, isWanted, isChanged)}`);
     const what = isWanted ? 'be suspended' : 'go on';
@@ -87,7 +89,8 @@ async function setSuspend(context: Context, input: JobsInput, isWanted: boolean)
 }
 
 function wordFor(job: GridJob, isSuspended: boolean, isChanged: boolean): string {
-  if (hasEnded(job)) return 'has ended already';
+  if (hasEnded(job))
+    return isChanged ? `has ended; what is below it ${isSuspended ? 'stops' : 'goes on'}` : 'has ended already';
   if (!isChanged) return isSuspended ? 'is suspended already' : 'is not suspended';
   return isSuspended ? 'is being suspended' : 'goes on';
 }
@@ -106,9 +109,16 @@ async function change(
   { signal }: Context,
   api: JobApi,
   name: string,
-  decide: (job: Stored<GridJob>) => object | undefined,
+  decide: (job: Stored<GridJob>, isOver: boolean) => object | undefined,
 ): Promise<{ readonly object: Stored<GridJob>; readonly isChanged: boolean }> {
-  return changeSpec(api.jobs, async () => findJob(api, name, signal), decide, { signal });
+  let isOver = false;
+  const read = async (): Promise<Stored<GridJob>> => {
+    const job = await findJob(api, name, signal);
+    // What it submitted follows its word also after its end.
+    isOver = hasEnded(job) && !(job.spec.gridAccess && (await liveFamily(api, job.metadata.uid, signal)).length > 0);
+    return job;
+  };
+  return changeSpec(api.jobs, read, (job) => decide(job, isOver), { signal });
 }
 
 async function untilSeen(

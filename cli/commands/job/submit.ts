@@ -1,7 +1,8 @@
 import { InvalidInputError } from '#common/errors.ts';
 import type { GridJob } from '#crds/grid-job.ts';
 import type { Stored } from '#runtime/types.ts';
-import { type JobApi, withJobs } from '../../api/jobs.ts';
+import { type JobApi, notFromTask } from '../../api/job-api.ts';
+import { withJobs } from '../../api/jobs.ts';
 import { type ImportDocument, readDocuments } from '../../api/manifests.ts';
 import { organizationIn, type OrganizationInput } from '../../api/organizations.ts';
 import { exitStatuses } from '../../frame/exit.ts';
@@ -50,6 +51,8 @@ export async function run(context: Context, input: SubmitInput): Promise<number>
     );
   }
   return withJobs(context, organizationOf(input, documents), async (api) => {
+    // It could be submitted, but not followed.
+    if (api.isWithinTask) throw notFromTask();
     const [job] = await submit(context, api, draftsOf(input, documents), false);
     return job === undefined ? exitStatuses.usage.code : followToEnd(context, api, job.metadata.name);
   });

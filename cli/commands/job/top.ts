@@ -1,6 +1,7 @@
 import type { Clock } from '#common/clock.ts';
 import type { GridJob } from '#crds/grid-job.ts';
-import { type JobApi, type TaskPod, withJobs } from '../../api/jobs.ts';
+import type { JobApi, TaskPod } from '../../api/job-api.ts';
+import { withJobs } from '../../api/jobs.ts';
 import type { OrganizationInput } from '../../api/organizations.ts';
 import type { Context } from '../../frame/context.ts';
 import type { OutputFormat } from '../../frame/options.ts';

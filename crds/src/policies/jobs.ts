@@ -1,4 +1,5 @@
 /** Whose jobs and reservations are whose: their owner is who submitted them, from the request's own identity. */
+import { jobTreeLabel } from '../grid-access.ts';
 import type { MutatingPolicy, PolicySettings, ResourceRule, ValidatingPolicy } from './policy.ts';
 import { isCaretakerRequest, isMemberRequest, mayActAsAccount, mayManage, requesterVariables } from './requester.ts';
 
@@ -20,6 +21,9 @@ export function submitterDefaults(): MutatingPolicy {
   };
 }
 
+/** CEL: the tree of jobs that an object bears the label of; empty when it bears none. */
+const treeOf = (object: string): string => `${object}.metadata.?labels[?'${jobTreeLabel}'].orValue('')`;
+
 /** The policy on who may make, change and delete jobs and reservations. */
 export function submittersPolicy({ operatorUser }: PolicySettings): ValidatingPolicy {
   return {
@@ -39,6 +43,17 @@ export function submittersPolicy({ operatorUser }: PolicySettings): ValidatingPo
         expression: `request.operation != 'CREATE' || (variables.account != '' && (${mayActAsAccount}))`,
         messageExpression:
           "'spec.owner: ' + (variables.account == '' ? 'is not set' : variables.account + ' is not who asks') + ': submit as a member of the virtual organization (log in with \"xos login\"), and leave spec.owner out'",
+      },
+      {
+        // Whose child it is, the gateway knows from the task that asks; nothing here can look the parent up.
+        expression:
+          "request.operation != 'CREATE' || !has(object.spec.parent) || request.userInfo.username == variables.operatorUser",
+        messageExpression:
+          "'spec.parent: ' + object.spec.parent.job + ' can not be chosen: leave it out; a job that is submitted from within a task of a job with spec.gridAccess is its child'",
+      },
+      {
+        expression: `request.operation == 'DELETE' || request.userInfo.username == variables.operatorUser || ${treeOf('object')} == (oldObject == null ? '' : ${treeOf('oldObject')})`,
+        messageExpression: `'metadata.labels[${jobTreeLabel}]: is written by the gateway only: leave it as it is'`,
       },
       {
         expression: `request.operation == 'CREATE' || variables.isCaretaker || variables.ownAccount != '' && variables.ownAccount == variables.account || ${mayManage}`,

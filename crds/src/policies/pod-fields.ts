@@ -179,12 +179,11 @@ export const volumeFields: FieldTable = {
 /** Sources of a projected volume. */
 export const projectionFields: FieldTable = {
   free: { configMap: 'holds no secret', downwardAPI: 'says what the pod is' },
-  judged: {},
+  judged: { serviceAccountToken: 'for the gateway only, written by the operator' },
   refused: {
     clusterTrustBundle: 'trust comes with the credential that the gateway gives',
     podCertificate: 'credentials come from the gateway',
     secret: 'credentials come from the gateway',
-    serviceAccountToken: 'credentials come from the gateway',
   },
 };
 

@@ -1,5 +1,6 @@
 /** The word of the site, and the state of the virtual organization: both are read from the objects themselves, so that a change acts at once. */
-import { dedicatedLabel, podResourceRules } from './pods.ts';
+import { dedicatedLabel } from './pod-placement.ts';
+import { podResourceRules } from './pods.ts';
 import type { Named, PolicySettings, ResourceRule, ValidatingPolicy } from './policy.ts';
 import { identityVariables, templateVariables } from './requester.ts';
 

@@ -8,6 +8,7 @@ import type { Identities } from '#operator/identity/setup.ts';
 import type { Namespace, Node, ServiceAccount } from '#runtime/builtin.ts';
 import type { Client, Lister } from '#runtime/contracts.ts';
 import type { Stored } from '#runtime/types.ts';
+import type { TaskGateway } from './pod.ts';
 import type { Homes } from './homes.ts';
 import type { Surroundings, SurroundingsAnswer } from './surroundings.ts';
 
@@ -20,6 +21,8 @@ export interface MemberSurroundingsParts {
   readonly namespaces: Lister<Namespace>;
   readonly nodes: Lister<Node>;
   readonly homes: Homes;
+  /** Where pods reach the gateway; undefined while it has no certificate. */
+  readonly gateway: () => TaskGateway | undefined;
   readonly client: Client;
   readonly clock: Clock;
 }
@@ -83,6 +86,13 @@ export class MemberSurroundings implements Surroundings {
     const organization = organizationOfNamespace(namespace);
     const homed = await this.parts.homes.of(facts.membership, facts.organization, execution.spec, signal);
     if (homed.status !== 'ready') return homed;
+    const gateway = execution.spec.gridAccess ? this.parts.gateway() : undefined;
+    if (execution.spec.gridAccess && gateway === undefined) {
+      return {
+        status: 'refused',
+        reason: 'The gateway of this site has no certificate yet, which tasks with gridAccess need.',
+      };
+    }
     // An annotation that is taken back may stay behind empty.
     const runtimeClass = home?.annotations?.[namespaceKeys.runtimeClass] ?? '';
     const isDedicated = home?.labels?.[namespaceKeys.isolation] === 'DedicatedNode';
@@ -95,6 +105,7 @@ export class MemberSurroundings implements Surroundings {
         dedicatedTo: isDedicated ? organization : undefined,
         gids: facts.identity.gids.map(({ gid }) => gid),
         home: homed.home,
+        gateway,
       },
     };
   }

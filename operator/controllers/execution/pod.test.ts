@@ -61,6 +61,36 @@ describe('the pod of a task', () => {
     expect(guest.metadata.annotations).toEqual({ 'xtreemos.io/gives-way': 'true' });
   });
 
+  test('gets a token for the gateway alone, when its job may submit others, and what it takes to use it', () => {
+    const gateway = { address: 'gateway.example:7443', authority: 'PEM' };
+    const env = [{ name: 'XTREEMOS_GATEWAY_ADDRESS', value: 'evil.example:7443' }];
+    const access = { gridAccess: true, template: { image: 'i', env } };
+    const pod = taskPod(anExecution('job', access), task, { ...around, gateway }, 0);
+    expect(pod.spec?.volumes).toContainEqual({
+      name: 'xtreemos-gateway',
+      projected: {
+        sources: [
+          { serviceAccountToken: { audience: 'xtreemos-gateway', expirationSeconds: 600, path: 'token' } },
+          { downwardAPI: { items: [{ path: 'ca.crt', fieldRef: { fieldPath: expect.any(String) } }] } },
+        ],
+      },
+    });
+    const folder = '/var/run/xtreemos/gateway';
+    const [container] = pod.spec!.containers;
+    expect(container?.volumeMounts).toContainEqual({ name: 'xtreemos-gateway', mountPath: folder, readOnly: true });
+    expect(container?.env?.filter(({ name }) => /GATEWAY|ORGANIZATION/.test(name))).toEqual([
+      { name: 'XTREEMOS_GATEWAY_ADDRESS', value: gateway.address },
+      { name: 'XTREEMOS_GATEWAY_CA_FILE', value: `${folder}/ca.crt` },
+      { name: 'XTREEMOS_GATEWAY_TOKEN_FILE', value: `${folder}/token` },
+      { name: 'XTREEMOS_VIRTUAL_ORGANIZATION', value: 'physics' },
+    ]);
+    expect(pod.metadata.annotations).toMatchObject({ 'xtreemos.io/gateway-authority': 'PEM' });
+    expect(pod.metadata.labels).toMatchObject({ 'xtreemos.io/grid-access': 'true' });
+    const plain = JSON.stringify(taskPod(anExecution('job'), task, { ...around, gateway }, 0));
+    expect(plain).not.toMatch(/gateway|serviceAccountToken|grid-access/);
+    expect(() => taskPod(anExecution('job', access), task, around, 0)).toThrow(/gateway is not known/);
+  });
+
   test('has the home of its member, where HOME points, unless the job says otherwise', () => {
     const home = { volume: `home-${owner}`, mountPath: `/home/${owner}` };
     const container = (spec: object): NonNullable<NonNullable<Pod['spec']>['containers']>[number] =>

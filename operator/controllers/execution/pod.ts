@@ -10,7 +10,18 @@ import {
   type ExecutionSpec,
 } from '#crds/execution.ts';
 import { podFacts } from '#crds/claim.ts';
+import {
+  gatewayAuthorityAnnotation,
+  gatewayFiles,
+  gatewayFolder,
+  gatewayVariables,
+  gatewayVolume,
+  gridAccessLabel,
+  taskTokenAudience,
+  taskTokenSeconds,
+} from '#crds/grid-access.ts';
 import { apiVersionOf } from '#crds/kind.ts';
+import { organizationOfNamespace } from '#crds/organization.ts';
 import { accountFiles, accountVolume } from '#crds/policies/pods.ts';
 import type { Pod } from '#runtime/builtin.ts';
 import type { Stored } from '#runtime/types.ts';
@@ -44,6 +55,16 @@ export interface PodSurroundings {
   readonly gids: readonly number[];
   /** The home of the member, if the virtual organization gives them one. */
   readonly home: Home | undefined;
+  /** Where tasks of jobs with `gridAccess` reach the gateway; needed for these alone. */
+  readonly gateway?: TaskGateway | undefined;
+}
+
+/** The gateway, as pods reach it. */
+export interface TaskGateway {
+  /** `host:port`. */
+  readonly address: string;
+  /** PEM of the authority that vouches for it. */
+  readonly authority: string;
 }
 
 /** The home volume of a member. */
@@ -76,13 +97,14 @@ export function podName({ metadata, spec }: Stored<Execution>, { run, index }: P
 /**
  * The pod of one run of a task. It names its node: the node has promised the place, and nobody else is asked.
  * @param now - wall clock, milliseconds.
- * @throws {AssertionError} when the owner is no user name.
+ * @throws {AssertionError} when the owner is no user name, or the tasks need the gateway and nobody said where it is.
  */
 export function taskPod(execution: Stored<Execution>, task: TaskRun, surroundings: PodSurroundings, now: number): Pod {
   const { metadata, spec } = execution;
   const { owner, gridJob, template } = spec;
   const ids = idsOf(owner, surroundings);
   const { dedicatedTo } = surroundings;
+  const access = accessOf(spec, surroundings);
   return {
     apiVersion: 'v1',
     kind: 'Pod',
@@ -96,11 +118,13 @@ export function taskPod(execution: Stored<Execution>, task: TaskRun, surrounding
         [podLabels.index]: String(task.index),
         [podLabels.run]: task.run,
         ...(task.hold === undefined ? {} : { [podLabels.claim]: task.hold }),
+        ...(access === undefined ? {} : { [gridAccessLabel]: 'true' }),
       },
       annotations: {
         ...(task.reservation === undefined ? {} : { [podFacts.reservation]: task.reservation }),
         ...(task.until === undefined ? {} : { [podFacts.until]: task.until }),
         ...(spec.preemptible ? { [podFacts.givesWay]: 'true' } : {}),
+        ...(access === undefined ? {} : { [gatewayAuthorityAnnotation]: access.authority }),
       },
       ownerReferences: [
         {
@@ -133,7 +157,7 @@ export function taskPod(execution: Stored<Execution>, task: TaskRun, surrounding
         supplementalGroupsPolicy: 'Strict',
         seccompProfile: { type: 'RuntimeDefault' },
       },
-      containers: [taskContainer(spec, task, surroundings, ids)],
+      containers: [taskContainer(execution, task, surroundings, ids)],
       volumes: podVolumes(spec, surroundings),
       tolerations: [
         ...['not-ready', 'unreachable'].map((state) => ({
@@ -172,14 +196,48 @@ function idsOf(owner: string, { uidMode, gids }: PodSurroundings): Ids {
   return { uid: seen(uid), gid: seen(gid), gids: gids.map(seen).sort((a, b) => a - b) };
 }
 
+/** The gateway, for tasks that may submit jobs there. */
+function accessOf({ gridAccess }: ExecutionSpec, { gateway }: PodSurroundings): TaskGateway | undefined {
+  if (!gridAccess) return undefined;
+  if (gateway === undefined) throw new AssertionError('the address of the gateway is not known');
+  return gateway;
+}
+
+/** The token is the only one that a pod may have, and the policies know exactly this form of it. */
+function accessVolume(): NonNullable<NonNullable<Pod['spec']>['volumes']>[number] {
+  const { token, ca } = gatewayFiles;
+  const fieldRef = { fieldPath: `metadata.annotations['${gatewayAuthorityAnnotation}']` };
+  return {
+    name: gatewayVolume,
+    projected: {
+      sources: [
+        { serviceAccountToken: { audience: taskTokenAudience, expirationSeconds: taskTokenSeconds, path: token } },
+        { downwardAPI: { items: [{ path: ca, fieldRef }] } },
+      ],
+    },
+  };
+}
+
+/** What tells a task where the gateway is. */
+function accessVariables({ address }: TaskGateway, namespace: string | undefined): Record<string, string> {
+  return {
+    [gatewayVariables.address]: address,
+    [gatewayVariables.caFile]: `${gatewayFolder}/${gatewayFiles.ca}`,
+    [gatewayVariables.tokenFile]: `${gatewayFolder}/${gatewayFiles.token}`,
+    [gatewayVariables.virtualOrganization]: organizationOfNamespace(namespace) ?? '',
+  };
+}
+
 function taskContainer(
-  spec: ExecutionSpec,
+  { metadata, spec }: Stored<Execution>,
   { index, run, node }: TaskRun,
-  { site, home }: PodSurroundings,
+  surroundings: PodSurroundings,
   { uid }: Ids,
 ): NonNullable<Pod['spec']>['containers'][number] {
   const { gridJob, template, taskCount, interactive, volumes, stdin, stdout, stderr, owner } = spec;
-  const given = {
+  const { site, home } = surroundings;
+  const access = accessOf(spec, surroundings);
+  const given: Record<string, string> = {
     XTREEMOS_JOB: gridJob.name,
     XTREEMOS_TASK_INDEX: String(index),
     XTREEMOS_TASK_COUNT: String(taskCount),
@@ -188,6 +246,7 @@ function taskContainer(
     XTREEMOS_NODE: node,
     USER: owner,
     XTREEMOS_UID: String(uid),
+    ...(access === undefined ? {} : accessVariables(access, metadata.namespace)),
   };
   const files = redirection({ stdin, stdout, stderr, volumes, index, job: gridJob.name });
   const command = files === '' ? template.command : ['/bin/sh', '-c', `exec "$0" "$@" ${files}`, ...template.command];
@@ -225,6 +284,7 @@ function taskContainer(
       ...Object.entries(accountFiles).map(([mountPath, subPath]) => ({
         ...{ name: accountVolume, mountPath, subPath, readOnly: true },
       })),
+      ...(access === undefined ? [] : [{ name: gatewayVolume, mountPath: gatewayFolder, readOnly: true }]),
       ...homeMounts(volumes, home),
       ...volumes.map(({ volume, mountPath, readOnly, subPath }) => ({
         name: `volume-${volume}`,
@@ -246,13 +306,14 @@ function homeMounts(
 }
 
 function podVolumes(
-  { owner, volumes }: ExecutionSpec,
+  { owner, volumes, gridAccess }: ExecutionSpec,
   { home }: PodSurroundings,
 ): NonNullable<NonNullable<Pod['spec']>['volumes']> {
   const homes = homeMounts(volumes, home).length > 0 && home !== undefined ? [home.volume] : [];
   const names = [...new Set([...homes, ...volumes.map(({ volume }) => volume)])];
   return [
     { name: accountVolume, configMap: { name: `${owner}-account` } },
+    ...(gridAccess ? [accessVolume()] : []),
     ...names.map((name) => ({ name: `volume-${name}`, persistentVolumeClaim: { claimName: name } })),
   ];
 }

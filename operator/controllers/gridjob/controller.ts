@@ -5,7 +5,6 @@ import { type Execution, executions, placementsMax } from '#crds/execution.ts';
 import { type GridJob, gridJobs, type GridJobStatus, jobMatched, jobRunning } from '#crds/grid-job.ts';
 import { organizationOfNamespace } from '#crds/organization.ts';
 import type { Reservation } from '#crds/reservation.ts';
-import { endMarginSeconds } from '#operator/controllers/execution/pod.ts';
 import type { Predicates } from '#proto/selector/predicate.ts';
 import type { Refusals } from '#proto/selector/contract.ts';
 import type { Answer, Dispatcher, Grant } from '#operator/scheduling/dispatcher.ts';
@@ -22,11 +21,11 @@ import {
   type Result,
 } from '#runtime/contracts.ts';
 import { AlreadyExistsError, ignoreNotFound, NotFoundError } from '#runtime/errors.ts';
-import { controllerReference } from '#runtime/kind.ts';
 import { isDeleting, type ObjectKey, type Stored } from '#runtime/types.ts';
 import { isSame } from '../status-change.ts';
 import { jobEnded, jobPlaced, jobRefused } from './events.ts';
 import { ExecutionMemory } from './execution-memory.ts';
+import { atHome, lastsMs, needsSignal, newExecution, signalOf } from './execution-of-job.ts';
 import { dependencyCycle, dependencyGate, type Gate, inherited, reservationGate, stageOf } from './gates.ts';
 import { nextTasks, placed, sortTasks, type TaskSets } from './plan.ts';
 import { computeStatus, type Ending, type JobScope } from './status.ts';
@@ -50,6 +49,8 @@ export interface GridJobParts {
   readonly isSharedWith: (reservation: Stored<Reservation>, userName: string | undefined) => boolean;
   /** Names of volumes that are not there or not ready yet, with why. */
   readonly missingVolumes: (job: Stored<GridJob>, signal: AbortSignal) => Promise<readonly string[]>;
+  /** Whether a job below this one, at any depth, has not ended. */
+  readonly hasLiveBelow: (job: Stored<GridJob>) => boolean;
   readonly siteName: string;
 }
 
@@ -57,8 +58,6 @@ export interface GridJobParts {
 const patienceMs = 750;
 /** A timer is set for this long at most, and then set again. */
 const timerMaxMs = 3_600_000;
-/** Between the promise of a node and the start of the task: pulling its image, say. Nodes reckon with it where a job has a deadline. */
-const startSecondsMax = 120;
 /** While something outside is missing that can't be watched. */
 const pollMs = 5_000;
 
@@ -128,7 +127,9 @@ export class GridJobReconciler implements Reconciler {
     if (ending !== undefined) {
       this.parts.dispatcher.forget(nameOf(job.metadata));
       if (execution !== undefined && !execution.spec.isClosed) {
-        await this.update(execution, { ...execution.spec, isClosed: true, ...signalOf(job) }, signal);
+        const parentsSignal = inherited(job, this.finder(job)).signal;
+        const last = parentsSignal === undefined ? signalOf(job) : { signal: parentsSignal };
+        await this.update(execution, { ...execution.spec, isClosed: true, ...last }, signal);
       }
       return { ending };
     }
@@ -251,8 +252,11 @@ export class GridJobReconciler implements Reconciler {
     }
     try {
       const { requirements, rank, template, preemptible, reservation, volumes } = job.spec;
-      // Volumes are where they are.
-      const placement = volumes.length === 0 ? job.spec.placement : { ...job.spec.placement, sites: this.atHome(job) };
+      // Volumes are where they are, and children are submitted at the site of their parent.
+      const isFree = volumes.length === 0 && !job.spec.gridAccess;
+      const placement = isFree
+        ? job.spec.placement
+        : { ...job.spec.placement, sites: atHome(job, this.parts.siteName) };
       const source = {
         ...{ requirements, rank, placement, resources: template.resources, preemptible, reservation },
         lastsMs: lastsMs(job),
@@ -296,12 +300,6 @@ export class GridJobReconciler implements Reconciler {
       ? { reason: NothingMatches, message: 'No node matches requirements.static: see `xos nodes` for what there is.' }
       : { reason: Waiting, message: 'Nodes match, but too few have room for the tasks now; see status.waiting.' };
     return { waiting, refusals, requeueAfterMs };
-  }
-
-  /** This site, if the job may run here at all. */
-  private atHome({ spec: { placement } }: GridJob): NonNullable<GridJob['spec']['placement']['sites']> {
-    const { siteName } = this.parts;
-    return { in: placement.sites?.in?.includes(siteName) === false ? [] : [siteName], ...notIn(placement.sites) };
   }
 
   /** Writes granted runs into the Execution. A write that fails gives the grants back. */
@@ -352,6 +350,8 @@ export class GridJobReconciler implements Reconciler {
     if (ttlSecondsAfterFinished === undefined || Number.isNaN(endedAt)) return done;
     const leftMs = endedAt + ttlSecondsAfterFinished * 1000 - this.parts.clock.now();
     if (leftMs > 0) return requeueAfter(leftMs);
+    // They would end with it.
+    if (this.parts.hasLiveBelow(job)) return requeueAfter(pollMs);
     const { namespace, name, uid } = job.metadata;
     const options = { preconditions: { uid }, propagationPolicy: 'Background' as const, signal };
     await ignoreNotFound(this.parts.client.of(gridJobs).delete({ namespace, name }, options));
@@ -391,54 +391,9 @@ export class GridJobReconciler implements Reconciler {
   }
 }
 
-function notIn(sites: GridJob['spec']['placement']['sites']): { notIn?: string[] } {
-  return sites?.notIn === undefined ? {} : { notIn: sites.notIn };
-}
-
 const nameOf = ({ namespace, name }: ObjectKey): string => `${namespace ?? ''}/${name}`;
 
 function earliest(...times: (number | undefined)[]): number | undefined {
   const known = times.filter((time) => time !== undefined);
   return known.length === 0 ? undefined : Math.min(...known);
-}
-
-/** How long a task can last at most: until the deadline of its job, with the time that it takes to start and to end. */
-function lastsMs({ spec: { deadlineSeconds, template } }: GridJob): number | undefined {
-  if (deadlineSeconds === undefined) return undefined;
-  return 1000 * (deadlineSeconds + startSecondsMax + template.terminationGraceSeconds + endMarginSeconds);
-}
-
-function signalOf({ spec }: GridJob): Pick<Execution['spec'], 'signal'> {
-  return spec.signal === undefined ? {} : { signal: spec.signal };
-}
-
-function needsSignal({ spec }: GridJob, execution: Execution): boolean {
-  return spec.signal !== undefined && (execution.spec.signal?.sequence ?? 0) < spec.signal.sequence;
-}
-
-function newExecution(
-  job: Stored<GridJob>,
-  site: string,
-  parts: Pick<Execution['spec'], 'placements' | 'failures'>,
-): Execution {
-  const { metadata, spec } = job;
-  const { template, volumes, stdin, stdout, stderr, interactive, tasks, preemptible, keepLogs, owner = '' } = spec;
-  return {
-    apiVersion: 'xtreemos.io/v1alpha1',
-    kind: 'Execution',
-    metadata: {
-      name: metadata.name,
-      namespace: metadata.namespace,
-      ownerReferences: [controllerReference(gridJobs, job)],
-    },
-    spec: {
-      gridJob: { name: metadata.name, uid: metadata.uid, site },
-      ...{ owner, taskCount: tasks.count, template, volumes, interactive, preemptible, keepLogs, isClosed: false },
-      ...(stdin === undefined ? {} : { stdin }),
-      ...(stdout === undefined ? {} : { stdout }),
-      ...(stderr === undefined ? {} : { stderr }),
-      ...signalOf(job),
-      ...parts,
-    },
-  };
 }

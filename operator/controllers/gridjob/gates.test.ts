@@ -72,6 +72,12 @@ describe('a job within a tree', () => {
     expect(inherited(aGridJob('child', { parent }), () => above).endedParent).toBe('parent');
   });
 
+  test('ends when its parent had ended by itself, and was sent a signal then', () => {
+    const signal = { name: 'KILL', sequence: 1 } as const;
+    const above = aGridJob('parent', { signal }, statusOf('succeeded'));
+    expect(inherited(aGridJob('child', { parent }), among(above))).toMatchObject({ endedParent: 'parent', signal });
+  });
+
   test('goes on when its parent has ended by itself', () => {
     const above = aGridJob('parent', {}, statusOf('succeeded'));
     expect(inherited(aGridJob('child', { parent }), among(above)).endedParent).toBeUndefined();

@@ -103,21 +103,47 @@ export function reservationGate(name: string, reservation: Reservation | undefin
   return { is: 'shut', reason, message, until: startMs };
 }
 
-/** How a job's parents bear on it: their suspension and their end are its own. */
-export function inherited(
-  job: Stored<GridJob>,
-  find: FindJob,
-): { readonly isSuspended: boolean; readonly endedParent: string | undefined } {
+/** How a job's parents bear on it. */
+export interface Inherited {
+  readonly isSuspended: boolean;
+  readonly endedParent: string | undefined;
+  /** The signal that ended the parent, if one did. */
+  readonly signal?: GridJob['spec']['signal'];
+}
+
+/**
+ * How a job's parents bear on it: their suspension and their end are its own. A signal counts also for what is below a job that had ended
+ * before it came.
+ */
+export function inherited(job: Stored<GridJob>, find: FindJob): Inherited {
   let isSuspended = job.spec.suspend;
   let { parent } = job.spec;
   for (let depth = 0; depth < depthMax && parent !== undefined; depth++) {
     const above = find(parent.job);
     if (above?.metadata.uid !== parent.uid) return { isSuspended, endedParent: parent.job };
-    if (stageOf(above).killed) return { isSuspended, endedParent: parent.job };
+    const { signal } = above.spec;
+    if (stageOf(above).killed || signal !== undefined) return { isSuspended, endedParent: parent.job, signal };
     isSuspended ||= above.spec.suspend;
     ({ parent } = above.spec);
   }
   return { isSuspended, endedParent: undefined };
+}
+
+/** The jobs below one, at any depth, each once. @param childrenOf - the jobs that name this one as their parent. */
+export function below(
+  job: Stored<GridJob>,
+  childrenOf: (job: Stored<GridJob>) => readonly Stored<GridJob>[],
+): Stored<GridJob>[] {
+  const found = new Map<string, Stored<GridJob>>();
+  const next = [job];
+  for (let above = next.pop(); above !== undefined; above = next.pop()) {
+    for (const child of childrenOf(above)) {
+      if (found.has(child.metadata.uid)) continue;
+      found.set(child.metadata.uid, child);
+      next.push(child);
+    }
+  }
+  return [...found.values()];
 }
 
 /** How far a job has come. */

@@ -289,6 +289,11 @@ describe('logs of tasks', () => {
 });
 
 describe('control', () => {
+  const kill = async (name: string): Promise<unknown> =>
+    client.of(gridJobs).patch({ namespace, name }, merge({ spec: { signal: { name: 'KILL', sequence: 1 } } }));
+  const submitBelow = async (parent: string, spec: object = { template: template('stay') }): Promise<string> =>
+    submit({ ...spec, parent: { job: parent, uid: (await get(parent)).metadata.uid } });
+
   test('suspends, resumes and kills', async () => {
     const name = await submit({ template: template('stay') });
     await until(name, (job) => job.status?.tasks?.running === 1);
@@ -303,14 +308,45 @@ describe('control', () => {
 
   test('ends a whole tree with its root', async () => {
     const root = await submit({ template: template('stay') });
-    const { uid } = (await get(root)).metadata;
-    const child = await submit({ template: template('stay'), parent: { job: root, uid } });
+    const child = await submitBelow(root);
     await until(child, (job) => job.status?.tasks?.running === 1);
-    await client
-      .of(gridJobs)
-      .patch({ namespace, name: root }, merge({ spec: { signal: { name: 'KILL', sequence: 1 } } }));
+    await kill(root);
     await until(root, state('Killed'));
     await until(child, state('Killed'));
+  });
+
+  test('suspends and resumes a whole tree with its root', async () => {
+    const root = await submit({ template: template('stay') });
+    const child = await submitBelow(root);
+    const grandchild = await submitBelow(child);
+    const family = [root, child, grandchild];
+    for (const name of family) await until(name, (job) => job.status?.tasks?.running === 1);
+    await client.of(gridJobs).patch({ namespace, name: root }, merge({ spec: { suspend: true } }));
+    for (const name of family) await until(name, (job) => state('Suspended')(job) && job.status?.tasks?.running === 0);
+    await client.of(gridJobs).patch({ namespace, name: root }, merge({ spec: { suspend: false } }));
+    for (const name of family) await until(name, (job) => job.status?.tasks?.running === 1);
+    await kill(root);
+    for (const name of family) await until(name, state('Killed'));
+  });
+
+  test('ends what is below a job that has ended, and keeps that one for it', async () => {
+    const root = await submit({ template: template('stay') });
+    const child = await submitBelow(root, { template: template('ok'), ttlSecondsAfterFinished: 0 });
+    const grandchild = await submitBelow(child);
+    await until(child, state('Succeeded'));
+    await until(grandchild, (job) => job.status?.tasks?.running === 1);
+    // To be deleted at once, were it not for what is below it.
+    expect((await get(child)).status?.state).toBe('Succeeded');
+    await kill(child);
+    const last = await until(grandchild, state('Killed'));
+    expect(last.status?.conditions?.find(({ type }) => type === 'Succeeded')?.message).toBe(
+      `Its parent ${child} was ended.`,
+    );
+    expect((await part(grandchild)).spec).toMatchObject({ isClosed: true, signal: { name: 'KILL' } });
+    await waitFor('the child is deleted', async () => (await client.of(gridJobs).find({ namespace, name: child })) === undefined, { limitMs: 20_000 }); // prettier-ignore
+    await until(root, (job) => job.status?.tasks?.running === 1);
+    await kill(root);
+    await until(root, state('Killed'));
   });
 
   test('waits for other jobs, and gives up when they can not come so far any more', async () => {

@@ -23,6 +23,7 @@ import type { Transport } from '#runtime/transport.ts';
 import { mapped, owned } from '#runtime/sources.ts';
 import { type ObjectKey, parseKey, type Stored } from '#runtime/types.ts';
 import { type Admission, GridJobReconciler } from './controller.ts';
+import { below, stageOf } from './gates.ts';
 
 /** What the controllers of jobs take from the process they run in. */
 export interface JobSetup {
@@ -73,12 +74,14 @@ export function addJobControllers(manager: Manager, setup: JobSetup): void {
     reserved: (virtualOrganization, name) => reserved.nodesOf(virtualOrganization, name),
   });
   manager.addRunnable(dispatcher);
+  const family = indexFamilies(jobs);
   manager.addController({
     name: 'gridjob',
     primary: jobs,
     reconciler: new GridJobReconciler({
       ...{ jobs, executions: parts, client: manager.client, events: manager.events, clock, dispatcher, predicates },
       ...{ admission, siteName, reservations: reserved.reservations },
+      hasLiveBelow: (job) => below(job, family.childrenOf).some((each) => !stageOf(each).ended),
       isSharedWith: ({ metadata, spec }, userName) =>
         userName !== undefined &&
         (spec.owner === userName ||
@@ -90,7 +93,7 @@ export function addJobControllers(manager: Manager, setup: JobSetup): void {
     sources: [
       owned(gridJobs, parts),
       answersOf(dispatcher),
-      relativesOf(jobs),
+      family.source,
       usersOf(jobs, reserved.reservations),
       ...(setup.sources ?? []),
     ],
@@ -134,16 +137,21 @@ function usersOf(jobs: Informer<GridJob>, reservations: Informer<Reservation>): 
 const byDependency = 'dependency';
 const byParent = 'parent';
 
-/** A change of a job wakes those that depend on it, and its children. */
-function relativesOf(jobs: Informer<GridJob>): Source {
+/** Who is whose child, and that a change of a job wakes those that depend on it and all below it: those between may have ended and be silent. */
+function indexFamilies(jobs: Informer<GridJob>): {
+  readonly source: Source;
+  readonly childrenOf: (job: Stored<GridJob>) => Stored<GridJob>[];
+} {
   const inNamespace = (job: Stored<GridJob>, name: string): string => `${job.metadata.namespace ?? ''}/${name}`;
   jobs.addIndex(byDependency, (job) => job.spec.dependsOn.map(({ job: name }) => inNamespace(job, name)));
   jobs.addIndex(byParent, (job) => (job.spec.parent === undefined ? [] : [inNamespace(job, job.spec.parent.job)]));
-  return mapped(jobs, (job): ObjectKey[] => {
-    const key = inNamespace(job, job.metadata.name);
-    const related = [...jobs.byIndex(byDependency, key), ...jobs.byIndex(byParent, key)];
-    return related.map(({ metadata: { namespace, name } }) => ({ namespace, name }));
+  const childrenOf = (job: Stored<GridJob>): Stored<GridJob>[] =>
+    jobs.byIndex(byParent, inNamespace(job, job.metadata.name));
+  const source = mapped(jobs, (job): ObjectKey[] => {
+    const dependents = jobs.byIndex(byDependency, inNamespace(job, job.metadata.name));
+    return [...dependents, ...below(job, childrenOf)].map(({ metadata: { namespace, name } }) => ({ namespace, name }));
   });
+  return { source, childrenOf };
 }
 
 /** Which volumes of a job are not there or not bound yet, with what to do. */

@@ -107,13 +107,14 @@ function partsOf(
   }));
 }
 
-function stateOf({ job, sets, ending }: JobScope, isOver: boolean): NonNullable<GridJobStatus['state']> {
+function stateOf({ job, sets, ending, waiting }: JobScope, isOver: boolean): NonNullable<GridJobStatus['state']> {
   if (isOver) {
     if (ending?.reason === 'AllTasksSucceeded') return 'Succeeded';
     return ending?.reason === 'Killed' ? 'Killed' : 'Failed';
   }
   if (sets.active.size > 0) return 'Running';
-  return job.spec.suspend ? 'Suspended' : 'Waiting';
+  // Its own suspension, or that of a job above it.
+  return job.spec.suspend || waiting?.reason === jobMatched.reasons.Suspended ? 'Suspended' : 'Waiting';
 }
 
 function exitCodeOf({ sets, ending }: JobScope): number | undefined {

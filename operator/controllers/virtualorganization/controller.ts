@@ -27,7 +27,7 @@ import { administratorRemoved, deletionNoted, organizationConditionChanged, remo
 import { decideRequest, type GovernanceFacts, type Verdict } from './governance.ts';
 import { type IsolationPlan, isolationFactsOf, planIsolation } from './isolation.ts';
 import type { VirtualOrganizationMetrics } from './metrics.ts';
-import { type NetworkPlan, planNetwork, reservedRanges } from './network.ts';
+import { type GatewayPods, type NetworkPlan, planNetwork, reservedRanges } from './network.ts';
 import { planLimitRange, planQuota, closedQuota } from './quota.ts';
 import { computeStatus, type Finding, isStatusChanged, type StatusScope, type TenancyStatus } from './status.ts';
 import { namespaceOf } from './tenancy.ts';
@@ -65,6 +65,7 @@ export interface VirtualOrganizationParts {
   readonly localSite: string;
   /** Address ranges that nothing which is declared leads to, besides those that nodes tell. */
   readonly reservedRanges: readonly string[];
+  readonly gateway: GatewayPods;
 }
 
 /** Everything that was read, once. */
@@ -131,6 +132,7 @@ export class VirtualOrganizationReconciler implements Reconciler {
       network: planNetwork(
         vo,
         reservedRanges(nodes, [...(await facts.apiServerAddresses(signal)), ...this.parts.reservedRanges]),
+        this.parts.gateway,
       ),
       namespace,
       governance: {

@@ -1,4 +1,5 @@
 /** Which ways the network leaves open for a virtual organization: pure. */
+import { gridAccessLabel } from '#crds/grid-access.ts';
 import type { VirtualOrganization } from '#crds/virtual-organization.ts';
 import type { NetworkPolicy, Node } from '#runtime/builtin.ts';
 import { type AddressRange, coalesce, contains, formatRange, parseRange } from './address-range.ts';
@@ -10,6 +11,12 @@ type EgressRule = NonNullable<NetworkSpec['egress']>[number];
 export interface PolicyPlan {
   readonly name: string;
   readonly spec: NetworkSpec;
+}
+
+/** The pods that the gateway runs in. */
+export interface GatewayPods {
+  readonly namespace: string;
+  readonly port: number;
 }
 
 /** The policies, and the declared destinations that were left out. */
@@ -41,7 +48,11 @@ export function reservedRanges(nodes: readonly Node[], others: readonly string[]
 }
 
 /** The policies of the namespace. The first denies everything both ways; the others open what is named. */
-export function planNetwork(vo: VirtualOrganization, reserved: readonly AddressRange[]): NetworkPlan {
+export function planNetwork(
+  vo: VirtualOrganization,
+  reserved: readonly AddressRange[],
+  gateway: GatewayPods,
+): NetworkPlan {
   const { internal, egress } = vo.spec.network;
   const refused: string[] = [];
   const rules = egress.flatMap((entry): EgressRule[] => {
@@ -58,12 +69,26 @@ export function planNetwork(vo: VirtualOrganization, reserved: readonly AddressR
   const policies: PolicyPlan[] = [
     { name: 'default-deny', spec: { podSelector: {}, policyTypes: ['Ingress', 'Egress'] } },
     { name: 'allow-dns', spec: { podSelector: {}, policyTypes: ['Egress'], egress: [dns] } },
+    { name: 'grid-access', spec: toGateway(gateway) },
   ];
   if (internal) policies.push({ name: 'allow-internal', spec: internalTraffic });
   if (rules.length > 0) {
     policies.push({ name: 'declared-egress', spec: { podSelector: {}, policyTypes: ['Egress'], egress: rules } });
   }
   return { policies, refused };
+}
+
+/** Tasks that have a token for the gateway reach it, and no other pod does. */
+function toGateway({ namespace, port }: GatewayPods): NetworkSpec {
+  const to = {
+    namespaceSelector: { matchLabels: { 'kubernetes.io/metadata.name': namespace } },
+    podSelector: { matchLabels: { 'app.kubernetes.io/name': 'xtreemos' } },
+  };
+  return {
+    podSelector: { matchLabels: { [gridAccessLabel]: 'true' } },
+    policyTypes: ['Egress'],
+    egress: [{ to: [to], ports: [{ port, protocol: 'TCP' }] }],
+  };
 }
 
 /**

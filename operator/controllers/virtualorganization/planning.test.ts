@@ -196,11 +196,28 @@ describe('the network (threat 13)', () => {
     },
   };
   const reserved = reservedRanges([node], ['192.168.7.10']);
-  const plan = (network: object) => planNetwork(aVirtualOrganization('physics', { network }), reserved);
+  const gateway = { namespace: 'xtreemos-system', port: 7443 };
+  const plan = (network: object) => planNetwork(aVirtualOrganization('physics', { network }), reserved, gateway);
 
-  test('is closed both ways but for DNS', () => {
+  test('is closed both ways but for DNS, and for the gateway where a task has a token for it', () => {
     const { policies } = plan({});
-    expect(policies.map(({ name }) => name)).toEqual(['default-deny', 'allow-dns']);
+    expect(policies.map(({ name }) => name)).toEqual(['default-deny', 'allow-dns', 'grid-access']);
+    const labels = { 'kubernetes.io/metadata.name': 'xtreemos-system' };
+    expect(policies[2]?.spec).toEqual({
+      podSelector: { matchLabels: { 'xtreemos.io/grid-access': 'true' } },
+      policyTypes: ['Egress'],
+      egress: [
+        {
+          to: [
+            {
+              namespaceSelector: { matchLabels: labels },
+              podSelector: { matchLabels: { 'app.kubernetes.io/name': 'xtreemos' } },
+            },
+          ],
+          ports: [{ port: 7443, protocol: 'TCP' }],
+        },
+      ],
+    });
     expect(policies[0]?.spec).toEqual({ podSelector: {}, policyTypes: ['Ingress', 'Egress'] });
     for (const peer of policies[1]?.spec.egress?.[0]?.to ?? [])
       expect(JSON.stringify(peer)).toMatch(/kube-dns|169.254.20.10/);
@@ -233,7 +250,7 @@ describe('the network (threat 13)', () => {
   ])('refuses to open %s, and says so', (cidr) => {
     const { policies, refused } = plan({ egress: [{ name: 'inside', cidr }] });
     expect(refused).toEqual(['inside']);
-    expect(policies.map(({ name }) => name)).toEqual(['default-deny', 'allow-dns']);
+    expect(policies.map(({ name }) => name)).toEqual(['default-deny', 'allow-dns', 'grid-access']);
   });
 
   test('stays bounded on a site of thousands of nodes, and closed for each of them', () => {

@@ -22,6 +22,7 @@ import { Dissolution, type PatchSpec, sliceOwnerIndex } from './dissolution.ts';
 import { dedicatedLabel } from './isolation.ts';
 import { VirtualOrganizationMetrics } from './metrics.ts';
 import { SiteWord } from './site-word.ts';
+import type { GatewayPods } from './network.ts';
 import { organizationLabel } from './tenancy.ts';
 import { TenancyCache, TenancyWriter } from './tenancy-writer.ts';
 import { Workload } from './workload.ts';
@@ -38,11 +39,12 @@ export interface VirtualOrganizationSetup {
   readonly localSite: string;
   /** Address ranges that nothing which is declared leads to, besides those that nodes tell. */
   readonly reservedRanges: readonly string[];
+  readonly gateway: GatewayPods;
 }
 
 /** Adds the controller of VirtualOrganizations to a manager. */
 export function addVirtualOrganizationController(manager: Manager, setup: VirtualOrganizationSetup): void {
-  const { clock, log, registry, decisions, authority, localSite, reservedRanges } = setup;
+  const { clock, log, registry, decisions, authority, localSite, reservedRanges, gateway } = setup;
   const { client, events } = manager;
   const organizations = manager.informer(virtualOrganizations);
   const siteInformer = manager.informer(sites);
@@ -86,6 +88,7 @@ export function addVirtualOrganizationController(manager: Manager, setup: Virtua
       log,
       localSite,
       reservedRanges,
+      gateway,
     }),
     sources: [
       // Heartbeats change neither.

@@ -50,7 +50,12 @@ describe('forming', () => {
       'requests.storage': '1Ti',
     });
     const { items } = await world.bench.client.list(`/apis/networking.k8s.io/v1/namespaces/vo-${name}/networkpolicies`);
-    expect(items.map((each) => each.metadata?.name)).toEqual(['allow-dns', 'allow-internal', 'default-deny']);
+    expect(items.map((each) => each.metadata?.name)).toEqual([
+      'allow-dns',
+      'allow-internal',
+      'default-deny',
+      'grid-access',
+    ]);
     const account = await world.bench.client.json('GET', inNamespace(name, 'serviceaccounts/default'));
     expect(account).toMatchObject({ automountServiceAccountToken: false });
   });

@@ -4,6 +4,7 @@ import type { Principal } from '#common/identity/ids.ts';
 import type { Site } from '#crds/site.ts';
 import { type ConfigMap, secrets } from '#runtime/builtin.ts';
 import type { Client, Lister } from '#runtime/contracts.ts';
+import { reviewToken } from '#runtime/token-review.ts';
 import { Refusal } from '../refusal.ts';
 import type { Sealer } from '../sealing.ts';
 import { type ClientCertificate, certificatePrincipal, clusterUserName, isFrom } from './client-certificate.ts';
@@ -125,15 +126,11 @@ export class Logins {
   }
 
   private async reviewToken(token: string, signal: AbortSignal): Promise<string> {
-    const body = { apiVersion: 'authentication.k8s.io/v1', kind: 'TokenReview', spec: { token } };
-    const path = '/apis/authentication.k8s.io/v1/tokenreviews';
-    const review = (await this.parts.client.raw('POST', path, body, { signal })) as {
-      status?: { authenticated?: boolean; user?: { username?: string } };
-    };
-    if (review.status?.authenticated !== true) {
+    const user = await reviewToken(this.parts.client, token, { signal });
+    if (user === undefined) {
       throw new Refusal('Unauthenticated', 'The cluster does not accept the bearer token.', { reason: 'TokenInvalid' });
     }
-    return review.status.user?.username ?? '';
+    return user.username ?? '';
   }
 
   private certificate(name: string, { certificate }: LoginContext): Principal {

@@ -81,6 +81,7 @@ export class Bench {
       localSite: 'home',
       decisions: new Decisions({ record: (record) => void records.push(record) }, operatorNamespace),
       reservedRanges: [],
+      gateway: { namespace: operatorNamespace, port: 7443 },
     });
     manager.informer(nodes);
     const ended = manager.run(stop.signal).catch((error: unknown) => {
