@@ -6,6 +6,7 @@ import { build } from 'esbuild';
 /** Program → its entry. A program joins when its entry file is there. */
 export const programs: Readonly<Record<string, string>> = {
   operator: 'operator/main.ts',
+  'network-probe': 'operator/network-probe/main.ts',
   selector: 'selector/main.ts',
   nodeagent: 'nodeagent/main.ts',
   xtreemfs: 'xtreemfs/main.ts',

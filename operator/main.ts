@@ -80,7 +80,6 @@ async function run(options: OperatorOptions, log: Logger, signal: AbortSignal): 
     // The API server's priority and fairness shares out its time, for which the chart makes a level; what waits here is bounded all the same.
     throttle: { qps: Infinity },
   });
-  const identity = options.identity === '' ? hostname() : options.identity;
   const manager = createManager({
     name: program,
     transport,
@@ -101,7 +100,7 @@ async function run(options: OperatorOptions, log: Logger, signal: AbortSignal): 
           namespace: options.namespace,
           name: options.leaseName,
           // A process that starts again in the same pod is another holder.
-          identity: `${identity}_${process.pid}_${systemClock.now().toString(36)}`,
+          identity: `${identityOf(options)}_${process.pid}_${systemClock.now().toString(36)}`,
           durationMs: options.leaseDurationMs,
           renewDeadlineMs: options.leaseDurationMs * renewDeadlinePart,
           retryMs: options.leaseDurationMs * retryPart,
@@ -114,6 +113,11 @@ async function run(options: OperatorOptions, log: Logger, signal: AbortSignal): 
   } finally {
     await transport.close();
   }
+}
+
+/** What this replica is called: in a cluster, its pod. */
+function identityOf({ identity }: OperatorOptions): string {
+  return identity === '' ? hostname() : identity;
 }
 
 interface Surroundings {
@@ -138,6 +142,7 @@ function addEverything(manager: Manager, { options, log, registry, transport, cr
     log: logOf('site'),
     registry,
     local: { name: localSite, attributes: options.siteAttributes, heartbeatMs: options.siteHeartbeatMs },
+    probes: { image: options.image, namespace, identity: identityOf(options) },
     xtreemosVersion: productVersion,
   });
   const identities = createIdentities(manager, localSite, clock);

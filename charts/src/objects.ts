@@ -39,6 +39,11 @@ import {
 
 const selector = selectorOf('operator');
 const ports = { metrics: 8080, health: 8081 };
+/** Rights in its own namespace to test whether NetworkPolicy is enforced: on two pods and one policy, besides those for servers. */
+const networkProbeRules = [
+  { apiGroups: [''], resources: ['pods'], verbs: ['create', 'delete'] },
+  { apiGroups: ['networking.k8s.io'], resources: ['networkpolicies'], verbs: ['delete'] },
+];
 const account = { kind: 'ServiceAccount', name: fullname, namespace };
 
 /** Everything that the operator needs, as templates. */
@@ -92,6 +97,7 @@ function addAccount(add: Add): void {
       },
       ...operatorNamespaceRules,
       ...operatorServerRules,
+      ...networkProbeRules,
     ],
   });
   add('operator-rolebinding', 'rbac.authorization.k8s.io/v1', 'RoleBinding', {

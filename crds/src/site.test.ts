@@ -29,6 +29,7 @@ describe('a Site', () => {
         acceptedVirtualOrganizations: [],
         isolation: ['Namespace'],
         kubernetesLogin: true,
+        networkIsolation: 'Offered',
         identityProviders: [],
         reservedIds: [],
       },

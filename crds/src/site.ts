@@ -38,6 +38,22 @@ export const nodesReady = defineCondition('NodesReady', 'Every node of the site 
   NotThisSite: 'Surfaces on a Local site that is not the one of this cluster: nothing is known of it here.',
 });
 
+/** Whether the site keeps the network of virtual organizations closed. */
+export const networkIsolated = defineCondition(
+  'NetworkIsolated',
+  'The network of the site does what NetworkPolicy says, on which the closed network of virtual organizations rests. The operator tests it with two pods when it begins to act, and every six hours.',
+  {
+    Enforced:
+      'Surfaces when a pod for which everything is denied could neither be reached nor reach others, and both were possible before and afterwards.',
+    NotEnforced:
+      'Surfaces when a pod for which everything is denied was reached, or reached others, in two tests one after the other: nothing new of virtual organizations starts. Install a network plug-in that enforces NetworkPolicy, or say in `spec.local.networkIsolation` that it is not offered.',
+    NotOffered: 'Surfaces when the owner of the site says so in `spec.local.networkIsolation`: nothing is tested.',
+    NotTested: 'Surfaces until the first test has ended.',
+    Inconclusive:
+      'Surfaces when the test could not be carried out to its end; the message says why, and it is tried again. It does not stand in for `NotEnforced`, which stays until a test says otherwise.',
+  },
+);
+
 /** The summary of a Site. */
 export const siteReady = defineCondition('Ready', 'Summary: the site can run work.', {
   NodesAvailable: 'Surfaces when at least one node is ready and schedulable.',
@@ -188,6 +204,11 @@ const localSite = object(
       { maxItems: 256, keys: ['name'] },
     ).default([]),
     isolation: isolation.default(['Namespace']),
+    networkIsolation: choice('Whether the networks of virtual organizations are closed by NetworkPolicy here.', {
+      Offered: 'they are; while the operator finds that they are not, nothing new of virtual organizations starts.',
+      NotOffered:
+        'they are not, and the owner of the site accepts it: pods reach pods of others, nodes and the API server. Virtual organizations are told.',
+    }).default('Offered'),
     sandboxRuntimeClass: dnsLabel(
       'RuntimeClass that pods get under the isolation `Sandbox`; needed when it is offered.',
     ).optional(),
@@ -328,6 +349,12 @@ export const siteDefinition = describeKind({
       description: 'Why it can or can not.',
       priority: 1,
     },
+    {
+      name: 'Isolated',
+      type: 'string',
+      jsonPath: '.status.conditions[?(@.type=="NetworkIsolated")].status',
+      description: 'Whether NetworkPolicy is enforced.',
+    },
     { name: 'Nodes', type: 'integer', jsonPath: '.status.nodes.count', description: 'How many nodes there are.' },
     {
       name: 'Available',
@@ -359,7 +386,7 @@ export const siteDefinition = describeKind({
     { name: 'Seen', type: 'date', jsonPath: '.status.lastSeenTime', description: 'When it was last heard of.' },
     { name: 'Age', type: 'date', jsonPath: '.metadata.creationTimestamp', description: 'When the object was made.' },
   ],
-  conditions: [siteReady, nodesReady],
+  conditions: [siteReady, nodesReady, networkIsolated],
 });
 
 /** The desired state of a Site. */

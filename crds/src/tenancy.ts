@@ -18,6 +18,10 @@ export const tenancyReady = defineCondition('TenancyReady', 'Its namespace on th
   SetUp: 'Surfaces when namespace, quota, network and rights are in place.',
   EgressRefused:
     'Surfaces when destinations in `network.egress` lie within the addresses of the site itself (nodes, pods, API server, metadata service): they stay closed, and all else is set up.',
+  NetworkOpen:
+    'Surfaces when the site does not offer closed networks (`spec.local.networkIsolation` of its Site is NotOffered) and all is set up: its pods and those of others reach each other.',
+  NetworkNotIsolated:
+    'Surfaces when the network of the site was found not to enforce NetworkPolicy: nothing new starts, what runs goes on. See `NetworkIsolated` of the Site.',
   NotAccepted: 'Surfaces when the site does not accept it: nothing is made for it.',
   Closed: 'Surfaces when the site has cut it: what runs is being ended.',
   NamespaceTaken:

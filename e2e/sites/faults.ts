@@ -77,6 +77,16 @@ export class Faults {
     await this.setApiCut(site, node, false);
   }
 
+  /** NetworkPolicy stands for nothing from now on, as under a network plug-in that ignores it. */
+  async ignorePolicies(site: string): Promise<void> {
+    await this.instance.site(site).enforcePolicies(false);
+  }
+
+  /** NetworkPolicy is enforced again. */
+  async heedPolicies(site: string): Promise<void> {
+    await this.instance.site(site).enforcePolicies(true);
+  }
+
   /** Limits what a site receives from another. Zero takes the limit away. */
   async slow(from: string, to: string, kbitPerSecond: number): Promise<void> {
     const [source, target] = this.pair(from, to);
@@ -213,6 +223,12 @@ const commands: Readonly<Record<string, FaultCommand>> = {
     run: (f, a) => f.cutApi(arg(a, 0), arg(a, 1)),
   },
   'heal-api': { usage: 'SITE NODE', what: 'heal it', run: (f, a) => f.healApi(arg(a, 0), arg(a, 1)) },
+  'ignore-policies': {
+    usage: 'SITE',
+    what: 'enforce no NetworkPolicy, as some network plug-ins do',
+    run: (f, a) => f.ignorePolicies(arg(a, 0)),
+  },
+  'heed-policies': { usage: 'SITE', what: 'enforce it again', run: (f, a) => f.heedPolicies(arg(a, 0)) },
   slow: {
     usage: 'FROM TO KBIT',
     what: 'limit what a site receives from another; 0 ends it',

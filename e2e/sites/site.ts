@@ -17,7 +17,7 @@ import { KubeClient } from './kube-client.ts';
 import { Machine } from './machine.ts';
 import { SiteNode } from './node.ts';
 import { cniPrograms, nodePrograms, nodeRootScript } from './node-root.ts';
-import { renderRules } from './policy/rules.ts';
+import { noRules, renderRules } from './policy/rules.ts';
 import type { SystemImages } from './system-images.ts';
 
 /** Users of every site besides `admin`. They may do nothing until RBAC says so. */
@@ -28,6 +28,7 @@ export const siteUsers: readonly NamedUser[] = [
   { name: 'mallory' },
 ];
 
+const policyAgent = 'policy-agent';
 const agentProgram = fileURLToPath(new URL('./policy/main.ts', import.meta.url));
 
 /** One Kubernetes cluster: a control-plane machine and its nodes. */
@@ -174,6 +175,14 @@ export class Site {
     }
   }
 
+  /** Has NetworkPolicy stand for nothing, as under a network plug-in that ignores it; or for what it says, again. */
+  async enforcePolicies(isEnforced: boolean): Promise<void> {
+    const { processes } = this.machine;
+    if (isEnforced) return processes.restart(policyAgent);
+    await processes.stop(policyAgent);
+    await Promise.all(this.nodes.map(async ({ machine }) => machine.loadRules(noRules)));
+  }
+
   private async startPolicyAgent(): Promise<void> {
     const command = [
       process.execPath,
@@ -188,7 +197,7 @@ export class Site {
         return value === undefined ? [] : [[name, value]];
       }),
     ) as Record<string, string>;
-    await this.machine.processes.start('policy-agent', command as [string, ...string[]], env);
+    await this.machine.processes.start(policyAgent, command as [string, ...string[]], env);
   }
 }
 

@@ -29,6 +29,11 @@ interface LabelSelector {
   }[];
 }
 
+const tableName = 'xtreemos-policy';
+
+/** The table of a node that enforces nothing. */
+export const noRules = `table ip ${tableName}\ndelete table ip ${tableName}\n`;
+
 interface PolicyPeer {
   readonly podSelector?: LabelSelector;
   readonly namespaceSelector?: LabelSelector;
@@ -93,9 +98,9 @@ export function renderRules(world: PolicyWorld, podCidr: string): string {
       '  }',
     ].join('\n');
   return `${[
-    'table ip xtreemos-policy',
-    'delete table ip xtreemos-policy',
-    'table ip xtreemos-policy {',
+    `table ip ${tableName}`,
+    `delete table ip ${tableName}`,
+    `table ip ${tableName} {`,
     namedSet('known', 'ipv4_addr', known),
     namedSet(
       'itself',

@@ -101,10 +101,13 @@ describe('installing', () => {
 
   test('kubectl get site shows it Ready with its nodes', async () => {
     await site.kubectl(['wait', '--for=condition=Ready', 'site/home', '--timeout=60s']);
+    await site.kubectl(['wait', '--for=condition=NetworkIsolated', 'site/home', '--timeout=120s'], {
+      timeoutMs: 130_000,
+    });
     const table = await site.kubectl(['get', 'site', 'home']);
     const count = site.nodes.length;
-    expect(table).toMatch(/^NAME +TYPE +READY +NODES +AVAILABLE +CPU +MEMORY +KUBERNETES +AGE$/m);
-    expect(table).toMatch(new RegExp(`^home +Local +True +${count} +${count} +\\S+ +\\S+ +v1\\.`, 'm'));
+    expect(table).toMatch(/^NAME +TYPE +READY +ISOLATED +NODES +AVAILABLE +CPU +MEMORY +KUBERNETES +AGE$/m);
+    expect(table).toMatch(new RegExp(`^home +Local +True +True +${count} +${count} +\\S+ +\\S+ +v1\\.`, 'm'));
     expect((await home()).spec).toMatchObject({ type: 'Local', local: { attributes: { country: 'FR' } } });
   });
 

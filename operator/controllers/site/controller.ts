@@ -1,7 +1,7 @@
 import type { Clock } from '#common/clock.ts';
 import type { Logger } from '#common/logger.ts';
 import { apiVersionOf } from '#crds/kind.ts';
-import { nodesReady, type Site, siteDefinition, sites, type SiteStatus } from '#crds/site.ts';
+import { networkIsolated, nodesReady, type Site, siteDefinition, sites, type SiteStatus } from '#crds/site.ts';
 import type { Node } from '#runtime/builtin.ts';
 import {
   type Client,
@@ -14,11 +14,20 @@ import {
 import { findCondition } from '#runtime/conditions.ts';
 import { AlreadyExistsError, NotFoundError } from '#runtime/errors.ts';
 import { isDeleting, type ObjectKey, type Stored } from '#runtime/types.ts';
+import { conditionChanged } from '../events.ts';
 import { created, nodesRecovered, nodesUnavailable, readinessChanged } from './events.ts';
 import type { PeerStates } from '#operator/gateway/peers/peer-states.ts';
 import type { SiteMetrics } from './metrics.ts';
+import type { NetworkFindings } from './network/network-watch.ts';
 import { roleOf, summarizeNodes } from './phases.ts';
-import { computeStatus, heartbeatRemainingMs, isStatusChanged, readyCondition, type SiteScope } from './status.ts';
+import {
+  computeStatus,
+  heartbeatRemainingMs,
+  isStatusChanged,
+  networkCondition,
+  readyCondition,
+  type SiteScope,
+} from './status.ts';
 
 /** What the operator was told about the local site. */
 export interface LocalSite {
@@ -41,6 +50,8 @@ export interface SiteParts {
   readonly log: Logger;
   readonly local: LocalSite;
   readonly peers: Pick<PeerStates, 'get'>;
+  /** What is found out about the network. */
+  readonly network: Pick<NetworkFindings, 'get'>;
   readonly xtreemosVersion: string;
 }
 
@@ -68,8 +79,8 @@ export class SiteReconciler implements Reconciler {
     }
     if (isDeleting(site)) return done;
     const scope = await this.gather(site, signal);
-    if (scope.role === 'local') this.parts.metrics.observe(scope.nodes);
     const status = computeStatus(scope);
+    if (scope.role === 'local') this.parts.metrics.observe(scope.nodes, networkCondition(status)?.status ?? 'Unknown');
     if (isStatusChanged(site.status, status)) await this.write(site, status, signal);
     if (scope.role !== 'local' && scope.peer?.state !== 'Connected') return done;
     return { requeueAfterMs: Math.max(1000, heartbeatRemainingMs(status, scope)) };
@@ -83,6 +94,7 @@ export class SiteReconciler implements Reconciler {
       role: roleOf(site, local.name),
       nodes: summarizeNodes(nodes.list()),
       kubernetesVersion: await this.kubernetesVersion(signal),
+      network: this.parts.network.get(),
       xtreemosVersion,
       peer: this.parts.peers.get(site.metadata.name),
       localName: local.name,
@@ -117,6 +129,7 @@ export class SiteReconciler implements Reconciler {
     const { events, log } = this.parts;
     const ready = readyCondition(status);
     const before = readyCondition(site.status);
+    this.tellNetwork(site, status);
     const nodes = findCondition(status.conditions, nodesReady.type);
     const nodesBefore = findCondition(site.status?.conditions, nodesReady.type);
     if (ready !== undefined && (ready.status !== before?.status || ready.reason !== before.reason)) {
@@ -126,6 +139,19 @@ export class SiteReconciler implements Reconciler {
     if (nodes === undefined || nodes.status === 'Unknown' || nodesBefore === undefined) return;
     if (nodes.reason === nodesBefore.reason && nodes.message === nodesBefore.message) return;
     events.publish(nodes.status === 'True' ? nodesRecovered(site, nodes) : nodesUnavailable(site, nodes));
+  }
+
+  private tellNetwork(site: Stored<Site>, status: SiteStatus): void {
+    const { events, log } = this.parts;
+    const network = networkCondition(status);
+    const before = networkCondition(site.status);
+    if (network === undefined || (network.reason === before?.reason && network.message === before.message)) return;
+    const { reason, message } = network;
+    if (reason === networkIsolated.reasons.NotTested) return;
+    const isGood = network.status === 'True';
+    if (isGood) log.info('NetworkPolicy is enforced', { Site: site.metadata.name });
+    else log.warn('Networks are not known to be closed', { Site: site.metadata.name, reason, problem: message });
+    events.publish(conditionChanged(sites, site, network, isGood));
   }
 
   private async create(signal: AbortSignal): Promise<void> {

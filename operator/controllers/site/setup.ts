@@ -7,6 +7,8 @@ import type { Manager, Source } from '#runtime/contracts.ts';
 import type { PeerStates } from '#operator/gateway/peers/peer-states.ts';
 import { type LocalSite, SiteReconciler } from './controller.ts';
 import { SiteMetrics } from './metrics.ts';
+import { NetworkTest } from './network/network-test.ts';
+import { NetworkFindings, NetworkWatch } from './network/network-watch.ts';
 
 /** What the Site controller takes from the process it runs in. */
 export interface SiteSetup {
@@ -16,11 +18,20 @@ export interface SiteSetup {
   readonly local: LocalSite;
   /** What is heard of peers. */
   readonly peers: PeerStates;
+  /** What the test of the network needs to make pods. */
+  readonly probes: {
+    /** Image of the product; empty: nothing is tested. */
+    readonly image: string;
+    /** Namespace of the operator. */
+    readonly namespace: string;
+    /** Name of its pod. */
+    readonly identity: string;
+  };
   readonly xtreemosVersion: string;
 }
 
 /** Adds the controller of Sites to a manager. It also wakes for changes of nodes and of what is heard of peers, and once at the start for the local Site. */
-export function addSiteController(manager: Manager, { registry, ...setup }: SiteSetup): void {
+export function addSiteController(manager: Manager, { registry, probes, ...setup }: SiteSetup): void {
   const siteInformer = manager.informer(sites);
   const nodeInformer = manager.informer(nodes);
   const localKey = { name: setup.local.name };
@@ -38,17 +49,42 @@ export function addSiteController(manager: Manager, { registry, ...setup }: Site
     synced: async () => Promise.resolve(),
     attach: (enqueue) => setup.peers.onChange((name) => enqueue({ name }, false)),
   };
+  const network = addNetworkWatch(manager, setup, probes);
+  const tests: Source = {
+    name: 'network-test',
+    synced: async () => Promise.resolve(),
+    attach: (enqueue) => network.onChange(() => enqueue(localKey, false)),
+  };
   manager.addController({
     name: 'site',
     primary: siteInformer,
     reconciler: new SiteReconciler({
       ...setup,
+      network,
       sites: siteInformer,
       nodes: nodeInformer,
       client: manager.client,
       events: manager.events,
       metrics: new SiteMetrics(registry),
     }),
-    sources: [mapped(nodeInformer, () => [localKey]), bootstrap, greetings],
+    sources: [mapped(nodeInformer, () => [localKey]), bootstrap, greetings, tests],
   });
+}
+
+/** Adds the test of the network. @returns what it finds out. */
+function addNetworkWatch(
+  manager: Manager,
+  { clock, local, log }: Omit<SiteSetup, 'registry' | 'probes'>,
+  probes: SiteSetup['probes'],
+): NetworkFindings {
+  const findings = new NetworkFindings();
+  if (probes.image === '') {
+    const message = 'The operator makes no pods for it without an image: give it --image.';
+    findings.set({ kind: 'Inconclusive', message });
+    return findings;
+  }
+  const test = new NetworkTest({ client: manager.client, clock, ...probes });
+  const watched = { test, findings, sites: manager.informer(sites), localSite: local.name, clock, log };
+  manager.addRunnable(new NetworkWatch(watched));
+  return findings;
 }

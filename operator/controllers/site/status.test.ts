@@ -4,7 +4,8 @@ import { aLocalSite, aNode, aPeerSite } from '#operator/testing/builders.ts';
 import type { Node } from '#runtime/builtin.ts';
 import { roleOf, summarizeNodes } from './phases.ts';
 import type { PeerView } from '#operator/gateway/peers/peer-states.ts';
-import { computeStatus, heartbeatRemainingMs, isStatusChanged, type SiteScope } from './status.ts';
+import type { NetworkVerdict } from './network/progress.ts';
+import { computeStatus, heartbeatRemainingMs, isStatusChanged, networkCondition, type SiteScope } from './status.ts';
 
 const start = Date.UTC(2026, 0, 1);
 const second = 1000;
@@ -17,6 +18,7 @@ function aScope(site: Site, nodes: readonly Node[], now = start, peer?: PeerView
     kubernetesVersion: 'v1.36.3',
     xtreemosVersion: '0.1.0',
     peer,
+    network: undefined,
     localName: 'home',
     now,
     heartbeatMs: 60 * second,
@@ -26,24 +28,26 @@ function aScope(site: Site, nodes: readonly Node[], now = start, peer?: PeerView
 const reasons = (status: SiteStatus): string[] =>
   (status.conditions ?? []).map((condition) => `${condition.type}=${condition.status}: ${condition.reason}`);
 
+const untested = 'NetworkIsolated=Unknown: NotTested';
+
 describe('the status of the local Site', () => {
   test.each<[string, Node[], string[]]>([
     [
       'is Ready when every node is',
       [aNode('a'), aNode('b')],
-      ['Ready=True: NodesAvailable', 'NodesReady=True: AllNodesReady'],
+      ['Ready=True: NodesAvailable', 'NodesReady=True: AllNodesReady', untested],
     ],
     [
       'stays Ready while one node of two is away',
       [aNode('a'), aNode('b', { isReady: false })],
-      ['Ready=True: NodesAvailable', 'NodesReady=False: SomeNodesNotReady'],
+      ['Ready=True: NodesAvailable', 'NodesReady=False: SomeNodesNotReady', untested],
     ],
     [
       'is not Ready when every node is cordoned',
       [aNode('a', { isCordoned: true })],
-      ['Ready=False: NoNodesAvailable', 'NodesReady=False: NoNodesReady'],
+      ['Ready=False: NoNodesAvailable', 'NodesReady=False: NoNodesReady', untested],
     ],
-    ['is not Ready without nodes', [], ['Ready=False: NoNodesAvailable', 'NodesReady=False: NoNodes']],
+    ['is not Ready without nodes', [], ['Ready=False: NoNodesAvailable', 'NodesReady=False: NoNodes', untested]],
   ])('%s', (_, nodes, expected) => {
     expect(reasons(computeStatus(aScope(aLocalSite('home'), nodes)))).toEqual(expected);
   });
@@ -83,9 +87,91 @@ describe('the status of the local Site', () => {
     expect(later.conditions?.map((condition) => condition.lastTransitionTime)).toEqual([
       '2026-01-01T00:00:00Z',
       '2026-01-01T00:00:00Z',
+      '2026-01-01T00:00:00Z',
     ]);
     const back = computeStatus(aScope(aLocalSite('home', later), [aNode('a')], start + 20 * second));
     expect(back.conditions?.[0]?.lastTransitionTime).toBe('2026-01-01T00:00:20Z');
+  });
+});
+
+describe('what is found out about the network (threat 13)', () => {
+  const enforced: NetworkVerdict = { kind: 'Enforced' };
+  const ignored: NetworkVerdict = { kind: 'NotEnforced', denied: 'listener' };
+  const unclear: NetworkVerdict = { kind: 'Inconclusive', message: 'No room for a pod.' };
+  type Found = readonly [verdict: NetworkVerdict | undefined, offer: 'Offered' | 'NotOffered'];
+
+  /** The status after one finding after another. */
+  const after = (...found: readonly Found[]): SiteStatus =>
+    found.reduce<SiteStatus>((before, [network, networkIsolation]) => {
+      const site = { ...aLocalSite('home', before), spec: specOf(networkIsolation) };
+      return computeStatus({ ...aScope(site, [aNode('a')]), network });
+    }, {});
+  const specOf = (networkIsolation: string): Site['spec'] =>
+    siteDefinition.spec.parse({ type: 'Local', local: { networkIsolation } });
+
+  test.each<[string, Found[], string]>([
+    ['is not known before the first test', [[undefined, 'Offered']], 'Unknown: NotTested'],
+    ['is closed after a test that shows it', [[enforced, 'Offered']], 'True: Enforced'],
+    ['is open after a test that shows it', [[ignored, 'Offered']], 'False: NotEnforced'],
+    ['is not known after a test that shows nothing', [[unclear, 'Offered']], 'Unknown: Inconclusive'],
+    [
+      'stays closed when the operator starts again',
+      [
+        [enforced, 'Offered'],
+        [undefined, 'Offered'],
+      ],
+      'True: Enforced',
+    ],
+    [
+      'stays open when the operator starts again, and when a test then shows nothing',
+      [
+        [ignored, 'Offered'],
+        [undefined, 'Offered'],
+        [unclear, 'Offered'],
+      ],
+      'False: NotEnforced',
+    ],
+    [
+      'is closed again after a test that shows it',
+      [
+        [ignored, 'Offered'],
+        [enforced, 'Offered'],
+      ],
+      'True: Enforced',
+    ],
+    [
+      'is no longer known to be closed after a test that shows nothing',
+      [
+        [enforced, 'Offered'],
+        [unclear, 'Offered'],
+      ],
+      'Unknown: Inconclusive',
+    ],
+    ['is what the owner of the site says who does not offer it', [[enforced, 'NotOffered']], 'False: NotOffered'],
+    [
+      'is not known when the owner offers it again',
+      [
+        [undefined, 'NotOffered'],
+        [undefined, 'Offered'],
+      ],
+      'Unknown: NotTested',
+    ],
+    [
+      'is what was found last when the owner offers it again',
+      [
+        [ignored, 'NotOffered'],
+        [ignored, 'Offered'],
+      ],
+      'False: NotEnforced',
+    ],
+  ])('%s', (_, found, expected) => {
+    const status = after(...found);
+    expect(reasons(status)).toContain(`NetworkIsolated=${expected}`);
+    expect(siteDefinition.status.safeParse(status)).toMatchObject({ success: true });
+    const { type, reason, message } = networkCondition(status)!;
+    expect(Object.keys(siteDefinition.conditions.find((each) => each.type === type)?.surfaces ?? {})).toContain(reason);
+    if (reason === 'NotEnforced') expect(message).toMatch(/Install a network plug-in.*networkIsolation: NotOffered/);
+    if (reason === 'Inconclusive') expect(message).toContain('No room for a pod.');
   });
 });
 

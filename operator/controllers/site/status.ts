@@ -1,11 +1,13 @@
 /** The status of a Site, computed in one pure place. */
 import type { ConditionDefinition } from '#crds/conditions.ts';
-import { nodesReady, type Site, siteReady, type SiteStatus } from '#crds/site.ts';
+import { networkIsolated, nodesReady, type Site, siteReady, type SiteStatus } from '#crds/site.ts';
 import { type ConditionUpdate, findCondition, formatTime, updateConditions } from '#runtime/conditions.ts';
 import type { Condition } from '#runtime/types.ts';
 import type { PeerView } from '#operator/gateway/peers/peer-states.ts';
 import type { NodeSummary, SiteRole } from './phases.ts';
 import { isSame } from '../status-change.ts';
+import type { Part } from './network/objects.ts';
+import type { NetworkVerdict } from './network/progress.ts';
 
 /** Everything that the status of a Site is computed from. */
 export interface SiteScope {
@@ -15,6 +17,8 @@ export interface SiteScope {
   /** Version of the API server, such as `v1.36.3`. */
   readonly kubernetesVersion: string;
   readonly xtreemosVersion: string;
+  /** What the last test of the network came to; undefined before there was one. */
+  readonly network: NetworkVerdict | undefined;
   /** What was last heard of a peer. */
   readonly peer: PeerView | undefined;
   /** What the local site is called. */
@@ -74,6 +78,11 @@ export function readyCondition(status: SiteStatus | undefined): Condition | unde
   return findCondition(status?.conditions, siteReady.type);
 }
 
+/** What a status says of the network. */
+export function networkCondition(status: SiteStatus | undefined): Condition | undefined {
+  return findCondition(status?.conditions, networkIsolated.type);
+}
+
 function finding<R extends string>(
   definition: ConditionDefinition<string, R>,
   status: Finding['status'],
@@ -101,6 +110,39 @@ function localFindings(nodes: NodeSummary): Finding[] {
   return [ready, finding(nodesReady, 'False', reason, message)];
 }
 
+/** What was found out about the network, or is still held true from before. */
+function networkFinding({ site, network }: SiteScope): Finding {
+  const { Enforced, Inconclusive, NotEnforced, NotOffered, NotTested } = networkIsolated.reasons;
+  if (site.spec.type === 'Local' && site.spec.local.networkIsolation === 'NotOffered') {
+    const message =
+      'The owner of the site offers no closed networks: pods reach pods of others, nodes and the API server.';
+    return finding(networkIsolated, 'False', NotOffered, message);
+  }
+  const before = networkCondition(site.status);
+  const isKnown = before !== undefined && before.reason !== NotOffered;
+  // Only a test that says otherwise ends a refusal: whoever could hinder tests could end it as well.
+  const isHeld =
+    isKnown && (network === undefined || (network.kind === 'Inconclusive' && before.reason === NotEnforced));
+  if (isHeld) return { type: before.type, status: before.status, reason: before.reason, message: before.message };
+  switch (network?.kind) {
+    case undefined:
+      return finding(networkIsolated, 'Unknown', NotTested, 'Whether NetworkPolicy is enforced was not tested yet.');
+    case 'Inconclusive':
+      return finding(networkIsolated, 'Unknown', Inconclusive, `NetworkPolicy could not be tested. ${network.message}`);
+    case 'Enforced':
+      return finding(networkIsolated, 'True', Enforced, 'NetworkPolicy is enforced.');
+    case 'NotEnforced':
+      return finding(networkIsolated, 'False', NotEnforced, notEnforced[network.denied]);
+  }
+}
+
+const remedy =
+  'Nothing new of virtual organizations starts. Install a network plug-in that enforces NetworkPolicy; it is tested again within the hour, and at once when the operator starts again. Or accept it as it is: spec.local.networkIsolation: NotOffered.';
+const notEnforced: Readonly<Record<Part, string>> = {
+  listener: `NetworkPolicy is not enforced: a pod to which every way is denied was reached. ${remedy}`,
+  caller: `NetworkPolicy is not enforced: a pod from which every way is denied reached another one. ${remedy}`,
+};
+
 function listNames(names: readonly string[]): string {
   return names.length > namesMax ? `${names.slice(0, namesMax).join(', ')} and more` : names.join(', ');
 }
@@ -108,7 +150,7 @@ function listNames(names: readonly string[]): string {
 function findingsOf(scope: SiteScope): Finding[] {
   switch (scope.role) {
     case 'local':
-      return localFindings(scope.nodes);
+      return [...localFindings(scope.nodes), networkFinding(scope)];
     case 'peer':
       return peerFindings(scope);
     default:

@@ -1,5 +1,5 @@
 /** The word of the site's owner on a virtual organization: pure. */
-import type { Site } from '#crds/site.ts';
+import { networkIsolated, type Site } from '#crds/site.ts';
 import { accepted } from '#crds/tenancy.ts';
 import { homeElsewhere, type IsolationLevel } from '#crds/organization.ts';
 import { statePublished, type VirtualOrganization } from '#crds/virtual-organization.ts';
@@ -15,9 +15,19 @@ export interface Acceptance {
   /** Levels of isolation that the site offers. */
   readonly isolation: readonly IsolationLevel[];
   readonly sandboxRuntimeClass: string | undefined;
+  readonly network: NetworkWord;
 }
 
+/**
+ * How the network of the site stands to NetworkPolicy:
+ * - `Closed`: it enforces it, or nothing else is known.
+ * - `Open`: it does not, and the owner of the site says so.
+ * - `Broken`: it was found not to, though it should.
+ */
+export type NetworkWord = 'Closed' | 'Open' | 'Broken';
+
 const reasons = accepted.reasons;
+const noOffer = { limits: undefined, isolation: [], sandboxRuntimeClass: undefined, network: 'Closed' } as const;
 
 /**
  * Reads what the local Site says of a virtual organization. Without a local Site nothing is accepted.
@@ -30,7 +40,7 @@ export function readAcceptance(
   localName: string,
   wasAccepted: boolean,
 ): Acceptance {
-  const nothing = { isAccepted: false, limits: undefined, isolation: [], sandboxRuntimeClass: undefined };
+  const nothing = { ...noOffer, isAccepted: false };
   if (site?.spec.type !== 'Local') {
     const message = `There is no Site ${localName} of type Local: the operator makes it; see its log when it does not.`;
     return { ...nothing, reason: reasons.NoLocalSite, message };
@@ -64,7 +74,15 @@ export function readAcceptance(
     limits: entry.limits,
     isolation,
     sandboxRuntimeClass,
+    network: networkOf(site),
   };
+}
+
+/** What is said and known of the network of a Site. */
+export function networkOf({ spec, status }: Site): NetworkWord {
+  if (spec.type === 'Local' && spec.local.networkIsolation === 'NotOffered') return 'Open';
+  const reason = findCondition(status?.conditions, networkIsolated.type)?.reason;
+  return reason === networkIsolated.reasons.NotEnforced ? 'Broken' : 'Closed';
 }
 
 /** Whether what its home tells was verified here once; only the operator writes that. */

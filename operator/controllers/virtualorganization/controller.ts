@@ -212,6 +212,10 @@ export class VirtualOrganizationReconciler implements Reconciler {
       const message = `Namespace ${name} is being deleted; a new one is made once it is gone.`;
       return { tenancy: no(reasons.NamespaceTerminating, message), requeueAfterMs: drainPollMs };
     }
+    if (acceptance.network === 'Open') {
+      const message = `Namespace ${name} is set up, but this site offers no closed network (spec.local.networkIsolation of its Site): pods of others reach its pods, and its pods nodes and others.`;
+      return { tenancy: { status: 'True', reason: reasons.NetworkOpen, message } };
+    }
     if (network.refused.length > 0) {
       const message = `Namespace ${name} is set up, but ${network.refused.join(', ')} of network.egress lie within addresses of the site itself and stay closed.`;
       return { tenancy: { status: 'True', reason: reasons.EgressRefused, message } };

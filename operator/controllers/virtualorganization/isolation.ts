@@ -37,6 +37,9 @@ export type IsolationPlan =
       readonly message: string;
     };
 
+const openNetwork =
+  'The network of the site does not enforce NetworkPolicy, so pods of others would reach its pods, and its pods nodes and others: nothing new starts, what runs goes on. The owner of the site looks at the condition NetworkIsolated of the Site: they install a network plug-in that enforces NetworkPolicy, or accept it as it is with spec.local.networkIsolation: NotOffered.';
+
 /** What the nodes can do for a virtual organization. */
 export function isolationFactsOf(nodes: readonly Node[], voName: string, hasRuntimeClass: boolean): IsolationFacts {
   const isDedicated = (node: Node): boolean =>
@@ -64,12 +67,13 @@ export function planIsolation(vo: VirtualOrganization, acceptance: Acceptance, f
   const level = ladder
     .slice(ladder.indexOf(minimum))
     .find((each) => acceptance.isolation.includes(each) && isFit(each));
-  const { IsolationNotOffered, IsolationUnavailable } = tenancyReady.reasons;
+  const { IsolationNotOffered, IsolationUnavailable, NetworkNotIsolated } = tenancyReady.reasons;
   if (level === undefined) {
     const offer = acceptance.isolation.length === 0 ? 'none' : acceptance.isolation.join(', ');
     const message = `It demands the isolation ${minimum} and the site offers ${offer}: the owner of the site offers more in spec.local.isolation, or spec.isolation.minimum is lowered.`;
     return { isPossible: false, reason: IsolationNotOffered, message };
   }
+  if (acceptance.network === 'Broken') return { isPossible: false, reason: NetworkNotIsolated, message: openNetwork };
   const needsUserNamespace = level === 'UserNamespace' || vo.spec.identity.uidMode === 'Local';
   const missing = missingMeans(level, needsUserNamespace, vo.metadata.name, acceptance, facts);
   if (missing !== undefined) return { isPossible: false, reason: IsolationUnavailable, message: missing };

@@ -171,6 +171,34 @@ describe('the isolation', () => {
     expect(plan(spec, offer, has)).toMatchObject(expected);
   });
 
+  describe('where NetworkPolicy is not enforced (threat 13)', () => {
+    const site = (reason: string, networkIsolation: string): Site => {
+      const message = 'as the test of the operator found';
+      const lastTransitionTime = '2026-01-01T00:00:00Z';
+      const condition = { type: 'NetworkIsolated', status: 'False', reason, message, lastTransitionTime } as const;
+      const accepted = local({ acceptedVirtualOrganizations: [{ name: 'physics' }], networkIsolation });
+      return { ...accepted, status: { conditions: [condition] } };
+    };
+    const planAt = (reason: string, offer: string) => {
+      const vo = aVirtualOrganization('physics');
+      return planIsolation(vo, readAcceptance(vo, site(reason, offer), 'home', false), facts);
+    };
+
+    test('is none, and says what helps', () => {
+      const found = planAt('NotEnforced', 'Offered');
+      expect(found).toMatchObject({ isPossible: false, reason: 'NetworkNotIsolated' });
+      expect(found).toHaveProperty('message', expect.stringMatching(/NetworkPolicy.*networkIsolation: NotOffered/));
+    });
+
+    test.each([
+      ['its owner accepts it', 'NotEnforced', 'NotOffered'],
+      ['that is not known', 'Inconclusive', 'Offered'],
+      ['it was not tested yet', 'NotTested', 'Offered'],
+    ])('is what it is otherwise when %s', (_, reason, offer) => {
+      expect(planAt(reason, offer)).toMatchObject({ isPossible: true, level: 'Namespace' });
+    });
+  });
+
   test('counts a node as dedicated only with label and taint, so that nobody else is on it', () => {
     const node = (label: boolean, effect?: string): Node => ({
       ...aNode('n'),

@@ -12,7 +12,7 @@ import { type Node, nodes } from '#runtime/builtin.ts';
 import type { Informer, Manager, Source } from '#runtime/contracts.ts';
 import { mapped } from '#runtime/sources.ts';
 import { keyOf, type KubeObject, type ObjectKey, type Stored } from '#runtime/types.ts';
-import { isFollowed } from './acceptance.ts';
+import { isFollowed, networkOf } from './acceptance.ts';
 import { Administrators } from './administrators.ts';
 import type { Decisions } from '../decisions.ts';
 import { ClusterFacts } from './cluster-facts.ts';
@@ -94,7 +94,7 @@ export function addVirtualOrganizationController(manager: Manager, setup: Virtua
       // Heartbeats change neither.
       mappedWhenDifferent(
         siteInformer,
-        (site) => site.spec,
+        (site) => [site.spec, networkOf(site)],
         (site) => (site.metadata.name === localSite ? all() : []),
       ),
       mappedWhenDifferent(nodeInformer, factsOfNode, all),

@@ -96,6 +96,63 @@ describe('forming', () => {
   });
 });
 
+describe('where the operator found that NetworkPolicy is not enforced (threat 13)', () => {
+  const found = async (status: string, reason: string): Promise<void> => {
+    const lastTransitionTime = '2026-01-01T00:00:00Z';
+    const condition = { type: 'NetworkIsolated', status, reason, message: 'as the test says', lastTransitionTime };
+    await world.patch(`${root}/sites/home/status`, { status: { conditions: [condition] } });
+  };
+  const offer = async (networkIsolation: string): Promise<void> => {
+    await world.patch(`${root}/sites/home`, { spec: { local: { networkIsolation } } });
+  };
+  let old: string;
+  let late: string;
+
+  beforeAll(async () => {
+    old = (await world.form()).metadata.name;
+    await world.accept({ name: old });
+    await world.reason(old, 'Ready', 'Operational');
+    await found('False', 'NotEnforced');
+    late = (await world.form()).metadata.name;
+    await world.accept({ name: old }, { name: late });
+  });
+
+  afterAll(async () => {
+    await found('True', 'Enforced');
+    await offer('Offered');
+  });
+
+  test('one that is new gets no namespace, and is told why and what helps', async () => {
+    const vo = await world.reason(late, 'TenancyReady', 'NetworkNotIsolated');
+    const ready = vo.status?.conditions?.find(({ type }) => type === 'Ready');
+    expect(ready).toMatchObject({ status: 'False', reason: 'NotSetUp' });
+    expect(ready?.message).toMatch(/does not enforce NetworkPolicy.*networkIsolation: NotOffered/);
+    expect(await world.bench.client.find(`/api/v1/namespaces/vo-${late}`)).toBeUndefined();
+  });
+
+  test('one that was there keeps what it has, and starts nothing new', async () => {
+    await world.reason(old, 'TenancyReady', 'NetworkNotIsolated');
+    await waitFor('its quota is closed', async () => (await world.hard(old)).pods === '0');
+    expect(await world.bench.client.find(`/api/v1/namespaces/vo-${old}`)).toBeDefined();
+  });
+
+  test('what is not known is not held against it', async () => {
+    await found('Unknown', 'Inconclusive');
+    await world.reason(late, 'TenancyReady', 'SetUp');
+    await found('False', 'NotEnforced');
+    await world.reason(late, 'TenancyReady', 'NetworkNotIsolated');
+  });
+
+  test('all of it opens when the owner of the site accepts it, and is told', async () => {
+    await offer('NotOffered');
+    for (const name of [old, late]) {
+      const vo = await world.reason(name, 'TenancyReady', 'NetworkOpen');
+      expect(vo.status?.conditions?.find(({ type }) => type === 'Ready')?.reason).toBe('Operational');
+      await waitFor('its quota is open', async () => (await world.hard(name)).pods !== '0');
+    }
+  });
+});
+
 describe('while it lives', () => {
   let name: string;
   beforeAll(async () => {
