@@ -10,7 +10,12 @@ export async function podsOfComponent({ site, name }: Product, component: string
 
 /** Process ids of everything that runs in the containers of a component. */
 export async function processesOf(product: Product, component: string): Promise<number[]> {
-  const ids = (await podsOfComponent(product, component)).flatMap(({ status }) =>
+  return processesIn(await podsOfComponent(product, component));
+}
+
+/** Process ids of everything that runs in the containers of these pods, as this machine counts them. */
+export function processesIn(pods: readonly Pod[]): number[] {
+  const ids = pods.flatMap(({ status }) =>
     (status?.containerStatuses ?? []).map(({ containerID = '' }) => containerID.replace(/^.*:\/\//, '')),
   );
   return readdirSync('/proc')
