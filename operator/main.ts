@@ -1,7 +1,7 @@
 /** The operator: controllers of every kind, one replica acting at a time. `node operator/main.ts --help`. */
 import { hostname } from 'node:os';
 import path from 'node:path';
-import { JsonAuditLog } from '#common/audit.ts';
+import { type AuditLog, JsonAuditLog } from '#common/audit.ts';
 import { systemClock } from '#common/clock.ts';
 import { describeError, InvalidInputError, TerminalError } from '#common/errors.ts';
 import { createLogger, type Logger } from '#common/logger.ts';
@@ -196,7 +196,7 @@ function addEverything(manager: Manager, { options, log, registry, transport, cr
     gateway,
   });
   if (selection === undefined) return;
-  addJobs(manager, { options, log, registry, transport, identities, selection, gateway });
+  addJobs(manager, { options, log, registry, transport, identities, selection, gateway, audit });
 }
 
 /** FileSystems and Volumes. */
@@ -227,10 +227,12 @@ function addJobs(
     identities,
     selection,
     gateway,
+    audit,
   }: Pick<Surroundings, 'options' | 'log' | 'registry' | 'transport'> & {
     readonly identities: Identities;
     readonly selection: ResourceSelection;
     readonly gateway: Gateway;
+    readonly audit: AuditLog;
   },
 ): void {
   const surroundings = new MemberSurroundings({
@@ -251,6 +253,7 @@ function addJobs(
       ...{ channels: gateway.channels, services: gateway.services, namespace: options.namespace },
       shared: new SitesShared(manager.informer(sites)),
       members: new MembershipNames(identities.index),
+      ...{ access: gateway.access, audit },
     },
     admission: ({ metadata, spec }) => surroundings.refusalOf(metadata.namespace ?? '', spec.owner),
     reservationAdmission: (namespace, owner) => surroundings.refusalOf(namespace, owner)?.message,

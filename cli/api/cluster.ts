@@ -56,15 +56,3 @@ export async function withCluster<T>(
     await transport.close();
   }
 }
-
-interface SelfSubjectReview {
-  readonly status: { readonly userInfo: { readonly username: string } };
-}
-
-/** User name by which the API server knows the caller. */
-export async function askWhoIAm(client: Client, signal: AbortSignal): Promise<string> {
-  const body = { apiVersion: 'authentication.k8s.io/v1', kind: 'SelfSubjectReview' };
-  const path = '/apis/authentication.k8s.io/v1/selfsubjectreviews';
-  const review = (await client.raw('POST', path, body, { signal })) as SelfSubjectReview;
-  return review.status.userInfo.username;
-}

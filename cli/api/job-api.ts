@@ -3,6 +3,7 @@ import { gatewayVariables } from '#crds/grid-access.ts';
 import type { GridJob } from '#crds/grid-job.ts';
 import type { KeptLog } from '#crds/kept-logs.ts';
 import type { Reservation } from '#crds/reservation.ts';
+import type { ConnectRequest, LogRequest } from '#runtime/pod-streams.ts';
 import type { RemoteStreams } from '#runtime/remote-command.ts';
 import type { Context } from '../frame/context.ts';
 import { CommandError } from '../frame/exit.ts';
@@ -23,22 +24,12 @@ export interface TaskPod {
   readonly isRunning: boolean;
   /** Since when it runs. */
   readonly startTime?: string | undefined;
+  /** The site that it runs at, where that is another one: it is reached through the gateway of this one. */
+  readonly site?: string | undefined;
 }
 
-/** Which part of a log. */
-export interface LogRequest {
-  readonly follow: boolean;
-  /** Last lines only. */
-  readonly tailLines?: number | undefined;
-  readonly timestamps: boolean;
-}
-
-/** How a command is run in the container of a task; without a command, the streams of the task itself are meant. */
-export interface ConnectRequest {
-  readonly command: readonly string[] | undefined;
-  readonly stdin: boolean;
-  readonly tty: boolean;
-}
+/** What tells the pod of a task: by its name where it is here, by the task where it is at another site. */
+export type PodPlace = Pick<TaskPod, 'name' | 'job' | 'index' | 'run' | 'site'>;
 
 /** The jobs of one virtual organization, as the caller sees them. */
 export interface JobApi {
@@ -56,10 +47,10 @@ export interface JobApi {
   /** User name of the caller as a member here; undefined for anybody else. */
   userName(): Promise<string | undefined>;
   /** Hands out the log of a pod until its end; with `follow`, until its container has ended. */
-  readLog(pod: string, request: LogRequest, onChunk: (chunk: Buffer) => void, signal: AbortSignal): Promise<void>;
+  readLog(pod: PodPlace, request: LogRequest, onChunk: (chunk: Buffer) => void, signal: AbortSignal): Promise<void>;
   /** @returns the exit status; undefined where the server tells none. @throws the reason of `signal`, which ends it. */
   connect(
-    pod: string,
+    pod: PodPlace,
     request: ConnectRequest,
     streams: RemoteStreams,
     signal: AbortSignal,

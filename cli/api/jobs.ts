@@ -1,12 +1,12 @@
 /** The jobs of a virtual organization, at its API server. */
-import { parseUserName } from '#common/identity/ids.ts';
+import { memberNameOf } from '#common/identity/ids.ts';
 import type { GridJob } from '#crds/grid-job.ts';
 import type { KeptLog } from '#crds/kept-logs.ts';
 import type { Client } from '#runtime/contracts.ts';
 import type { Pod } from '#runtime/builtin.ts';
 import type { Context } from '../frame/context.ts';
-import { askWhoIAm, withCluster } from './cluster.ts';
-import { type ConnectRequest, isWithinTask, type JobApi, type LogRequest, type TaskPod } from './job-api.ts';
+import { withCluster } from './cluster.ts';
+import { isWithinTask, type JobApi, type TaskPod } from './job-api.ts';
 import { chooseOrganization, namespaceOf, type OrganizationInput } from './organizations.ts';
 
 /** Runs `use` with the jobs of the chosen virtual organization. */
@@ -29,8 +29,10 @@ export async function withJobs<T>(
   return withCluster(context, input, async ({ client, credentials, namespace: contextNamespace }) => {
     const vo = chooseOrganization(input, contextNamespace);
     const namespace = namespaceOf(vo);
-    const pathOf = (pod: string, part: string, query: URLSearchParams): string =>
-      `/api/v1/namespaces/${namespace}/pods/${encodeURIComponent(pod)}/${part}?${query.toString()}`;
+    const elsewhere = async () => {
+      const { TaskStreams } = await import('./task-streams.ts');
+      return new TaskStreams({ client, credentials, vo, userAgent: `xos/${context.version}` });
+    };
     return use({
       vo,
       namespace,
@@ -51,18 +53,27 @@ export async function withJobs<T>(
         });
       },
       keptLogsOf: async (job) => keptLogs(client, job, namespace, signal),
-      userName: async () => memberName(await askWhoIAm(client, signal), namespace),
+      userName: async () => {
+        const { whoAmI } = await import('#runtime/self-review.ts');
+        return memberNameOf(await whoAmI(client, signal), namespace);
+      },
       readLog: async (pod, request, onChunk, logSignal) => {
-        await client.download(pathOf(pod, 'log', logQuery(container, request)), onChunk, { signal: logSignal });
+        if (pod.site !== undefined) await (await elsewhere()).readLog(pod, request, onChunk, logSignal);
+        else {
+          const { logPath } = await import('#runtime/pod-streams.ts');
+          await client.download(logPath({ namespace, name: pod.name }, container, request), onChunk, {
+            signal: logSignal,
+          });
+        }
       },
       connect: async (pod, request, streams, ending) => {
-        const { runRemoteCommand } = await import('#runtime/remote-command.ts');
-        const part = request.command === undefined ? 'attach' : 'exec';
-        return runRemoteCommand(
-          credentials,
-          { path: pathOf(pod, part, connectQuery(container, request)), signal: ending },
-          streams,
-        );
+        if (pod.site !== undefined) return (await elsewhere()).connect(pod, request, streams, ending);
+        const [{ runRemoteCommand }, { connectPath }] = await Promise.all([
+          import('#runtime/remote-command.ts'),
+          import('#runtime/pod-streams.ts'),
+        ]);
+        const path = connectPath({ namespace, name: pod.name }, container, request);
+        return runRemoteCommand(credentials, { path, signal: ending }, streams);
       },
     });
   });
@@ -88,14 +99,6 @@ async function keptLogs(
   return logs;
 }
 
-/** Members act as service accounts that are called like them. */
-export function memberName(kubernetesUser: string, namespace: string): string | undefined {
-  const prefix = `system:serviceaccount:${namespace}:`;
-  if (!kubernetesUser.startsWith(prefix)) return undefined;
-  const name = kubernetesUser.slice(prefix.length);
-  return parseUserName(name) === undefined ? undefined : name;
-}
-
 function taskPod(
   { metadata, spec, status }: Pod,
   container: string,
@@ -114,26 +117,4 @@ function taskPod(
 
 function createdAt({ metadata }: Pod): number {
   return Date.parse(metadata.creationTimestamp ?? '');
-}
-
-function logQuery(container: string, { follow, tailLines, timestamps }: LogRequest): URLSearchParams {
-  return new URLSearchParams({
-    container,
-    follow: String(follow),
-    timestamps: String(timestamps),
-    ...(tailLines === undefined ? {} : { tailLines: String(tailLines) }),
-  });
-}
-
-function connectQuery(container: string, { command, stdin, tty }: ConnectRequest): URLSearchParams {
-  // With a terminal, both outputs come as one.
-  const query = new URLSearchParams({
-    container,
-    stdin: String(stdin),
-    stdout: 'true',
-    stderr: String(!tty),
-    tty: String(tty),
-  });
-  for (const word of command ?? []) query.append('command', word);
-  return query;
 }

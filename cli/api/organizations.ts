@@ -7,7 +7,7 @@ import type { ObjectClient } from '#runtime/contracts.ts';
 import type { KubeObject, ObjectKey, Stored } from '#runtime/types.ts';
 import type { Context } from '../frame/context.ts';
 import { CommandError } from '../frame/exit.ts';
-import { askWhoIAm, type ClusterInput, published, withCluster } from './cluster.ts';
+import { type ClusterInput, published, withCluster } from './cluster.ts';
 
 /** What commands do with objects of one kind. */
 export type Objects<T extends KubeObject> = Pick<ObjectClient<T>, 'find' | 'list' | 'create' | 'patch' | 'delete'>;
@@ -52,7 +52,7 @@ export async function withOrganizations<T>(
       memberships: client.of(voMemberships),
       sites: client.of(sites),
       namespace,
-      whoAmI: async () => askWhoIAm(client, signal),
+      whoAmI: async () => (await import('#runtime/self-review.ts')).whoAmI(client, signal),
       localSiteName: async () => {
         const { configMaps } = await import('#runtime/builtin.ts');
         const told = await findVisible(client.of(configMaps), published, signal);

@@ -56,6 +56,10 @@ export function endingOf(error: unknown, interrupted: boolean): Ending {
   if (error instanceof TerminalError) return ending('usage', error.message, undefined);
   if (isApiError(error)) return endingOfApiError(error);
   if (error instanceof Error && error.name === 'ConnectionError') {
+    if (error.message.startsWith('GET /v1/')) {
+      const remedy = 'Check that the gateway of this site, as `xos site show` names it, can be reached from here.';
+      return ending('failure', `The connection through the gateway broke: ${describeError(error)}`, remedy);
+    }
     const remedy = 'Check that the cluster runs and that --context (or KUBECONFIG) names the right one.';
     return ending('failure', `The API server does not answer: ${describeError(error)}`, remedy);
   }

@@ -2,8 +2,9 @@
 import type { GridJob, GridJobStatus } from '#crds/grid-job.ts';
 import type { KeptLog } from '#crds/kept-logs.ts';
 import type { Reservation } from '#crds/reservation.ts';
-import { ConnectionError } from '#runtime/errors.ts';
-import type { ConnectRequest, JobApi, LogRequest, TaskPod } from '../api/job-api.ts';
+import { ConnectionError, NotFoundError, ServerError } from '#runtime/errors.ts';
+import type { ConnectRequest, LogRequest } from '#runtime/pod-streams.ts';
+import type { JobApi, TaskPod } from '../api/job-api.ts';
 import type { DraftInput } from '../commands/job/draft.ts';
 import { FakeObjects } from './fakes.ts';
 
@@ -46,7 +47,9 @@ export interface FakeJobs extends JobApi {
   readonly reservations: FakeObjects<Reservation>;
   readonly pods: FakePod[];
   readonly kept: KeptLog[];
-  readonly connected: { readonly pod: string; readonly request: ConnectRequest }[];
+  /** Pods at other sites. */
+  readonly elsewhere: FakePod[];
+  readonly connected: { readonly pod: string; readonly request: ConnectRequest; readonly site?: string }[];
   /** What commands say in a pod, and the status they end with: undefined for those that go on until they are stopped. */
   readonly commands: Map<string, { readonly says: string; readonly status: number | undefined }>;
   /** By pod: what stops the last command in it. */
@@ -65,6 +68,7 @@ export function aJobApi(jobs: readonly GridJob[] = [], pods: FakePod[] = []): Fa
     reservations: new FakeObjects<Reservation>('Reservation'),
     pods,
     kept: [],
+    elsewhere: [],
     connected: [],
     commands: new Map(),
     endings: new Map(),
@@ -72,25 +76,28 @@ export function aJobApi(jobs: readonly GridJob[] = [], pods: FakePod[] = []): Fa
     podsOf: async (job) => pods.filter((pod) => job === undefined || pod.job === job),
     keptLogsOf: async () => api.kept,
     userName: async () => me,
-    readLog: async (name, request, onChunk) => {
+    readLog: async ({ name, site }, request, onChunk) => {
       api.read.push(request);
-      const pod = pods.find((one) => one.name === name);
-      const log = Buffer.from(pod?.log ?? '');
+      const pod = (site === undefined ? pods : api.elsewhere).find((one) => one.name === name);
+      if (pod === undefined) throw new NotFoundError({ method: 'GET', path: '/log' }, 404, { message: 'it has ended' });
+      const log = Buffer.from(pod.log);
       const times = broken.get(name) ?? 0;
-      if (times >= (pod?.breaks ?? 0)) {
+      if (times >= (pod.breaks ?? 0)) {
         onChunk(log);
         return;
       }
       broken.set(name, times + 1);
       onChunk(log.subarray(0, Math.floor(log.length / 2)));
-      throw new ConnectionError({ method: 'GET', path: '/log' }, 'reset', { maySent: true });
+      const asked = { method: 'GET', path: '/log' };
+      if (site !== undefined) throw new ServerError(asked, 503, { message: 'the gateway is restarted' });
+      throw new ConnectionError(asked, 'reset', { maySent: true });
     },
-    connect: async (pod, request, streams, signal) => {
-      api.connected.push({ pod, request });
+    connect: async ({ name: pod, site }, request, streams, signal) => {
+      api.connected.push({ pod, request, ...(site === undefined ? {} : { site }) });
       api.endings.set(pod, signal);
       const { says, status } = api.commands.get(pod) ?? { says: '', status: 0 };
-      if (status === 0 || status === undefined) streams.onStdout(Buffer.from(says));
-      else streams.onStderr(Buffer.from(says));
+      if (status === 0 || status === undefined) void streams.onStdout(Buffer.from(says));
+      else void streams.onStderr(Buffer.from(says));
       if (status !== undefined) return status;
       return new Promise((_resolve, reject) => {
         signal.addEventListener('abort', () => reject(signal.reason as Error), { once: true });

@@ -18,6 +18,7 @@
  * | `GET /v1/jobs` | task | → {@link jobsAnswer}: the job of the task, and those below it |
  * | `GET /v1/jobs/JOB` | task | → {@link jobAnswer} of one of these |
  * | `POST /v1/jobs/JOB/control` | task | {@link jobControlRequest} → {@link jobAnswer}; JOB is below that of the task |
+ * | `GET /v1/virtual-organizations/NAME/jobs/JOB/tasks/INDEX/log`, `exec`, `attach` | token of a member for the API server | a WebSocket: common/identity/task-stream.ts |
  * | `POST /v1/peers` | holder of an invitation | {@link peerRequest} → 201 {@link peerAnswer}; makes the sender's site a peer |
  *
  * «session» means the header `Authorization: Bearer SESSION-TOKEN`. «task» means a process in a pod of a job with `spec.gridAccess`, and the same

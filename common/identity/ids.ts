@@ -90,6 +90,14 @@ export function parseUserName(name: string): { readonly handle: string; readonly
   return place !== undefined && isUserLocalId(place.localId) ? { handle, uid } : undefined;
 }
 
+/** The user name of a member as whom the API server knows somebody: members act as service accounts that are called like them. */
+export function memberNameOf(kubernetesUser: string, namespace: string): string | undefined {
+  const prefix = `system:serviceaccount:${namespace}:`;
+  if (!kubernetesUser.startsWith(prefix)) return undefined;
+  const name = kubernetesUser.slice(prefix.length);
+  return parseUserName(name) === undefined ? undefined : name;
+}
+
 /** The handle that is made from the name of a membership, which starts with a letter or digit: its letters and digits, at most 16. */
 export function handleFrom(membershipName: string): string {
   return membershipName.replaceAll(/[^a-z0-9]/g, '').slice(0, handleMax);

@@ -131,8 +131,8 @@ export interface Client {
    * @returns the JSON of the answer.
    */
   raw(method: string, path: string, body?: unknown, options?: RequestOptions): Promise<unknown>;
-  /** Reads what is no JSON, such as a log, as it comes. Sent once; a log that is followed ends with its container. */
-  download(path: string, onChunk: (chunk: Buffer) => void, options?: RequestOptions): Promise<void>;
+  /** Reads what is no JSON, such as a log, as it comes. Sent once; a log that is followed ends with its container. What `onChunk` returns is waited for. */
+  download(path: string, onChunk: (chunk: Buffer) => void | Promise<void>, options?: RequestOptions): Promise<void>;
 }
 
 /** Reads the shared cache of one kind. Objects are frozen: copy before changing (`structuredClone`). */

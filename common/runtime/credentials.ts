@@ -31,6 +31,18 @@ export interface CredentialSource {
   load(renew: boolean): Promise<Credentials>;
 }
 
+/** The same cluster as somebody else, known by a bearer token alone. */
+export function withBearer(source: CredentialSource, token: string): CredentialSource {
+  return {
+    load: async (renew) => {
+      const { origin, basePath, proxy, tls } = await source.load(renew);
+      const { ca, servername, rejectUnauthorized } = tls;
+      const headers = { authorization: `Bearer ${token}` };
+      return { origin, basePath, headers, proxy, tls: { ca, servername, rejectUnauthorized } };
+    },
+  };
+}
+
 /** Where the kubelet mounts a service account. */
 export const serviceAccountFolder = '/var/run/secrets/kubernetes.io/serviceaccount';
 

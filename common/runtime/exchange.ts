@@ -19,7 +19,7 @@ export interface ExchangeOptions {
  */
 abstract class Exchange implements Dispatcher.DispatchHandler {
   protected readonly options: ExchangeOptions;
-  private controller: Dispatcher.DispatchController | undefined;
+  protected controller: Dispatcher.DispatchController | undefined;
   private failure: Error | undefined;
   protected isSettled = false;
   private readonly untrack: (() => void) | undefined;
@@ -162,16 +162,24 @@ abstract class StreamExchange extends Exchange {
 
 /** Hands out bytes as they come. */
 export class ByteExchange extends StreamExchange {
-  private readonly onChunk: (chunk: Buffer) => void;
+  private readonly onChunk: (chunk: Buffer) => void | Promise<void>;
 
-  /** @param onChunk - what it throws ends the exchange with that error. */
-  constructor(options: ExchangeOptions, onChunk: (chunk: Buffer) => void) {
+  /** @param onChunk - what it throws ends the exchange with that error; what it returns is waited for before more is read. */
+  constructor(options: ExchangeOptions, onChunk: (chunk: Buffer) => void | Promise<void>) {
     super(options);
     this.onChunk = onChunk;
   }
 
   protected take(chunk: Buffer): void {
-    this.onChunk(chunk);
+    // Going on after a pause, undici hands out nothing once, and would again after a pause for that, for ever.
+    if (chunk.length === 0) return;
+    const done = this.onChunk(chunk);
+    if (done === undefined) return;
+    this.controller?.pause();
+    done.then(
+      () => this.controller?.resume(),
+      (error: unknown) => this.cancel(asError(error)),
+    );
   }
 }
 

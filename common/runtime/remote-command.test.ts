@@ -1,11 +1,13 @@
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { Readable } from 'node:stream';
-import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import { afterEach, beforeEach, describe, expect, jest, test } from '@jest/globals';
 import { type WebSocket, WebSocketServer } from 'ws';
 import type { CredentialSource } from './credentials.ts';
 import { ForbiddenError } from './errors.ts';
 import { type RemoteStreams, runRemoteCommand } from './remote-command.ts';
+
+jest.setTimeout(60_000);
 
 /** What the kubelet's side does with a connection. */
 type Behaviour = (socket: WebSocket) => void;
@@ -56,8 +58,8 @@ async function connect(more: Partial<RemoteStreams> = {}, signal = new AbortCont
   const heard: Heard = { out: '', err: '' };
   const streams: RemoteStreams = {
     endsStdin: true,
-    onStdout: (chunk) => (heard.out += chunk.toString()),
-    onStderr: (chunk) => (heard.err += chunk.toString()),
+    onStdout: (chunk) => void (heard.out += chunk.toString()),
+    onStderr: (chunk) => void (heard.err += chunk.toString()),
     ...more,
   };
   return { status: await runRemoteCommand(source, { path: '/exec?x=1', signal }, streams), heard };
@@ -99,6 +101,34 @@ describe('a command in a container', () => {
     };
     const { heard } = await connect({ onConnect: (resize) => resize({ columns: 80, rows: 24 }) });
     expect(heard.out).toBe('4 {"Width":80,"Height":24}');
+  });
+
+  test('is not read on while what it said is not taken', async () => {
+    const said = 24 * 1024 * 1024;
+    const socket: WebSocket[] = [];
+    behave = (connection) => {
+      socket.push(connection);
+      for (let sent = 0; sent < said; sent += 65_536) connection.send(frame(1, 'x'.repeat(65_536)));
+      endWith(connection, { status: 'Success' });
+    };
+    const hold = Promise.withResolvers<undefined>();
+    let got = 0;
+    const ended = connect({
+      onStdout: async (chunk) => {
+        got += chunk.length;
+        await hold.promise;
+      },
+    });
+    // Whoever reads on has it all before the server could tell the difference.
+    const left = (): number => socket[0]?.bufferedAmount ?? -1;
+    for (let before = -2; before !== left();) {
+      before = left();
+      await new Promise((resolve) => setTimeout(resolve, 100));
+    }
+    expect(left()).toBeGreaterThan(said / 4);
+    hold.resolve(undefined);
+    expect((await ended).status).toBe(0);
+    expect(got).toBe(said);
   });
 
   test('that is refused is an error in the words of the server', async () => {

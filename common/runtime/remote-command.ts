@@ -8,10 +8,9 @@ import { WebSocket } from 'ws';
 import { InvalidInputError } from '#common/errors.ts';
 import type { Credentials, CredentialSource } from './credentials.ts';
 import { apiError, ConnectionError, type RequestInfo, statusOf } from './errors.ts';
+import { channels, exitStatusIn, frameOf, remoteProtocols, sizeMessage, type TerminalSize } from './remote-channels.ts';
 import type { Status } from './types.ts';
 
-const channels = { stdin: 0, stdout: 1, stderr: 2, status: 3, resize: 4, close: 255 } as const;
-const protocols = ['v5.channel.k8s.io', 'v4.channel.k8s.io'];
 /** A message of the server; it cuts output into far smaller ones. */
 const messageSizeMax = 16 * 1024 * 1024;
 /** Bytes of stdin under way; beyond it nothing more is read until some have left. */
@@ -20,20 +19,15 @@ const handshakeTimeoutMs = 30_000;
 /** Keeps proxies in between from closing a quiet connection, and notices a dead one. */
 const pingMs = 30_000;
 
-/** Columns and rows of a terminal. */
-export interface TerminalSize {
-  readonly columns: number;
-  readonly rows: number;
-}
-
 /** What is connected to the command. */
 export interface RemoteStreams {
   /** Absent: nothing is sent. */
   readonly stdin?: AsyncIterable<Buffer> | undefined;
   /** Whether the end of `stdin` is the end of the command's input; of what others are connected to as well it is not. */
   readonly endsStdin: boolean;
-  onStdout(chunk: Buffer): void;
-  onStderr(chunk: Buffer): void;
+  /** What is returned is waited for before more is read. */
+  readonly onStdout: (chunk: Buffer) => void | Promise<void>;
+  readonly onStderr: (chunk: Buffer) => void | Promise<void>;
   /** Called once the command is connected, with what tells it the size of the terminal. */
   onConnect?(resize: (size: TerminalSize) => void): void;
 }
@@ -63,6 +57,8 @@ export async function runRemoteCommand(
   command.signal.addEventListener('abort', abort, { once: true });
   let isAnswering = true;
   const ping = setInterval(() => {
+    // Nothing is read for now, no answers either.
+    if (socket.isPaused) return;
     if (!isAnswering) {
       socket.terminate();
       return;
@@ -88,7 +84,7 @@ function connect({ origin, basePath, headers, tls, proxy }: Credentials, path: s
   if (proxy !== undefined) {
     throw new InvalidInputError('proxy-url', `exec and attach do not go through a proxy (${proxy}): use kubectl exec`);
   }
-  return new WebSocket(origin.replace(/^http/, 'ws') + basePath + path, protocols, {
+  return new WebSocket(origin.replace(/^http/, 'ws') + basePath + path, [...remoteProtocols], {
     ...tls,
     headers: { ...headers },
     handshakeTimeout: handshakeTimeoutMs,
@@ -106,6 +102,9 @@ async function untilEnd(
   const request = { method: 'GET', path };
   const ended = Promise.withResolvers<number | undefined>();
   let status: Status | undefined;
+  const take = (done: void | Promise<void>): void => {
+    if (done !== undefined) pauseUntil(socket, done).catch(ended.reject);
+  };
   socket.on('unexpected-response', (_request, response) => {
     void refusalOf(response, request).then(ended.reject, ended.reject);
   });
@@ -120,8 +119,8 @@ async function untilEnd(
     const message = data as Buffer;
     const rest = message.subarray(1);
     try {
-      if (message[0] === channels.stdout && rest.length > 0) streams.onStdout(rest);
-      else if (message[0] === channels.stderr && rest.length > 0) streams.onStderr(rest);
+      if (message[0] === channels.stdout && rest.length > 0) take(streams.onStdout(rest));
+      else if (message[0] === channels.stderr && rest.length > 0) take(streams.onStderr(rest));
       else if (message[0] === channels.status) status = JSON.parse(rest.toString('utf8')) as Status;
     } catch (error) {
       ended.reject(error);
@@ -130,7 +129,7 @@ async function untilEnd(
   socket.on('close', () => {
     if (status !== undefined) {
       try {
-        ended.resolve(exitStatusOf(status, request));
+        ended.resolve(exitStatusIn(status, request));
       } catch (error) {
         ended.reject(error);
       }
@@ -149,13 +148,16 @@ async function refusalOf(response: IncomingMessage, request: RequestInfo): Promi
   throw apiError(request, response.statusCode ?? 0, statusOf(body));
 }
 
-/** Exit status of what the server says at the end. @throws {ApiError} when the command could not be run. */
-function exitStatusOf(status: Status, request: RequestInfo): number {
-  if (status.status === 'Success') return 0;
-  const cause = status.details?.causes?.find(({ reason }) => reason === 'ExitCode');
-  const code = Number(cause?.message);
-  if (status.reason === 'NonZeroExitCode' && Number.isInteger(code)) return code;
-  throw apiError(request, status.code ?? 500, status);
+/** How many waits a connection is paused for. */
+const pauses = new WeakMap<WebSocket, number>();
+
+async function pauseUntil(socket: WebSocket, done: Promise<void>): Promise<void> {
+  pauses.set(socket, (pauses.get(socket) ?? 0) + 1);
+  socket.pause();
+  await done;
+  const left = (pauses.get(socket) ?? 1) - 1;
+  pauses.set(socket, left);
+  if (left === 0) socket.resume();
 }
 
 async function sendAll(socket: WebSocket, stdin: AsyncIterable<Buffer>, endsStdin: boolean): Promise<void> {
@@ -165,7 +167,8 @@ async function sendAll(socket: WebSocket, stdin: AsyncIterable<Buffer>, endsStdi
     if (socket.bufferedAmount > stdinWindow) await hasLeft;
   }
   // Only version 5 can say that the input has ended without closing the connection.
-  if (endsStdin && socket.protocol === protocols[0]) await send(socket, channels.close, Buffer.from([channels.stdin]));
+  if (endsStdin && socket.protocol === remoteProtocols[0])
+    await send(socket, channels.close, Buffer.from([channels.stdin]));
 }
 
 async function send(socket: WebSocket, channel: number, data: Buffer): Promise<void> {
@@ -175,10 +178,6 @@ async function send(socket: WebSocket, channel: number, data: Buffer): Promise<v
       resolve();
       return;
     }
-    socket.send(Buffer.concat([Buffer.from([channel]), data]), () => resolve());
+    socket.send(frameOf(channel, data), () => resolve());
   });
-}
-
-function sizeMessage({ columns, rows }: TerminalSize): Buffer {
-  return Buffer.from(JSON.stringify({ Width: columns, Height: rows }));
 }

@@ -386,6 +386,35 @@ describe('streams', () => {
     await expect(transport.stream(stream, () => undefined)).rejects.toThrow(GoneError);
   });
 
+  test('bytes are not read on while what came is not taken, and what fails there ends the request', async () => {
+    const size = 24 * 1024 * 1024;
+    let sent = 0;
+    const { transport } = await aWorld(async (_request, response) => {
+      response.writeHead(200);
+      const chunk = Buffer.alloc(65_536, 'x');
+      for (; sent < size && !response.destroyed; sent += chunk.length)
+        if (!response.write(chunk)) await new Promise<void>((resolve) => void response.once('drain', resolve));
+      response.end();
+    });
+    const hold = Promise.withResolvers<undefined>();
+    let taken = 0;
+    const read = transport.bytes(stream, async (chunk) => {
+      taken += chunk.length;
+      await hold.promise;
+    });
+    for (let before = -1; before !== sent || sent === 0;) {
+      before = sent;
+      await systemClock.sleep(100);
+    }
+    expect(sent).toBeLessThan(size / 2);
+    hold.resolve(undefined);
+    await read;
+    expect(taken).toBe(size);
+    sent = 0;
+    const failing = transport.bytes(stream, async () => Promise.reject(new Error('nobody reads any more')));
+    await expect(failing).rejects.toThrow('nobody reads any more');
+  });
+
   test('a line without an end is given up at the size limit', async () => {
     const { transport } = await aWorld(async (_request, response) => {
       response.writeHead(200);

@@ -64,8 +64,11 @@ export interface Transport {
   request(request: TransportRequest): Promise<unknown>;
   /** Sends once and calls `onLine` with each line until the server ends the stream. Throws as `request` does. */
   stream(request: StreamRequest, onLine: (line: string) => void): Promise<void>;
-  /** Sends once and calls `onChunk` with bytes until the server ends the answer, however long that takes. Throws as `request` does. */
-  bytes(request: TransportRequest, onChunk: (chunk: Buffer) => void): Promise<void>;
+  /**
+   * Sends once and calls `onChunk` with bytes until the server ends the answer, however long that takes; what it returns is waited for before
+   * more is read. Throws as `request` does.
+   */
+  bytes(request: TransportRequest, onChunk: (chunk: Buffer) => void | Promise<void>): Promise<void>;
   /** Ends every connection and refuses what comes after. */
   close(): Promise<void>;
 }
@@ -165,7 +168,7 @@ export class HttpTransport implements Transport {
     await this.openEnded(request, start).finally(() => timer?.cancel());
   }
 
-  async bytes(request: TransportRequest, onChunk: (chunk: Buffer) => void): Promise<void> {
+  async bytes(request: TransportRequest, onChunk: (chunk: Buffer) => void | Promise<void>): Promise<void> {
     const options = { fence: request.fence, signal: request.signal, sizeMax: refusalSizeMax };
     await this.openEnded(request, () => new ByteExchange(options, onChunk));
   }

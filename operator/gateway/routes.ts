@@ -1,5 +1,5 @@
 import type { z } from 'zod';
-import { InvalidInputError, TerminalError } from '#common/errors.ts';
+import { InvalidInputError } from '#common/errors.ts';
 import type { Clock } from '#common/clock.ts';
 import type { membershipAnswer } from '#common/identity/gateway-api.ts';
 import {
@@ -12,16 +12,11 @@ import {
 } from '#common/identity/gateway-api.ts';
 import { accessTokenLifetimeMaxSeconds } from '#common/identity/access-token.ts';
 import { parseScopes } from '#common/identity/scopes.ts';
-import type { VOMembership } from '#crds/vo-membership.ts';
 import { MintingError, type TokenMinter } from '#operator/identity/minter.ts';
-import type { Client } from '#runtime/contracts.ts';
-import { ForbiddenError } from '#runtime/errors.ts';
-import { objectPath } from '#runtime/kind.ts';
-import { serviceAccounts } from '#runtime/builtin.ts';
-import type { ObjectKey, Stored } from '#runtime/types.ts';
 import type { Enrolment } from './enrolment.ts';
 import type { Invitations } from './invitations.ts';
 import type { Logins } from './login/logins.ts';
+import type { MemberTokens } from './member-tokens.ts';
 import type { GatewayMetrics } from './metrics.ts';
 import { type Member, type Members, tokenContent } from './members.ts';
 import { Refusal } from './refusal.ts';
@@ -29,13 +24,6 @@ import { readBody } from './request-body.ts';
 import type { RequestContext, Route, RouteAnswer } from './server.ts';
 import { type Explorer, selectionRequest } from './selection.ts';
 import type { Session, Sessions } from './sessions.ts';
-
-/** Makes the account of a member, if it isn't there, and keeps it until then at least. */
-export type AccountRequest = (
-  membership: Stored<VOMembership>,
-  untilMs: number,
-  signal: AbortSignal,
-) => Promise<unknown>;
 
 /** Where clients of the cluster find its API server. */
 export interface ApiServerAddress {
@@ -51,11 +39,9 @@ export interface RouteParts {
   readonly minter: TokenMinter;
   readonly enrolment: Enrolment;
   readonly invitations: Invitations;
-  readonly requestAccount: AccountRequest;
+  readonly memberTokens: MemberTokens;
   /** Absent where no selectors run. */
   readonly explorer: Explorer | undefined;
-  /** Not fenced. */
-  readonly client: Client;
   readonly apiServer: () => Promise<ApiServerAddress>;
   readonly metrics: GatewayMetrics;
   readonly clock: Clock;
@@ -63,16 +49,6 @@ export interface RouteParts {
   /** `host:port` under which users reach the gateway. */
   readonly address: string;
   readonly version: string;
-}
-
-/** How long a right that was just written may be refused still. */
-const rightsDelayMaxMs = 5_000;
-const rightsPollMs = 100;
-
-interface IssuedToken {
-  readonly token: string;
-  /** RFC 3339. */
-  readonly expirationTimestamp: string;
 }
 
 /** Every route of users; common/identity/gateway-api.ts tells what each takes and gives. */
@@ -208,7 +184,7 @@ class Handlers {
   }
 
   async kubernetesCredential(context: RequestContext): Promise<RouteAnswer> {
-    const { clock, requestAccount, apiServer, metrics } = this.parts;
+    const { memberTokens, apiServer, metrics } = this.parts;
     const session = await this.session(context);
     const { virtualOrganization } = readBody(kubernetesCredentialRequest, context.body);
     context.concern('VirtualOrganization', virtualOrganization);
@@ -216,46 +192,11 @@ class Handlers {
     const userName = membership.status?.userName ?? '';
     const namespace = `vo-${virtualOrganization}`;
     context.concern('ServiceAccount', userName);
-    await requestAccount(membership, clock.now() + accessTokenLifetimeMaxSeconds * 1000, context.signal).catch(
-      (error: unknown) => {
-        if (!(error instanceof TerminalError)) throw error;
-        throw new Refusal('Unavailable', 'The account is not ready: try again in a moment.', {
-          reason: 'AccountMissing',
-          retryAfterSeconds: 2,
-          cause: error,
-        });
-      },
-    );
-    const status = await this.issueToken({ namespace, name: userName }, context.signal);
+    const issued = await memberTokens.issue(membership, accessTokenLifetimeMaxSeconds, context.signal);
     metrics.credentials.inc();
     const { server, caBundle } = await apiServer();
-    const expiresAt = new Date(status.expirationTimestamp).toISOString();
-    return { status: 200, body: { server, caBundle, namespace, userName, token: status.token, expiresAt } };
-  }
-
-  /**
-   * A token of the member's service account. The right to issue it is written together with the account, and a server
-   * authorizes by what it has read so far: it may refuse for a moment.
-   */
-  private async issueToken(account: ObjectKey, signal: AbortSignal): Promise<IssuedToken> {
-    const { client, clock } = this.parts;
-    const body = {
-      apiVersion: 'authentication.k8s.io/v1',
-      kind: 'TokenRequest',
-      // No longer than an hour, which the API server keeps to.
-      spec: { expirationSeconds: accessTokenLifetimeMaxSeconds },
-    };
-    const deadline = clock.monotonic() + rightsDelayMaxMs;
-    for (;;) {
-      try {
-        const path = objectPath(serviceAccounts, account, 'token');
-        const { status } = (await client.raw('POST', path, body, { signal })) as { status: IssuedToken };
-        return status;
-      } catch (error) {
-        if (!(error instanceof ForbiddenError) || clock.monotonic() >= deadline) throw error;
-        await clock.sleep(rightsPollMs, signal);
-      }
-    }
+    const expiresAt = new Date(issued.expirationTimestamp).toISOString();
+    return { status: 200, body: { server, caBundle, namespace, userName, token: issued.token, expiresAt } };
   }
 
   async readState({ parameters }: RequestContext): Promise<RouteAnswer> {

@@ -1,14 +1,14 @@
-import { constants, randomUUID } from 'node:crypto';
+import { constants } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createServer, type Server } from 'node:https';
 import { type AddressInfo, Socket } from 'node:net';
 import { TLSSocket } from 'node:tls';
+import type { Duplex } from 'node:stream';
 import type { AuditLog } from '#common/audit.ts';
 import type { Clock } from '#common/clock.ts';
-import { describeError } from '#common/errors.ts';
 import type { Principal } from '#common/identity/ids.ts';
 import type { Logger } from '#common/logger.ts';
-import { ApiError, ConnectionError } from '#runtime/errors.ts';
+import { Act, addressRate, bearerOf, handleMs, principalRate, refusalBody, refusalOf, throttle } from './acts.ts';
 import { Counter, RateLimiter } from './limits.ts';
 import { type ClientCertificate, readClientCertificate } from './login/client-certificate.ts';
 import type { GatewayMetrics } from './metrics.ts';
@@ -21,12 +21,7 @@ const connectionsPerAddressMax = 256;
 /** Handshake, headers and whole request each have to be done in so long, milliseconds. */
 const receiveMs = 10_000;
 const keepAliveMs = 30_000;
-/** What a request may take here, with calls to providers and to the API server. */
-const handleMs = 20_000;
-/** Many users may share an address behind a translator; a single one needs far less. */
-const addressRate = { perSecond: 100, burst: 200 };
 const loginRate = { perSecond: 5, burst: 40 };
-const principalRate = { perSecond: 20, burst: 100 };
 
 /** What is served with, and whose client certificates are looked at. PEM. */
 export interface TlsMaterial {
@@ -80,6 +75,16 @@ export interface ServerParts {
   readonly metrics: GatewayMetrics;
   /** Takes the connections of peers: those that speak HTTP/2. */
   readonly peers: PeerDoor;
+  /** Takes requests that turn their connection into another protocol; without it there are none. */
+  readonly upgrades?: UpgradeDoor | undefined;
+}
+
+/** Where connections go that turn into another protocol. */
+export interface UpgradeDoor {
+  /** Takes the connection, to answer or to end it. */
+  take(request: IncomingMessage, socket: Duplex, head: Buffer): void;
+  /** Ends all of them. */
+  stop(): void;
 }
 
 /** Where connections of peers go, after their handshake. */
@@ -121,6 +126,8 @@ export class GatewayServer {
       (request, response) => void this.answer(request, response),
     );
     this.routeByProtocol();
+    const { upgrades } = parts;
+    if (upgrades !== undefined) this.server.on('upgrade', upgrades.take.bind(upgrades));
     this.server.maxConnections = connectionsMax;
     this.server.on('connection', (socket) => {
       const address = socket instanceof Socket ? (socket.remoteAddress ?? '') : '';
@@ -159,6 +166,7 @@ export class GatewayServer {
   /** Lets running requests end for a moment, then closes. */
   async stop(): Promise<void> {
     this.parts.peers.stop();
+    this.parts.upgrades?.stop();
     await new Promise<void>((resolve) => {
       const timer = this.parts.clock.after(2000, () => this.server.closeAllConnections());
       this.server.close(() => {
@@ -195,11 +203,8 @@ export class GatewayServer {
       this.record(act, route, { outcome: 'Allowed', why: answer.why ?? 'Allowed' });
       metrics.requests.inc({ route: route?.name ?? 'none', code: 'OK' });
     } catch (error) {
-      const refusal = this.refusalOf(error, act);
-      answer = {
-        status: refusal.status,
-        body: { error: { code: refusal.code, message: refusal.message, policy: refusal.policy } },
-      };
+      const refusal = refusalOf(error, act, this.parts.log);
+      answer = { status: refusal.status, body: refusalBody(refusal) };
       if (refusal.retryAfterSeconds !== undefined) response.setHeader('retry-after', refusal.retryAfterSeconds);
       const outcome = refusal.status >= 500 ? 'Failed' : 'Refused';
       this.record(act, route, { outcome, why: refusal.reason, message: refusal.message, policy: refusal.policy });
@@ -223,7 +228,7 @@ export class GatewayServer {
     return route.handle({
       body,
       parameters,
-      bearer: /^Bearer ([A-Za-z0-9._~+/=-]{1,16384})$/.exec(request.headers.authorization ?? '')?.[1],
+      bearer: bearerOf(request),
       certificate: () => (socket instanceof TLSSocket ? readClientCertificate(socket) : undefined),
       signal: AbortSignal.timeout(handleMs),
       identify: (principal) => {
@@ -255,26 +260,6 @@ export class GatewayServer {
     return new Refusal('MethodNotAllowed', `This path knows ${known}, not ${method.slice(0, 16)}.`);
   }
 
-  /** What the user is told. What is our own trouble goes to the log. */
-  private refusalOf(error: unknown, { id }: Act): Refusal {
-    if (error instanceof Refusal) {
-      if (error.status >= 500)
-        this.parts.log.warn('Gateway can not serve', { id, reason: error.reason, problem: describeError(error) });
-      return error;
-    }
-    if (error instanceof ConnectionError || error instanceof ApiError || isAbort(error)) {
-      this.parts.log.warn('Gateway can not serve', { id, problem: describeError(error) });
-      return new Refusal('Unavailable', 'The cluster does not answer as it should: try again.', {
-        retryAfterSeconds: 2,
-      });
-    }
-    this.parts.log.error('Gateway request failed', { id, err: error });
-    return new Refusal(
-      'InternalError',
-      `Something is wrong with the gateway: tell the owner of the site, with the number ${id}.`,
-    );
-  }
-
   private record(
     { who, on, address, id }: Act,
     route: Route | undefined,
@@ -282,18 +267,6 @@ export class GatewayServer {
   ): void {
     if (route?.isAudited !== true && result.outcome === 'Allowed') return;
     this.parts.audit.record({ who, what: route?.name ?? 'gateway.request', on, from: address, id, ...result });
-  }
-}
-
-/** What is known of one request while it is handled. */
-class Act {
-  readonly id = randomUUID();
-  readonly address: string;
-  readonly on: Record<string, string> = {};
-  who: Principal | string = 'anonymous';
-
-  constructor(request: IncomingMessage) {
-    this.address = request.socket.remoteAddress ?? '';
   }
 }
 
@@ -308,12 +281,6 @@ function secureContext({ cert, key, ca }: TlsMaterial): object {
     // Certificates are looked at anew with each connection.
     secureOptions: constants.SSL_OP_NO_TICKET,
   };
-}
-
-function throttle(limiter: RateLimiter, key: string): void {
-  const seconds = limiter.take(key);
-  if (seconds > 0)
-    throw new Refusal('TooManyRequests', `Too many requests: wait ${seconds} s.`, { retryAfterSeconds: seconds });
 }
 
 function pathOf(url: string): string {
@@ -362,8 +329,4 @@ function send(request: IncomingMessage, response: ServerResponse, { status, body
     'x-content-type-options': 'nosniff',
   });
   response.end(text);
-}
-
-function isAbort(error: unknown): boolean {
-  return error instanceof Error && (error.name === 'TimeoutError' || error.name === 'AbortError');
 }

@@ -22,6 +22,8 @@ import { Enrolment } from './enrolment.ts';
 import { GatewayKeys } from './gateway-keys.ts';
 import { Invitations } from './invitations.ts';
 import { clusterAuthentication, Logins } from './login/logins.ts';
+import { GatewayMemberAccess, type MemberAccess } from './member-access.ts';
+import { type AccountRequest, MemberTokens } from './member-tokens.ts';
 import { Members } from './members.ts';
 import { GatewayMetrics } from './metrics.ts';
 import { GrpcPeerChannels } from './peers/channels.ts';
@@ -30,11 +32,13 @@ import { PeerDirectory } from './peers/directory.ts';
 import { helloMethod, PeerGreeter } from './peers/hello.ts';
 import type { PeerStates } from './peers/peer-states.ts';
 import { PeerServer } from './peers/services.ts';
-import { type AccountRequest, type ApiServerAddress, gatewayRoutes } from './routes.ts';
+import { type ApiServerAddress, gatewayRoutes } from './routes.ts';
 import { Explorer } from './selection.ts';
 import { GatewayKeeper, GatewayListener, ServingMaterial } from './serving.ts';
 import { gatewayLabel, Sessions } from './sessions.ts';
 import { jobRoutes } from './jobs/routes.ts';
+import { ApiTaskDoor } from './task-door.ts';
+import { TaskStreams } from './task-streams.ts';
 
 /** What the gateway takes from the process that it runs in. */
 export interface GatewaySetup {
@@ -75,6 +79,7 @@ export interface Gateway {
   readonly services: PeerServices;
   /** Where pods of this site reach it; undefined until it has a certificate. */
   readonly forTasks: () => TaskGateway | undefined;
+  readonly access: MemberAccess;
 }
 
 /** Adds the gateway to a manager: it serves on every replica; the leader keeps its certificate. */
@@ -103,6 +108,7 @@ export function addGateway(manager: Manager, setup: GatewaySetup): Gateway {
     sealer,
   });
   const members = new Members(setup.index, organizations, siteInformer, localSite);
+  const memberTokens = new MemberTokens(client, clock, setup.requestAccount);
   const minter = new TokenMinter(signing.keys, signing.records, clock);
   const metrics = new GatewayMetrics(registry);
   const material = new ServingMaterial(own, namespace);
@@ -125,9 +131,8 @@ export function addGateway(manager: Manager, setup: GatewaySetup): Gateway {
     minter,
     enrolment: new Enrolment({ ...parts, members, minter }),
     invitations: new Invitations({ ...parts, namespace, trustDomain }),
-    requestAccount: setup.requestAccount,
+    memberTokens,
     explorer: setup.selection === undefined ? undefined : new Explorer(selectionOf(setup.selection), localSite, clock),
-    client,
     apiServer: async () => apiServerAddress(setup),
     metrics,
     clock,
@@ -136,10 +141,18 @@ export function addGateway(manager: Manager, setup: GatewaySetup): Gateway {
     version,
   });
   const routes = [...users, ...jobRoutes({ client, members, clock })];
+  const { credentials } = setup;
+  const access = new GatewayMemberAccess({
+    ...{ members, tokens: memberTokens, credentials, clock },
+    caches: [siteInformer, organizations, memberships],
+  });
+  const door = new ApiTaskDoor(credentials, setup.index);
+  const upgrades = new TaskStreams({ door, access, channels, clock, log, audit, metrics });
   const peers = new PeerServer({ directory, clock, log, audit });
   const listener = new GatewayListener({
     routes,
     peers,
+    upgrades,
     clock,
     log,
     audit,
@@ -172,7 +185,7 @@ export function addGateway(manager: Manager, setup: GatewaySetup): Gateway {
     const { authority = '' } = material.current ?? {};
     return authority === '' ? undefined : { address: inside, authority };
   };
-  return { listener, services: peers, channels, forTasks };
+  return { listener, services: peers, channels, access, forTasks };
 }
 
 async function apiServerAddress({ apiServer, credentials }: GatewaySetup): Promise<ApiServerAddress> {

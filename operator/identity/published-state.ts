@@ -1,5 +1,6 @@
 import type { VirtualOrganization } from '#crds/virtual-organization.ts';
 import { configMaps, type Namespace, namespaces, roleBindings } from '#runtime/builtin.ts';
+import { whoAmI } from '#runtime/self-review.ts';
 import type { Client, Informer, Manager } from '#runtime/contracts.ts';
 import { isDeleting, type Stored } from '#runtime/types.ts';
 import { nameLabel, uidLabel } from './cert-manager.ts';
@@ -60,7 +61,7 @@ export class Published {
   /** Gives the operator the right to publish and to make tokens here, once for each process and namespace. */
   private async bind({ metadata }: Stored<Namespace>, signal: AbortSignal): Promise<void> {
     if (this.bound.has(metadata.uid)) return;
-    this.user ??= this.ownName(signal);
+    this.user ??= whoAmI(this.client, signal);
     const name = await this.user;
     await this.client.of(roleBindings).apply(
       {
@@ -71,17 +72,5 @@ export class Published {
       { signal },
     );
     this.bound.add(metadata.uid);
-  }
-
-  /** As whom this process is known to the API server. */
-  private async ownName(signal: AbortSignal): Promise<string> {
-    const body = { apiVersion: 'authentication.k8s.io/v1', kind: 'SelfSubjectReview' };
-    const path = '/apis/authentication.k8s.io/v1/selfsubjectreviews';
-    const review = (await this.client.raw('POST', path, body, { signal })) as {
-      status?: { userInfo?: { username?: string } };
-    };
-    const name = review.status?.userInfo?.username;
-    if (name === undefined) throw new Error('the API server does not say as whom it knows this process');
-    return name;
   }
 }

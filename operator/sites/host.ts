@@ -236,7 +236,8 @@ export class HostedParts {
     return { logs: found === undefined ? [] : readKeptLogs(found, uid).map((log) => ({ ...log })) };
   }
 
-  private find(home: string, part: string): Stored<Execution> | undefined {
+  /** The Execution of a part of a home, if there is one. */
+  find(home: string, part: string): Stored<Execution> | undefined {
     return this.options.executions.byIndex(byPart, partKey(home, part))[0];
   }
 

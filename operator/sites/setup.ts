@@ -1,8 +1,10 @@
+import type { AuditLog } from '#common/audit.ts';
 import type { Clock } from '#common/clock.ts';
 import type { Logger } from '#common/logger.ts';
 import { executions, podLabels } from '#crds/execution.ts';
 import { podsOf } from '#operator/controllers/execution/controller.ts';
 import type { LogKeeper } from '#operator/controllers/execution/log-keeper.ts';
+import type { MemberAccess } from '#operator/gateway/member-access.ts';
 import type { PeerChannels, PeerServices } from '#operator/gateway/peers/contract.ts';
 import type { ResourceSelection } from '#proto/selector/contract.ts';
 import { pods as podKind } from '#runtime/builtin.ts';
@@ -12,7 +14,9 @@ import type { Transport } from '#runtime/transport.ts';
 import { AwayParts } from './away.ts';
 import { HomeLeases, LeaseFencer } from './home-leases.ts';
 import { HostedParts } from './host.ts';
+import { HostedStreams } from './hosted-streams.ts';
 import type { SiteMembers } from './members.ts';
+import { ApiPodConnector } from './pod-connector.ts';
 import { SitesSelection } from './selection.ts';
 import { HostedSelection } from './selection-service.ts';
 import type { SharedOrganizations } from './shared.ts';
@@ -29,6 +33,9 @@ export interface SitesSetup {
   readonly keeper: LogKeeper;
   readonly shared: SharedOrganizations;
   readonly members: SiteMembers;
+  /** What members may do here who ask from their job's home. */
+  readonly access: MemberAccess;
+  readonly audit: AuditLog;
   readonly siteName: string;
   /** Namespace of the operator. */
   readonly namespace: string;
@@ -55,7 +62,12 @@ export function addSitesWork(manager: Manager, setup: SitesSetup): SitesWork {
     podsOf: (execution) => podsOf(pods, execution),
     leases: new HomeLeases(client, clock, namespace),
   });
-  services.add([...hostedSelection.methods(), ...hosted.methods()]);
+  const streams = new HostedStreams({
+    ...{ shared, clock, access: setup.access, audit: setup.audit, connector: new ApiPodConnector() },
+    find: hosted.find.bind(hosted),
+    podsOf: (execution) => podsOf(pods, execution),
+  });
+  services.add([...hostedSelection.methods(), ...hosted.methods(), ...streams.methods()]);
   const leases = new HomeLeases(manager.client, clock, namespace);
   manager.addRunnable(new LeaseFencer({ executions: parts, client: manager.client, leases, clock, log }));
   const away = new AwayParts({

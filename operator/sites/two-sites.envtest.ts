@@ -33,6 +33,7 @@ import { makeCredentials, type SiteFiles } from '#selector/testing/credentials.t
 import { clientCredentials, HostedSelectors } from '#selector/testing/hosted.ts';
 import { type AloneControlPlane, startControlPlane } from '#sites/control-plane.ts';
 import { KubeClient, waitFor } from '#sites/kube-client.ts';
+import { nobody } from './testing/access.ts';
 
 jest.setTimeout(240_000);
 const namespace = 'vo-physics';
@@ -103,6 +104,7 @@ class Site {
         namespace: systemNamespace,
         shared: { has: () => true },
         members: { principalOf: () => principal, userNameOf: () => owner },
+        ...{ access: nobody, audit: { record: () => undefined } },
       },
       taskLogs: new FakeTaskLogs(),
       ...{ clock: systemClock, random: systemRandom(), log: silentLogger, registry: createRegistry() },

@@ -51,9 +51,9 @@ function anApi({ breaks, spoils = false }: Faults = {}): FakeJobs {
       child.stdout.on('data', (chunk: Buffer) => {
         const seen = Buffer.from(chunk.toString('latin1').replaceAll(volume, '/volume'), 'latin1');
         if (spoils && script.startsWith('exec cat')) seen[0] = (seen[0] ?? 0) ^ 1;
-        streams.onStdout(seen);
+        void streams.onStdout(seen);
       });
-      child.stderr.on('data', (chunk: Buffer) => streams.onStderr(chunk));
+      child.stderr.on('data', (chunk: Buffer) => void streams.onStderr(chunk));
       const sent =
         streams.stdin === undefined
           ? child.stdin.end()

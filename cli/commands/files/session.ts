@@ -34,7 +34,7 @@ export class Session {
 
   /** Runs a shell script; `args` are `$1` and so on. */
   async run(script: string, args: readonly string[], streams: ScriptStreams = {}): Promise<Outcome> {
-    return runScript(this.api, this.pod.name, [script, ...args], streams, this.context.signal);
+    return runScript(this.api, this.pod, [script, ...args], streams, this.context.signal);
   }
 
   /** Runs a script for its answer. @throws {CommandError} when the answer is longer than can be kept. */

@@ -1,12 +1,13 @@
 import type { ReadStream } from 'node:tty';
 import { InvalidInputError } from '#common/errors.ts';
 import type { RemoteStreams } from '#runtime/remote-command.ts';
-import type { ConnectRequest, JobApi, TaskPod } from '../../api/job-api.ts';
+import type { ConnectRequest } from '#runtime/pod-streams.ts';
+import type { JobApi, TaskPod } from '../../api/job-api.ts';
 import { withJobs } from '../../api/jobs.ts';
 import type { OrganizationInput } from '../../api/organizations.ts';
 import { CommandError } from '../../frame/exit.ts';
 import type { Context } from '../../frame/context.ts';
-import { notHere, tasksElsewhere } from './elsewhere.ts';
+import { tasksElsewhere } from './elsewhere.ts';
 import { findJob } from './find.ts';
 import { exitStatusOf, hasEnded, stateLine } from './state.ts';
 
@@ -60,14 +61,12 @@ async function endOf({ clock, signal }: Context, api: JobApi, key: { name: strin
 export async function runningTask(context: Context, api: JobApi, { job: name, task }: TaskInput): Promise<TaskPod> {
   const { signal, program } = context;
   const job = await findJob(api, name, signal);
-  const pods = await api.podsOf(name);
+  const here = await api.podsOf(name);
+  const pods = [...here, ...tasksElsewhere(job, here)];
   const running = pods.filter(({ isRunning }) => isRunning);
   const found = task === undefined ? running : running.filter(({ index }) => index === task);
   const [first, second] = found;
   if (first === undefined) {
-    const there = tasksElsewhere(job, pods).find(({ index }) => task === undefined || index === task);
-    if (there !== undefined)
-      throw notHere(context, api, job, there, { what: 'enter it there', kubectl: 'exec -it POD -- sh' });
     const what = task === undefined ? `No task of ${name} runs` : `Task ${task} of ${name} does not run`;
     throw new CommandError('notFound', `${what}: the job is ${stateLine(job)}`, `See more: ${program} explain ${name}`);
   }
@@ -82,7 +81,7 @@ export async function runningTask(context: Context, api: JobApi, { job: name, ta
 async function connect(
   { terminal, signal }: Context,
   api: JobApi,
-  { name }: TaskPod,
+  pod: TaskPod,
   request: ConnectRequest,
 ): Promise<number | undefined> {
   const input = process.stdin as ReadStream;
@@ -105,7 +104,7 @@ async function connect(
   // In raw mode Ctrl-C is a character for the program over there.
   if (isRaw) input.setRawMode(true);
   try {
-    return await api.connect(name, request, streams, signal);
+    return await api.connect(pod, request, streams, signal);
   } finally {
     for (const tell of onResize) process.stdout.off('resize', tell);
     if (isRaw) input.setRawMode(false);

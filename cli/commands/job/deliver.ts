@@ -4,6 +4,7 @@ import { inParallel } from '#common/parallel.ts';
 import type { JobApi, TaskPod } from '../../api/job-api.ts';
 import { CommandError } from '../../frame/exit.ts';
 import type { Context } from '../../frame/context.ts';
+import { tasksElsewhere } from './elsewhere.ts';
 import { liveFamily } from './family.ts';
 import { findJob } from './find.ts';
 import { runScript } from './script.ts';
@@ -56,8 +57,10 @@ export async function deliver(context: Context, api: JobApi, name: string, signa
 /** The running tasks of a job and of those below it. */
 async function targetsOf(context: Context, api: JobApi, uid: string): Promise<TaskPod[]> {
   const targets: TaskPod[] = [];
-  for (const { metadata } of await liveFamily(api, uid, context.signal))
-    targets.push(...(await api.podsOf(metadata.name)).filter(({ isRunning }) => isRunning));
+  for (const job of await liveFamily(api, uid, context.signal)) {
+    const here = await api.podsOf(job.metadata.name);
+    targets.push(...[...here, ...tasksElsewhere(job, here)].filter(({ isRunning }) => isRunning));
+  }
   return targets;
 }
 
@@ -65,11 +68,11 @@ async function targetsOf(context: Context, api: JobApi, uid: string): Promise<Ta
 async function send(
   { signal: abort }: Context,
   api: JobApi,
-  { name }: TaskPod,
+  pod: TaskPod,
   signal: PassedOnSignal,
 ): Promise<string | undefined> {
   try {
-    const { status, words } = await runScript(api, name, [`kill -s ${signal} 1`], {}, abort);
+    const { status, words } = await runScript(api, pod, [`kill -s ${signal} 1`], {}, abort);
     return status === 0 ? undefined : words.slice(0, wordsMax) || `the shell ended with status ${status}`;
   } catch (error) {
     abort.throwIfAborted();

@@ -1,10 +1,12 @@
 /** Follows what the tasks of a job say until it has ended. */
 import type { GridJob } from '#crds/grid-job.ts';
 import type { Stored } from '#runtime/types.ts';
-import type { JobApi, LogRequest, TaskPod } from '../../api/job-api.ts';
+import type { LogRequest } from '#runtime/pod-streams.ts';
+import type { JobApi, TaskPod } from '../../api/job-api.ts';
 import { CommandError } from '../../frame/exit.ts';
 import type { Context } from '../../frame/context.ts';
 import { JobOutput } from '../../output/job-output.ts';
+import { runOf, tasksElsewhere } from './elsewhere.ts';
 import { hasEnded, stateLine } from './state.ts';
 
 const pollMs = 500;
@@ -24,9 +26,13 @@ export function isOneTask({ spec }: GridJob, tasks: ReadonlySet<number> | undefi
   return spec.tasks.count === 1 || tasks?.size === 1;
 }
 
-/** What tells runs of tasks apart. */
-export function runOf({ index, run }: Pick<TaskPod, 'index' | 'run'>): string {
-  return `${index}.${run}`;
+/** Whether a connection broke off, here or between sites: a gateway that is restarted says so. */
+function isBroken(error: unknown): boolean {
+  if (!(error instanceof Error)) return false;
+  return (
+    error.name === 'ConnectionError' ||
+    (error.name === 'ServerError' && 'statusCode' in error && error.statusCode === 503)
+  );
 }
 
 /** One job that is followed. */
@@ -56,7 +62,8 @@ export class Follower {
       const job = await this.api.jobs.find(key, { signal });
       if (job === undefined) throw new CommandError('notFound', `${name} was deleted while it was followed`);
       const isLast = hasEnded(job);
-      const isAllRead = this.begin(await this.api.podsOf(name), job);
+      const pods = await this.api.podsOf(name);
+      const isAllRead = this.begin([...pods, ...tasksElsewhere(job, pods)], job);
       if (isLast && isAllRead) {
         await Promise.all(this.open);
         await this.printKept(job);
@@ -98,8 +105,9 @@ export class Follower {
     }
   }
 
-  private async read({ name, index }: TaskPod, isOne: boolean): Promise<void> {
+  private async read(pod: TaskPod, isOne: boolean): Promise<void> {
     const { signal, terminal } = this.context;
+    const { index } = pod;
     const output = new JobOutput(terminal, isOne ? undefined : index);
     const { tailLines, timestamps } = this.request;
     let received = 0;
@@ -115,18 +123,22 @@ export class Follower {
           output.write(fresh);
         };
         try {
-          await this.api.readLog(name, { follow: true, tailLines, timestamps }, take, signal);
+          await this.api.readLog(pod, { follow: true, tailLines, timestamps }, take, signal);
           return;
         } catch (error) {
           signal.throwIfAborted();
           // From its beginning a log can be taken up where it broke off; its last lines are others by then.
-          const isBroken = error instanceof Error && error.name === 'ConnectionError' && tailLines === undefined;
-          if (!isBroken || attempt >= attemptsMax) throw error;
-          await this.context.clock.sleep(pollMs, signal);
+          if (!isBroken(error) || tailLines !== undefined || attempt >= attemptsMax) throw error;
+          await this.context.clock.sleep(pollMs * 2 ** attempt, signal);
         }
       }
     } catch (error) {
       signal.throwIfAborted();
+      // It has ended meanwhile, far away: what was kept of it comes when the job has ended.
+      if (pod.site !== undefined && received === 0 && error instanceof Error && error.name === 'NotFoundError') {
+        this.runs.delete(runOf(pod));
+        return;
+      }
       const said = error instanceof Error ? error.message : String(error);
       terminal.warn(`the log of task ${index} can not be read any more: ${said}`);
     } finally {

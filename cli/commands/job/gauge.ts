@@ -1,7 +1,7 @@
 /** What a running task uses, read in its container as its owner would: the kernel's own account of its control group. */
 import type { Clock } from '#common/clock.ts';
 import { describeError } from '#common/errors.ts';
-import type { JobApi } from '../../api/job-api.ts';
+import type { JobApi, PodPlace } from '../../api/job-api.ts';
 import { runScript } from './script.ts';
 
 /** One reading. */
@@ -67,7 +67,7 @@ export class Gauge {
   private readonly samples: Sample[] = [];
   private text = '';
 
-  constructor(api: JobApi, clock: Clock, pod: string) {
+  constructor(api: JobApi, clock: Clock, pod: PodPlace) {
     const streams = { stdin: this.pace(clock), onStdout: (chunk: Buffer) => this.take(chunk.toString('latin1')) };
     runScript(api, pod, [script], streams, this.ending.signal).then(
       ({ words }) => (this.problem = words.slice(0, wordsMax) || 'the shell ended'),

@@ -3,8 +3,8 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { VirtualClock } from '#common/clock.ts';
+import { memberNameOf } from '#common/identity/ids.ts';
 import type { GridJob } from '#crds/grid-job.ts';
-import { memberName } from '../../api/jobs.ts';
 import { JobOutput } from '../../output/job-output.ts';
 import { aContext } from '../../testing/fakes.ts';
 import { aJob, aJobApi, aTaskPod, type FakePod, me, noNeeds, plainDraft } from '../../testing/jobs.ts';
@@ -153,21 +153,47 @@ describe('logs', () => {
     await expect(read).rejects.toThrow(/Nothing of a has started/);
   });
 
-  test('of tasks that run at other sites come later, which is told', async () => {
-    const row = { index: 1, run: 'r1', site: 'lyon', pod: 'pod-1', state: 'Running' as const };
+  /** A job of two tasks, of which the second runs at another site. */
+  const parted = (more: object = {}): GridJob => {
+    const row = { index: 1, run: 'r1', site: 'lyon', pod: 'p1', state: 'Running' as const };
     const tasks = { waiting: 0, starting: 0, running: 1, succeeded: 0, failed: 0, rows: [row] };
-    const job = aJob('a', { spec: { tasks: { count: 2 } }, status: { tasks } });
-    const read = printLogs(aContext(), aJobApi(), job, all);
-    await expect(read).rejects.toThrow('Task 1 of a runs at site lyon: its log comes back when it has ended');
-    await expect(read).rejects.toMatchObject({
-      remedy: expect.stringContaining('kubectl -n vo-physics logs -f pod-1'),
-    });
+    return aJob('a', { spec: { tasks: { count: 2 } }, status: { tasks, ...more } });
+  };
+  const there = aTaskPod('p1', { index: 1, log: 'there\n', isRunning: true });
+
+  test('of tasks that run at other sites are read there', async () => {
+    const api = aJobApi([parted()], [aTaskPod('p0', { index: 0, log: 'here\n' })]);
+    api.elsewhere.push(there);
     const context = aContext();
-    await printLogs(context, aJobApi([], [aTaskPod('p0', { index: 0, log: 'here\n' })]), job, all);
+    await printLogs(context, api, parted(), all);
+    expect(context.stdout()).toBe('[0] here\n[1] there\n');
+    const pod = await runningTask(aContext(), api, { ...cluster, job: 'a', task: 1 });
+    expect(pod).toMatchObject({ name: 'p1', site: 'lyon', job: 'a', run: 'r1' });
+  });
+
+  test('of tasks at a site that is away are told to be missing, and the others are read', async () => {
+    const context = aContext();
+    await printLogs(context, aJobApi([], [aTaskPod('p0', { index: 0, log: 'here\n' })]), parted(), all);
     expect(context.stdout()).toBe('[0] here\n');
-    expect(context.stderr()).toContain('1 running at other sites (lyon)');
-    const enter = runningTask(aContext(), aJobApi([job]), { ...cluster, job: 'a', task: 1 });
-    await expect(enter).rejects.toThrow('Task 1 of a runs at site lyon: enter it there');
+    expect(context.stderr()).toContain('the log of task 1 can not be read');
+    await expect(printLogs(aContext(), aJobApi(), parted(), all)).rejects.toThrow(/it has ended/);
+  });
+
+  test('of tasks at other sites are followed, and taken up where the connection broke', async () => {
+    const api = aJobApi([parted(succeeded)]);
+    api.elsewhere.push({ ...there, log: 'one\ntwo\n', breaks: 1 });
+    const context = aContext();
+    await new Follower(context, api, { tasks: undefined, timestamps: false }).untilEnd('a');
+    expect(context.stdout()).toBe('[1] one\n[1] two\n');
+    expect(api.read).toHaveLength(2);
+  });
+
+  test('of a task that ended at another site before it was read are those that were kept', async () => {
+    const api = aJobApi([parted(succeeded)]);
+    api.kept.push({ ...kept(1, 'r1', 'kept\n') });
+    const context = aContext();
+    await new Follower(context, api, { tasks: undefined, timestamps: false }).untilEnd('a');
+    expect(context.stdout()).toBe('[1] kept\n');
   });
 
   test.each([
@@ -244,6 +270,17 @@ describe('signals', () => {
     expect(api.connected.map(({ pod }) => pod)).toEqual(['a-0', 'a-1', 'b-0']);
     expect(api.connected[0]?.request.command).toEqual(['/bin/sh', '-c', 'kill -s USR1 1']);
     expect(context.stdout()).toBe('a: SIGUSR1 reached 3 tasks\n');
+  });
+
+  test('are handed to tasks at other sites too', async () => {
+    const row = { index: 1, run: 'r1', site: 'lyon', pod: 'a-1', state: 'Running' as const };
+    const tasks = { waiting: 0, starting: 0, running: 2, succeeded: 0, failed: 0, rows: [row] };
+    const api = aJobApi([aJob('a', { status: { state: 'Running', tasks } })], [running(0, 'a')]);
+    await deliver(aContext(), api, 'a', 'USR1');
+    expect(api.connected.map(({ pod, site }) => [pod, site])).toEqual([
+      ['a-0', undefined],
+      ['a-1', 'lyon'],
+    ]);
   });
 
   test('that do not arrive are told, with the reason', async () => {
@@ -472,7 +509,7 @@ describe('reservations', () => {
 });
 
 test('a member is known by the name of the service account', () => {
-  expect(memberName(`system:serviceaccount:vo-physics:${me}`, 'vo-physics')).toBe(me);
-  expect(memberName(`system:serviceaccount:vo-other:${me}`, 'vo-physics')).toBeUndefined();
-  expect(memberName('alice', 'vo-physics')).toBeUndefined();
+  expect(memberNameOf(`system:serviceaccount:vo-physics:${me}`, 'vo-physics')).toBe(me);
+  expect(memberNameOf(`system:serviceaccount:vo-other:${me}`, 'vo-physics')).toBeUndefined();
+  expect(memberNameOf('alice', 'vo-physics')).toBeUndefined();
 });

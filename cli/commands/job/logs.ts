@@ -1,4 +1,4 @@
-import { InvalidInputError } from '#common/errors.ts';
+import { describeError, InvalidInputError } from '#common/errors.ts';
 import type { GridJob } from '#crds/grid-job.ts';
 import type { JobApi, TaskPod } from '../../api/job-api.ts';
 import { withJobs } from '../../api/jobs.ts';
@@ -6,9 +6,9 @@ import type { OrganizationInput } from '../../api/organizations.ts';
 import { CommandError } from '../../frame/exit.ts';
 import type { Context } from '../../frame/context.ts';
 import { JobOutput } from '../../output/job-output.ts';
-import { notHere, tasksElsewhere } from './elsewhere.ts';
+import { runOf, tasksElsewhere } from './elsewhere.ts';
 import { findJob } from './find.ts';
-import { Follower, type FollowRequest, isOneTask, runOf } from './follow.ts';
+import { Follower, type FollowRequest, isOneTask } from './follow.ts';
 
 interface LogsInput extends OrganizationInput {
   readonly job: string;
@@ -38,39 +38,35 @@ export async function logs(context: Context, input: LogsInput): Promise<void> {
 /** One log: read from a pod, or kept of one that is gone. */
 interface Source {
   readonly index: number;
+  /** Where its task runs, where that is another site. */
+  readonly site?: string | undefined;
   read(output: JobOutput): Promise<void>;
 }
 
 /** Prints what there is to read, by index; the runs of one task in the order in which they began. */
 export async function printLogs(context: Context, api: JobApi, job: GridJob, request: FollowRequest): Promise<void> {
   const { tasks } = request;
-  const pods = await api.podsOf(job.metadata.name);
+  const here = await api.podsOf(job.metadata.name);
+  const pods = [...here, ...tasksElsewhere(job, here)];
   const sources = (await sourcesOf(context, api, job, pods, request)).filter(
     ({ index }) => tasks?.has(index) !== false,
   );
-  const elsewhere = tasksElsewhere(job, pods).filter(({ index }) => tasks?.has(index) !== false);
-  const [first] = elsewhere;
   if (sources.length === 0) {
     const { name } = job.metadata;
-    if (first !== undefined)
-      throw notHere(context, api, job, first, {
-        what: 'its log comes back when it has ended',
-        kubectl: 'logs -f POD',
-      });
     const remedy = `See what it waits for: ${context.program} explain ${name}. Wait for output: ${context.program} logs -f ${name}`;
     throw new CommandError('notFound', `Nothing of ${name} has started, or it left no log`, remedy);
   }
   const isOne = isOneTask(job, tasks);
   for (const source of sources.toSorted((a, b) => a.index - b.index)) {
     const output = new JobOutput(context.terminal, isOne ? undefined : source.index);
-    await source.read(output);
+    try {
+      await source.read(output);
+    } catch (error) {
+      // A site that is away takes nothing from the logs of others.
+      if (source.site === undefined || sources.length === 1) throw error;
+      context.terminal.warn(`the log of task ${source.index} can not be read: ${describeError(error)}`);
+    }
     output.end();
-  }
-  if (first !== undefined) {
-    const sites = [...new Set(elsewhere.map(({ site }) => site))].sort().join(', ');
-    context.terminal.warn(
-      `${elsewhere.length} running at other sites (${sites}): their logs come when they have ended`,
-    );
   }
 }
 
@@ -89,10 +85,10 @@ async function sourcesOf(
       index,
       read: async (output: JobOutput) => output.write(Buffer.from(lastLines(text, tailLines))),
     })),
-    ...pods.map(({ index, name }) => ({
-      index,
+    ...pods.map((pod) => ({
+      ...{ index: pod.index, site: pod.site },
       read: async (output: JobOutput) =>
-        api.readLog(name, { follow: false, tailLines, timestamps }, (chunk) => output.write(chunk), signal),
+        api.readLog(pod, { follow: false, tailLines, timestamps }, (chunk) => output.write(chunk), signal),
     })),
   ];
 }

@@ -1,5 +1,6 @@
 /** Shell scripts in the container of a task, run as the caller. */
-import type { ConnectRequest, JobApi } from '../../api/job-api.ts';
+import type { ConnectRequest } from '#runtime/pod-streams.ts';
+import type { JobApi, PodPlace } from '../../api/job-api.ts';
 
 /** What a script is connected to. */
 export interface ScriptStreams {
@@ -22,7 +23,7 @@ const wordsMax = 2_000;
  */
 export async function runScript(
   api: Pick<JobApi, 'connect'>,
-  pod: string,
+  pod: PodPlace,
   [script, ...args]: readonly [script: string, ...args: string[]],
   { stdin, onStdout }: ScriptStreams,
   signal: AbortSignal,

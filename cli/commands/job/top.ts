@@ -145,13 +145,14 @@ export class Gauges {
 
   /** Looks at these from now on, and no longer at others. */
   follow(pods: readonly TaskPod[]): void {
-    const names = new Set(pods.map(({ name }) => name));
+    const byName = new Map(pods.map((pod) => [pod.name, pod]));
     for (const [name, gauge] of this.gauges) {
-      if (names.has(name)) continue;
+      if (byName.has(name)) continue;
       gauge.stop();
       this.gauges.delete(name);
     }
-    for (const name of names) if (!this.gauges.has(name)) this.gauges.set(name, new Gauge(this.api, this.clock, name));
+    for (const [name, pod] of byName)
+      if (!this.gauges.has(name)) this.gauges.set(name, new Gauge(this.api, this.clock, pod));
   }
 
   stop(): void {

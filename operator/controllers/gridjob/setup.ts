@@ -39,7 +39,7 @@ export interface JobSetup {
   readonly taskLogs: TaskLogs;
   readonly transport: Transport;
   /** The ways to other sites, and the door for them. */
-  readonly peers: Pick<SitesSetup, 'channels' | 'services' | 'namespace' | 'shared' | 'members'>;
+  readonly peers: Pick<SitesSetup, 'channels' | 'services' | 'namespace' | 'shared' | 'members' | 'access' | 'audit'>;
   readonly admission: (job: Stored<GridJob>) => Admission;
   /** Why a member may not reserve now; undefined when they may. */
   readonly reservationAdmission: ReservationAdmission;

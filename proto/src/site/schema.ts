@@ -85,6 +85,37 @@ export interface LogsResponse {
   logs: { index: number; run: string; isFailed: boolean; text: string }[];
 }
 
+export interface ConnectOpen {
+  virtualOrganization: string;
+  part: string;
+  run: string;
+  index: number;
+  issuer: string;
+  subject: string;
+  kind: 'LOG' | 'EXEC' | 'ATTACH';
+  command: string[];
+  stdin: boolean;
+  tty: boolean;
+  follow: boolean;
+  tailLines: number;
+  timestamps: boolean;
+}
+
+/** One of these is there. */
+export interface ConnectRequest {
+  open?: ConnectOpen;
+  stdin?: Uint8Array;
+  stdinEnd?: boolean;
+  resize?: { columns: number; rows: number };
+}
+
+/** One of these is there. */
+export interface ConnectResponse {
+  stdout?: Uint8Array;
+  stderr?: Uint8Array;
+  end?: { exitStatus: number };
+}
+
 /** Methods by which one site has work done at another. */
 export interface WorkMethods {
   readonly Hold: MethodDefinition<HoldRequest, HoldResponse>;
@@ -92,6 +123,7 @@ export interface WorkMethods {
   readonly Put: MethodDefinition<PutRequest, PartState>;
   readonly Sync: MethodDefinition<SyncRequest, SyncResponse>;
   readonly Logs: MethodDefinition<{ part: string }, LogsResponse>;
+  readonly Connect: MethodDefinition<ConnectRequest, ConnectResponse>;
 }
 
 /** Methods that gateways speak among themselves. */

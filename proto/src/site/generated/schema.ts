@@ -117,6 +117,12 @@ export const schema = {
           "Logs": {
            "requestType": "LogsRequest",
            "responseType": "LogsResponse"
+          },
+          "Connect": {
+           "requestType": "ConnectRequest",
+           "requestStream": true,
+           "responseType": "ConnectResponse",
+           "responseStream": true
           }
          }
         },
@@ -319,6 +325,151 @@ export const schema = {
           "text": {
            "type": "string",
            "id": 4
+          }
+         }
+        },
+        "ConnectRequest": {
+         "oneofs": {
+          "kind": {
+           "oneof": [
+            "open",
+            "stdin",
+            "stdinEnd",
+            "resize"
+           ]
+          }
+         },
+         "fields": {
+          "open": {
+           "type": "ConnectOpen",
+           "id": 1
+          },
+          "stdin": {
+           "type": "bytes",
+           "id": 2
+          },
+          "stdinEnd": {
+           "type": "bool",
+           "id": 3,
+           "protoName": "stdin_end"
+          },
+          "resize": {
+           "type": "TerminalSize",
+           "id": 4
+          }
+         }
+        },
+        "ConnectOpen": {
+         "fields": {
+          "virtualOrganization": {
+           "type": "string",
+           "id": 1,
+           "protoName": "virtual_organization"
+          },
+          "part": {
+           "type": "string",
+           "id": 2
+          },
+          "run": {
+           "type": "string",
+           "id": 3
+          },
+          "index": {
+           "type": "uint32",
+           "id": 4
+          },
+          "issuer": {
+           "type": "string",
+           "id": 5
+          },
+          "subject": {
+           "type": "string",
+           "id": 6
+          },
+          "kind": {
+           "type": "Kind",
+           "id": 7
+          },
+          "command": {
+           "rule": "repeated",
+           "type": "string",
+           "id": 8
+          },
+          "stdin": {
+           "type": "bool",
+           "id": 9
+          },
+          "tty": {
+           "type": "bool",
+           "id": 10
+          },
+          "follow": {
+           "type": "bool",
+           "id": 11
+          },
+          "tailLines": {
+           "type": "uint32",
+           "id": 12,
+           "protoName": "tail_lines"
+          },
+          "timestamps": {
+           "type": "bool",
+           "id": 13
+          }
+         },
+         "nested": {
+          "Kind": {
+           "values": {
+            "LOG": 0,
+            "EXEC": 1,
+            "ATTACH": 2
+           }
+          }
+         }
+        },
+        "TerminalSize": {
+         "fields": {
+          "columns": {
+           "type": "uint32",
+           "id": 1
+          },
+          "rows": {
+           "type": "uint32",
+           "id": 2
+          }
+         }
+        },
+        "ConnectResponse": {
+         "oneofs": {
+          "kind": {
+           "oneof": [
+            "stdout",
+            "stderr",
+            "end"
+           ]
+          }
+         },
+         "fields": {
+          "stdout": {
+           "type": "bytes",
+           "id": 1
+          },
+          "stderr": {
+           "type": "bytes",
+           "id": 2
+          },
+          "end": {
+           "type": "ConnectEnd",
+           "id": 3
+          }
+         }
+        },
+        "ConnectEnd": {
+         "fields": {
+          "exitStatus": {
+           "type": "uint32",
+           "id": 1,
+           "protoName": "exit_status"
           }
          }
         }
