@@ -2,11 +2,13 @@ import { generateKeyPairSync, randomUUID } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createServer, request, type Server } from 'node:https';
 import type { AddressInfo } from 'node:net';
+import { type JWTPayload, SignJWT } from 'jose';
 import { Provider } from 'oidc-provider';
+import { unverifiedPayload } from '#common/identity/unverified.ts';
 import { type Authority, createAuthority } from '#sites/pki.ts';
 
 /** What the provider does wrong. */
-export type Misbehaviour = 'hangs' | 'floods' | 'fails';
+export type Misbehaviour = 'hangs' | 'floods' | 'fails' | 'trickles' | 'signs with strange keys';
 
 /** A real OpenID provider over TLS on the loopback, and a person with a browser without a window. */
 export class TestOpenIDProvider {
@@ -19,6 +21,7 @@ export class TestOpenIDProvider {
   /** How often each path was asked for. */
   readonly requests = new Map<string, number>();
   private readonly server: Server;
+  private handle: (incoming: IncomingMessage, answer: ServerResponse) => void = () => undefined;
 
   private constructor(server: Server, authority: Authority, port: number, clientSecret: string, host: string) {
     this.server = server;
@@ -43,9 +46,14 @@ export class TestOpenIDProvider {
     await new Promise<void>((resolve) => server.listen(0, options.listen ?? '127.0.0.1', resolve));
     const { port } = server.address() as AddressInfo;
     const made = new TestOpenIDProvider(server, authority, port, `client-secret-${randomUUID()}`, host);
-    const callback = made.provider().callback();
-    server.on('request', (incoming, answer) => made.serve(incoming, answer, callback));
+    made.rotateKey();
+    server.on('request', (incoming, answer) => made.serve(incoming, answer));
     return made;
+  }
+
+  /** From now on signs with another key, and publishes that alone. */
+  rotateKey(): void {
+    this.handle = this.provider().callback();
   }
 
   async stop(): Promise<void> {
@@ -71,7 +79,7 @@ export class TestOpenIDProvider {
 
   private provider(): Provider {
     const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
-    const key = { ...privateKey.export({ format: 'jwk' }), kid: 'one', use: 'sig', alg: 'ES256' };
+    const key = { ...privateKey.export({ format: 'jwk' }), kid: randomUUID(), use: 'sig', alg: 'ES256' };
     return new Provider(this.issuer, {
       clients: [
         {
@@ -92,35 +100,61 @@ export class TestOpenIDProvider {
     });
   }
 
-  private serve(
-    incoming: IncomingMessage,
-    answer: ServerResponse,
-    callback: (a: IncomingMessage, b: ServerResponse) => void,
-  ): void {
+  private serve(incoming: IncomingMessage, answer: ServerResponse): void {
     const [path = ''] = (incoming.url ?? '').split('?');
     this.requests.set(path, (this.requests.get(path) ?? 0) + 1);
     switch (this.troubles.get(path)) {
-      case undefined: {
-        callback(incoming, answer);
-        return;
-      }
       case 'hangs':
         return;
       case 'fails':
         answer.writeHead(500).end('no');
         return;
-      case 'floods': {
-        answer.writeHead(200, { 'content-type': 'application/json' });
-        const chunk = Buffer.alloc(65_536, ' ');
-        let left = 1600;
-        const pour = (): void => {
-          while (left-- > 0) if (!answer.write(chunk)) return void answer.once('drain', pour);
-          answer.end('{}');
-        };
-        pour();
-      }
+      case 'floods':
+        pour(answer, Buffer.alloc(65_536, ' '), 1600, 0);
+        return;
+      case 'trickles':
+        pour(answer, Buffer.alloc(1, ' '), 1600, 100);
+        return;
+      case 'signs with strange keys':
+        signAnew(answer);
+        this.handle(incoming, answer);
+        return;
+      case undefined:
+        this.handle(incoming, answer);
     }
   }
+}
+
+/** Answers with a chunk again and again, and with a document at last. */
+function pour(answer: ServerResponse, chunk: Buffer, times: number, pauseMs: number): void {
+  answer.writeHead(200, { 'content-type': 'application/json' });
+  let left = times;
+  const next = (): void => {
+    if (answer.destroyed) return;
+    if (left-- <= 0) answer.end('{}');
+    else if (answer.write(chunk)) setTimeout(next, pauseMs);
+    else answer.once('drain', next);
+  };
+  next();
+}
+
+/** Whatever ID token is answered is signed by a key that nobody knows, under a name that nobody knows. */
+function signAnew(answer: ServerResponse): void {
+  const end = answer.end.bind(answer);
+  answer.end = ((text: string) => {
+    const body = JSON.parse(text) as { id_token?: string };
+    const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+    const claims = unverifiedPayload(body.id_token ?? '') as JWTPayload;
+    void new SignJWT(claims)
+      .setProtectedHeader({ alg: 'ES256', kid: randomUUID() })
+      .sign(privateKey)
+      .then((token) => {
+        const changed = JSON.stringify({ ...body, id_token: token });
+        answer.setHeader('content-length', Buffer.byteLength(changed));
+        end(changed);
+      });
+    return answer;
+  }) as typeof answer.end;
 }
 
 interface Page {

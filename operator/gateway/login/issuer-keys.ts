@@ -2,13 +2,8 @@ import { createLocalJWKSet, errors, type JWTPayload, jwtVerify } from 'jose';
 import { z } from 'zod';
 import type { Clock } from '#common/clock.ts';
 import { Refusal } from '../refusal.ts';
+import { Kept } from './kept.ts';
 
-/** Keys are used for so long after they were last fetched when the provider doesn't answer: two days. */
-const staleMaxMs = 48 * 3_600_000;
-/** Keys are fetched anew after so long. */
-const freshMs = 3_600_000;
-/** A key that isn't known makes them be fetched anew, but not more often than this: else anyone could order requests to the provider. */
-const refetchMinMs = 30_000;
 /** A provider has a handful. */
 const keysMax = 64;
 
@@ -35,17 +30,15 @@ export type FetchJson = (url: string) => Promise<unknown>;
 
 /** The keys of one provider, kept so that logins go on while it doesn't answer (threat 45). */
 export class IssuerKeys {
-  private readonly fetchJson: FetchJson;
   private readonly clock: Clock;
-  private readonly url: string;
-  private known: { readonly find: ReturnType<typeof createLocalJWKSet>; readonly atMs: number } | undefined;
-  private triedAtMs = -Infinity;
-  private running: Promise<void> | undefined;
+  private readonly keys: Kept<ReturnType<typeof createLocalJWKSet>>;
 
   constructor(url: string, fetchJson: FetchJson, clock: Clock) {
-    this.url = url;
-    this.fetchJson = fetchJson;
     this.clock = clock;
+    this.keys = new Kept(async () => {
+      const { keys } = keySetSchema.parse(await fetchJson(url));
+      return createLocalJWKSet({ keys });
+    }, clock);
   }
 
   /**
@@ -62,48 +55,27 @@ export class IssuerKeys {
       requiredClaims: ['sub', 'exp', 'iat'],
     };
     for (const isRetry of [false, true]) {
-      await this.refresh(isRetry);
-      if (this.known === undefined)
+      const find = await this.keys.get(isRetry);
+      if (find === undefined)
         throw new Refusal('Unavailable', 'The identity provider does not answer: try again.', {
           reason: 'ProviderUnavailable',
           retryAfterSeconds: 10,
+          cause: this.keys.problem,
         });
       try {
-        const { payload } = await jwtVerify(idToken, this.known.find, options);
+        const { payload } = await jwtVerify(idToken, find, options);
         checkAuthorizedParty(payload, clientID);
         checkIssuedAt(payload, this.clock.now());
         return payload;
       } catch (error) {
-        if (error instanceof errors.JWKSNoMatchingKey && !isRetry) continue;
+        if (error instanceof errors.JWKSNoMatchingKey) continue;
         if (error instanceof Refusal) throw error;
         throw refused('The identity provider gave a token that is not valid.', error);
       }
     }
-    throw refused('The identity provider signed with a key that it does not publish.');
-  }
-
-  /** @param isWanting - a key is missing: fetch although what is known is fresh. */
-  private async refresh(isWanting: boolean): Promise<void> {
-    const now = this.clock.monotonic();
-    const age = now - (this.known?.atMs ?? -Infinity);
-    if (age > staleMaxMs) this.known = undefined;
-    const isDue = this.known === undefined || age > freshMs || isWanting;
-    const pause = this.known === undefined ? 1000 : refetchMinMs;
-    if (isDue && this.running === undefined && now - this.triedAtMs >= pause) {
-      this.triedAtMs = now;
-      this.running = this.fetch().finally(() => (this.running = undefined));
-    }
-    // Nobody waits for a fetch that only freshens what is there.
-    if (this.known === undefined || isWanting) await this.running;
-  }
-
-  private async fetch(): Promise<void> {
-    try {
-      const { keys } = keySetSchema.parse(await this.fetchJson(this.url));
-      this.known = { find: createLocalJWKSet({ keys }), atMs: this.clock.monotonic() };
-    } catch {
-      // What is known stays in use; without it, whoever waits is told that the provider doesn't answer.
-    }
+    throw refused(
+      'The identity provider signed with a key that it does not publish, or has published in this minute: log in again.',
+    );
   }
 }
 

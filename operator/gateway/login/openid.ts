@@ -9,6 +9,7 @@ import { Refusal } from '../refusal.ts';
 import type { Sealer } from '../sealing.ts';
 import { boundedFetch } from './bounded-fetch.ts';
 import { IssuerKeys } from './issuer-keys.ts';
+import { Kept } from './kept.ts';
 import { principalOf } from './principal.ts';
 
 /** An OpenID provider as the owner of the site configured it, with its client secret read. */
@@ -22,10 +23,6 @@ export interface OpenIDProvider {
 }
 
 const deviceGrant = 'urn:ietf:params:oauth:grant-type:device_code';
-/** How a provider is reached is asked anew after so long, and used for two days when it doesn't answer. */
-const freshMs = 3_600_000;
-const staleMaxMs = 48 * 3_600_000;
-const retryMs = 2000;
 /** Users have so long to agree in the browser. */
 const codeMs = 10 * 60_000;
 /** Device codes of providers may live longer; ours don't. */
@@ -54,7 +51,6 @@ const codeHandle = z.strictObject({
 interface Connection {
   readonly configuration: oidc.Configuration;
   readonly keys: IssuerKeys;
-  readonly atMs: number;
 }
 
 /** Logs in at one OpenID provider: authorization code with PKCE, and device flow. Nothing is kept between the steps: the user carries it, sealed. */
@@ -62,14 +58,14 @@ export class OpenIDLogin {
   readonly provider: OpenIDProvider;
   private readonly clock: Clock;
   private readonly sealer: () => Promise<Sealer>;
-  private connection: Connection | undefined;
-  private connecting: Promise<Connection> | undefined;
-  private triedAtMs = -Infinity;
+  private readonly connection: Kept<Connection>;
+  private keys: { readonly url: string; readonly keys: IssuerKeys } | undefined;
 
   constructor(provider: OpenIDProvider, clock: Clock, sealer: () => Promise<Sealer>) {
     this.provider = provider;
     this.clock = clock;
     this.sealer = sealer;
+    this.connection = new Kept(async () => this.discover(), clock);
   }
 
   /** Starts a device flow (RFC 8628). */
@@ -197,28 +193,16 @@ export class OpenIDLogin {
     };
   }
 
-  /** How the provider is reached. What was learnt is used for as long as two days when it doesn't answer (threat 45). */
+  /** How the provider is reached. @throws {Refusal} when that isn't known. */
   private async connect(): Promise<Connection> {
-    const now = this.clock.monotonic();
-    const age = now - (this.connection?.atMs ?? -Infinity);
-    if (this.connection !== undefined && age <= freshMs) return this.connection;
-    if (this.connecting === undefined) {
-      if (now - this.triedAtMs < retryMs) return this.connectionOrRefusal(age);
-      this.triedAtMs = now;
-      this.connecting = this.discover().finally(() => (this.connecting = undefined));
-      this.connecting.catch(() => undefined);
-    }
-    try {
-      return await this.connecting;
-    } catch (error) {
-      return this.connectionOrRefusal(age, error);
-    }
-  }
-
-  private connectionOrRefusal(age: number, cause?: unknown): Connection {
-    if (this.connection !== undefined && age <= staleMaxMs) return this.connection;
+    const connection = await this.connection.get();
+    if (connection !== undefined) return connection;
     const message = `The identity provider ${this.provider.name} does not answer as it should: try again, or ask the owner of the site.`;
-    throw new Refusal('Unavailable', message, { reason: 'ProviderUnavailable', retryAfterSeconds: 10, cause });
+    throw new Refusal('Unavailable', message, {
+      reason: 'ProviderUnavailable',
+      retryAfterSeconds: 10,
+      cause: this.connection.problem,
+    });
   }
 
   private async discover(): Promise<Connection> {
@@ -233,16 +217,13 @@ export class OpenIDLogin {
     const { jwks_uri: jwks, issuer: said } = configuration.serverMetadata();
     if (said !== issuer) throw new TypeError('the provider calls itself by another issuer');
     if (jwks === undefined) throw new TypeError('the provider has no keys');
-    const before = this.connection;
-    const isSame = before?.configuration.serverMetadata().jwks_uri === jwks;
     const fetchJson = async (url: string): Promise<unknown> => {
       const answer = await fetch(url, { headers: { accept: 'application/json' } });
       if (answer.status !== 200) throw new TypeError(`status ${answer.status}`);
       return answer.json();
     };
-    const keys = isSame ? before.keys : new IssuerKeys(jwks, fetchJson, this.clock);
-    this.connection = { configuration, keys, atMs: this.clock.monotonic() };
-    return this.connection;
+    if (this.keys?.url !== jwks) this.keys = { url: jwks, keys: new IssuerKeys(jwks, fetchJson, this.clock) };
+    return { configuration, keys: this.keys.keys };
   }
 }
 
