@@ -43,7 +43,7 @@ test.each(tried)('a test tries attack $number in each file that the table names'
 
 test('every attack that a test names is in the table of those that are tried', () => {
   const files = globSync(
-    '{common,crds,proto,xtreemfs,selector,operator,nodeagent,cli,charts,e2e}/**/*.{test,envtest,e2e}.ts',
+    '{common,crds,proto,xtreemfs,selector,operator,nodeagent,cli,charts,e2e}/**/*.{test,envtest,e2e,cases}.ts',
     {
       cwd: root,
     },

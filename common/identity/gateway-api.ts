@@ -38,6 +38,9 @@ const challenge = z.string().regex(/^[A-Za-z0-9_-]{43}$/, 'use the base64url SHA
 const verifier = z.string().regex(/^[A-Za-z0-9._~-]{43,128}$/, 'use the verifier that the challenge was made of');
 const organization = name.max(60);
 
+/** Virtual organizations that a session is for; it gives nothing for others, nor lets one ask to join them. */
+export const organizationsAsked = z.array(organization).min(1).max(16);
+
 /** Who someone is: what an issuer calls them, exactly. */
 export const principalSchema = z.strictObject({
   issuer: z.string().min(1).max(255),
@@ -59,22 +62,25 @@ export const siteAnswer = z.object({
   ),
 });
 
+const narrowed = { virtualOrganizations: organizationsAsked.optional() };
+
 /**
  * Body of `POST /v1/sessions`.
  * - `kubernetes`: the request carries what `kubectl` would: a client certificate of the cluster, or `Authorization: Bearer` with a token of it.
  * - `certificate`: the request comes with a client certificate of the provider.
- * - `device`: first with `challenge`; the answer is 202 with a handle, a code for the user and an address to type it in. Then, every
- *   `intervalSeconds`, with `handle` and `verifier`: 202 until the user has agreed, then 201.
+ * - `device`: first with `challenge`; the answer is 202 with a handle, a code for the user and an address of the gateway to type it in. There the user
+ *   logs in, and sees which program asks, from where, and for what, before they agree. The program asks, every `intervalSeconds`, with `handle` and
+ *   `verifier`: 202 until somebody has decided, then 201 once.
  * - `code`: first with `challenge` and a `redirectURI` on the loopback of the client; the answer is 202 with a handle and the address to open.
  *   Then with `handle`, `verifier` and the whole `callbackURL` that the browser came back to.
  *
- * `challenge` is the base64url SHA-256 of a fresh random `verifier` (43 to 128 characters) that the client keeps: nobody else can use the handle.
+ * With `virtualOrganizations` the session is for these alone. `challenge` is the base64url SHA-256 of a fresh random `verifier` (43 to 128 characters) that the client keeps: nobody else can use the handle.
  */
 export const sessionRequest = z.union(
   [
-    z.strictObject({ method: z.literal('kubernetes') }),
-    z.strictObject({ method: z.literal('certificate'), provider: name }),
-    z.strictObject({ method: z.literal('device'), provider: name, challenge }),
+    z.strictObject({ method: z.literal('kubernetes'), ...narrowed }),
+    z.strictObject({ method: z.literal('certificate'), provider: name, ...narrowed }),
+    z.strictObject({ method: z.literal('device'), provider: name, challenge, ...narrowed }),
     z.strictObject({ method: z.literal('device'), handle: token, verifier }),
     z.strictObject({
       method: z.literal('code'),
@@ -87,12 +93,13 @@ export const sessionRequest = z.union(
           /^http:\/\/(127\.0\.0\.1|\[::1\]|localhost)(:[0-9]{1,5})?(\/[A-Za-z0-9._~/-]*)?$/,
           'use an http URL on the loopback, for example http://127.0.0.1:8400/callback',
         ),
+      ...narrowed,
     }),
     z.strictObject({ method: z.literal('code'), handle: token, verifier, callbackURL: z.string().min(1).max(8192) }),
   ],
   {
     error:
-      'use one of {method: kubernetes}, {method: certificate, provider}, {method: device, provider, challenge}, {method: device, handle, verifier}, {method: code, provider, challenge, redirectURI (http, loopback)}, {method: code, handle, verifier, callbackURL}; names in lower case, challenge and verifier as in RFC 7636',
+      'use one of {method: kubernetes}, {method: certificate, provider}, {method: device, provider, challenge}, {method: device, handle, verifier}, {method: code, provider, challenge, redirectURI (http, loopback)}, {method: code, handle, verifier, callbackURL}, the first of each method also with virtualOrganizations; names in lower case, challenge and verifier as in RFC 7636',
   },
 );
 /** How somebody logs in. */
@@ -166,6 +173,8 @@ export const whoamiAnswer = z.object({
   site: name,
   principal: principalSchema,
   expiresAt: moment,
+  /** What the session is for; absent: for everything that one is a member of. */
+  virtualOrganizations: organizationsAsked.optional(),
   memberships: z.array(membershipAnswer),
 });
 /** Who one is, and where one is a member. */

@@ -22,7 +22,7 @@ export class Act {
   who: Principal | string = 'anonymous';
 
   constructor(request: IncomingMessage) {
-    this.address = request.socket.remoteAddress ?? '';
+    this.address = (request.socket.remoteAddress ?? '').replace(/^::ffff:/, '');
   }
 }
 

@@ -85,7 +85,8 @@ let env: Record<string, string>;
 beforeAll(async () => {
   for (const method of ['info', 'warn'] as const) jest.spyOn(console, method).mockImplementation(() => undefined);
   folder = mkdtempSync(path.join(tmpdir(), 'xtreemos-gateway-crash-'));
-  lab = await TestOpenIDProvider.start();
+  door = await Door.start();
+  lab = await TestOpenIDProvider.start({ gateways: [`127.0.0.1:${door.port}`] });
   const openIDConnect = {
     issuer: lab.issuer,
     clientID: lab.clientID,
@@ -96,9 +97,9 @@ beforeAll(async () => {
   const data = { secret: Buffer.from(lab.clientSecret).toString('base64') };
   const body = { apiVersion: 'v1', kind: 'Secret', metadata: { name: 'idp-lab' }, data };
   await site.client.json('POST', `/api/v1/namespaces/${systemNamespace}/secrets`, { body });
-  door = await Door.start();
   await start();
   const caBundle = await site.caBundle();
+  lab.gateways.set(`127.0.0.1:${door.port}`, { port: door.port, caBundle });
   gateway = new GatewayClient(door.port, caBundle);
   writeFileSync(path.join(folder, 'ca.pem'), caBundle);
   env = { HOME: folder, XDG_STATE_HOME: path.join(folder, 'state'), KUBECONFIG: site.plane.kubeconfigPath };

@@ -14,6 +14,7 @@ import { accessTokenLifetimeMaxSeconds } from '#common/identity/access-token.ts'
 import { parseScopes } from '#common/identity/scopes.ts';
 import { MintingError, type TokenMinter } from '#operator/identity/minter.ts';
 import type { Enrolment } from './enrolment.ts';
+import type { RouteAnswer } from './exchange.ts';
 import type { Invitations } from './invitations.ts';
 import type { Logins } from './login/logins.ts';
 import type { MemberTokens } from './member-tokens.ts';
@@ -21,9 +22,9 @@ import type { GatewayMetrics } from './metrics.ts';
 import { type Member, type Members, tokenContent } from './members.ts';
 import { Refusal } from './refusal.ts';
 import { readBody } from './request-body.ts';
-import type { RequestContext, Route, RouteAnswer } from './server.ts';
+import type { RequestContext, Route } from './server.ts';
 import { type Explorer, selectionRequest } from './selection.ts';
-import type { Session, Sessions } from './sessions.ts';
+import { checkCovers, type Session, type Sessions } from './sessions.ts';
 
 /** Where clients of the cluster find its API server. */
 export interface ApiServerAddress {
@@ -60,7 +61,10 @@ export function gatewayRoutes(parts: RouteParts): Route[] {
     path: string,
     handle: Route['handle'],
     more: { isPublic?: boolean; isLogin?: boolean } = {},
-  ): Route => ({ name, method, path, handle, isAudited: more.isPublic !== true, isLogin: more.isLogin === true });
+  ): Route => ({
+    ...{ name, method, path, handle },
+    ...{ isAudited: more.isPublic !== true, isLogin: more.isLogin === true },
+  });
   return [
     route('site.read', 'GET', '/v1/site', async () => handlers.readSite(), { isPublic: true }),
     route('session.create', 'POST', '/v1/sessions', async (context) => handlers.createSession(context), {
@@ -136,7 +140,7 @@ class Handlers {
         count('Pending');
         return { status: 202, body: result, why: 'LoginPending' };
       }
-      context.identify(result);
+      context.identify(result.principal);
       const answer = await sessions.begin(result, request.method, context.signal);
       count('OK');
       return { status: 201, body: answer, why: 'LoggedIn' };
@@ -160,10 +164,12 @@ class Handlers {
   }
 
   async whoami(context: RequestContext): Promise<RouteAnswer> {
-    const { principal, endsMs } = await this.session(context);
-    const memberships = this.parts.members.of(principal).map((member) => this.describe(member));
+    const { principal, endsMs, virtualOrganizations } = await this.session(context);
+    const isCovered = ({ vo }: Member): boolean => virtualOrganizations?.includes(vo.metadata.name) !== false;
+    const own = this.parts.members.of(principal).filter(isCovered);
+    const memberships = own.map((member) => this.describe(member));
     const expiresAt = new Date(endsMs).toISOString();
-    return { status: 200, body: { site: this.parts.site, principal, expiresAt, memberships } };
+    return { status: 200, body: { site: this.parts.site, principal, expiresAt, virtualOrganizations, memberships } };
   }
 
   async mintToken(context: RequestContext): Promise<RouteAnswer> {
@@ -219,9 +225,11 @@ class Handlers {
   }
 
   async join(context: RequestContext): Promise<RouteAnswer> {
-    const { principal } = await this.session(context);
+    const session = await this.session(context);
+    const { principal } = session;
     const name = context.parameters.name ?? '';
     context.concern('VirtualOrganization', name);
+    checkCovers(session, name);
     const request = readBody(joinRequest, context.body);
     const { isNew, answer } = await this.parts.enrolment.ask(principal, name, request, context.signal).catch(notYet);
     context.concern('VOMembership', answer.membership);
@@ -242,8 +250,9 @@ class Handlers {
   }
 
   /** The membership of whoever asks, when they may do this. @throws {Refusal} */
-  private allowed({ principal }: Session, organization: string, action: string): Member {
-    const member = this.parts.members.find(principal, organization);
+  private allowed(session: Session, organization: string, action: string): Member {
+    checkCovers(session, organization);
+    const member = this.parts.members.find(session.principal, organization);
     if (member === undefined) {
       throw new Refusal(
         'Forbidden',

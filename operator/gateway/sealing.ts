@@ -2,7 +2,7 @@
 import { createCipheriv, createDecipheriv, hkdfSync, randomBytes } from 'node:crypto';
 
 /** What a sealed thing is for; one made for another purpose doesn't open. */
-export type SealPurpose = 'session-token' | 'session-record' | 'login-handle';
+export type SealPurpose = 'session-token' | 'session-record' | 'login-handle' | 'device-login' | 'device-consent';
 
 const algorithm = 'aes-256-gcm';
 const nonceBytes = 12;

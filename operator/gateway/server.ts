@@ -9,13 +9,15 @@ import type { Clock } from '#common/clock.ts';
 import type { Principal } from '#common/identity/ids.ts';
 import type { Logger } from '#common/logger.ts';
 import { Act, addressRate, bearerOf, handleMs, principalRate, refusalBody, refusalOf, throttle } from './acts.ts';
+import { readForm, readJson, type RouteAnswer, send } from './exchange.ts';
 import { Counter, RateLimiter } from './limits.ts';
 import { type ClientCertificate, readClientCertificate } from './login/client-certificate.ts';
 import type { GatewayMetrics } from './metrics.ts';
+import { refusalPage } from './pages/page.ts';
 import { Refusal } from './refusal.ts';
 
-const bodyMaxBytes = 65_536;
 const headerMaxBytes = 24_576;
+const programMaxChars = 80;
 const connectionsMax = 2048;
 const connectionsPerAddressMax = 256;
 /** Handshake, headers and whole request each have to be done in so long, milliseconds. */
@@ -35,6 +37,13 @@ export interface RequestContext {
   readonly body: unknown;
   /** Parts of the path that the route names. */
   readonly parameters: Readonly<Record<string, string>>;
+  readonly query: URLSearchParams;
+  /** What the browser keeps for us, by name. */
+  readonly cookies: ReadonlyMap<string, string>;
+  /** Where the request comes from. */
+  readonly address: string;
+  /** What the program calls itself: printable and short. */
+  readonly program: string;
   readonly bearer: string | undefined;
   /** @throws {Refusal} when there is one that isn't good. */
   readonly certificate: () => ClientCertificate | undefined;
@@ -43,13 +52,6 @@ export interface RequestContext {
   identify(principal: Principal): void;
   /** Says what it is about, for the audit log. */
   concern(kind: string, name: string): void;
-}
-
-/** What a route answers; `why` and `message` go to the audit log. */
-export interface RouteAnswer {
-  readonly status: number;
-  readonly body?: object | undefined;
-  readonly why?: string;
 }
 
 /** One route. */
@@ -63,6 +65,8 @@ export interface Route {
   readonly isAudited: boolean;
   /** Whether it is a login, which fewer are allowed of. */
   readonly isLogin: boolean;
+  /** Whether people open it: bodies are forms of our own pages, and refusals are pages. */
+  readonly isPage?: boolean;
   handle(context: RequestContext): Promise<RouteAnswer>;
 }
 
@@ -204,7 +208,8 @@ export class GatewayServer {
       metrics.requests.inc({ route: route?.name ?? 'none', code: 'OK' });
     } catch (error) {
       const refusal = refusalOf(error, act, this.parts.log);
-      answer = { status: refusal.status, body: refusalBody(refusal) };
+      const { status } = refusal;
+      answer = route?.isPage === true ? { status, page: refusalPage(refusal) } : { status, body: refusalBody(refusal) };
       if (refusal.retryAfterSeconds !== undefined) response.setHeader('retry-after', refusal.retryAfterSeconds);
       const outcome = refusal.status >= 500 ? 'Failed' : 'Refused';
       this.record(act, route, { outcome, why: refusal.reason, message: refusal.message, policy: refusal.policy });
@@ -223,11 +228,16 @@ export class GatewayServer {
     throttle(this.byAddress, act.address);
     if (route === undefined) throw this.notHere(request);
     if (route.isLogin) throttle(this.byLogin, act.address);
-    const body = request.method === 'POST' ? await readJson(request) : undefined;
-    const { socket } = request;
+    const read = route.isPage === true ? readForm : readJson;
+    const body = request.method === 'POST' ? await read(request) : undefined;
+    const { socket, headers } = request;
     return route.handle({
       body,
       parameters,
+      query: new URLSearchParams((request.url ?? '').split('?')[1] ?? ''),
+      cookies: cookiesOf(headers.cookie ?? ''),
+      address: act.address,
+      program: (headers['user-agent'] ?? '').replaceAll(/[^ -~]/g, '').slice(0, programMaxChars),
       bearer: bearerOf(request),
       certificate: () => (socket instanceof TLSSocket ? readClientCertificate(socket) : undefined),
       signal: AbortSignal.timeout(handleMs),
@@ -283,6 +293,11 @@ function secureContext({ cert, key, ca }: TlsMaterial): object {
   };
 }
 
+function cookiesOf(header: string): Map<string, string> {
+  const pairs = header.split(';').map((pair) => pair.trim().split('='));
+  return new Map(pairs.map(([name = '', ...value]) => [name, value.join('=')]));
+}
+
 function pathOf(url: string): string {
   return url.split('?', 1)[0] ?? '';
 }
@@ -298,35 +313,4 @@ function matchPath(pattern: readonly string[], parts: readonly string[]): Record
     else return undefined;
   }
   return parameters;
-}
-
-async function readJson(request: IncomingMessage): Promise<unknown> {
-  if (!/^application\/json\s*(;|$)/i.test(request.headers['content-type'] ?? '')) {
-    throw new Refusal('InvalidRequest', 'Send JSON, with the header content-type: application/json.');
-  }
-  const chunks: Buffer[] = [];
-  let size = 0;
-  for await (const chunk of request as AsyncIterable<Buffer>) {
-    size += chunk.length;
-    if (size > bodyMaxBytes) throw new Refusal('TooLarge', `The body is larger than ${bodyMaxBytes} bytes.`);
-    chunks.push(chunk);
-  }
-  try {
-    return JSON.parse(Buffer.concat(chunks).toString());
-  } catch {
-    throw new Refusal('InvalidRequest', 'The body is no JSON.');
-  }
-}
-
-function send(request: IncomingMessage, response: ServerResponse, { status, body }: RouteAnswer): void {
-  const text = body === undefined ? '' : `${JSON.stringify(body)}\n`;
-  // What wasn't read of a body that was refused is not waited for.
-  if (!request.complete) response.setHeader('connection', 'close');
-  response.writeHead(status, {
-    ...(text === '' ? {} : { 'content-type': 'application/json; charset=utf-8' }),
-    'content-length': Buffer.byteLength(text),
-    'cache-control': 'no-store',
-    'x-content-type-options': 'nosniff',
-  });
-  response.end(text);
 }

@@ -14,6 +14,7 @@ import { configMaps, type Secret } from '#runtime/builtin.ts';
 import type { Client, Informer, Runnable } from '#runtime/contracts.ts';
 import { ApiError, isServerTrouble } from '#runtime/errors.ts';
 import { certificatesIn } from './login/client-certificate.ts';
+import type { DeviceLogins } from './login/device-logins.ts';
 import type { Logins } from './login/logins.ts';
 import type { GatewayMetrics } from './metrics.ts';
 import { gatewayIdentity } from './peers/peer-identity.ts';
@@ -111,6 +112,7 @@ export interface KeeperParts {
   readonly client: Client;
   readonly material: ServingMaterial;
   readonly sessions: Sessions;
+  readonly devices: DeviceLogins;
   readonly metrics: GatewayMetrics;
   readonly clock: Clock;
   readonly log: Logger;
@@ -125,7 +127,7 @@ export interface KeeperParts {
   readonly synced: (signal: AbortSignal) => Promise<void>;
 }
 
-/** Keeps certificate and public address of the gateway, and ends sessions that are over. */
+/** Keeps certificate and public address of the gateway, and ends sessions and device logins that are over. */
 export class GatewayKeeper implements Runnable {
   readonly name = 'gateway-keeper';
   private readonly parts: KeeperParts;
@@ -137,7 +139,7 @@ export class GatewayKeeper implements Runnable {
   }
 
   async run(signal: AbortSignal): Promise<void> {
-    const { clock, log, sessions, metrics } = this.parts;
+    const { clock, log, sessions, devices, metrics } = this.parts;
     try {
       await this.parts.synced(signal);
       while (!signal.aborted) {
@@ -145,6 +147,7 @@ export class GatewayKeeper implements Runnable {
           await this.askForCertificate(signal);
           await this.publish(signal);
           metrics.sessions.set(await sessions.expire(signal));
+          await devices.expire(signal);
         } catch (error) {
           if (!isServerTrouble(error)) throw error;
           const isMissing =

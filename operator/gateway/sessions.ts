@@ -1,7 +1,7 @@
 import { createHash, createHmac, randomBytes, timingSafeEqual } from 'node:crypto';
 import { z } from 'zod';
 import type { Clock } from '#common/clock.ts';
-import { principalSchema, type SessionAnswer } from '#common/identity/gateway-api.ts';
+import { organizationsAsked, principalSchema, type SessionAnswer } from '#common/identity/gateway-api.ts';
 import type { Principal } from '#common/identity/ids.ts';
 import { type Secret, secrets } from '#runtime/builtin.ts';
 import type { Client, Informer } from '#runtime/contracts.ts';
@@ -16,8 +16,8 @@ const sessionUse = 'session';
 /** Prefixes make tokens easy to tell, and to find by scanners of leaked secrets. */
 const prefixes = { session: 'xoss_', refresh: 'xosr_' };
 
-/** A session ends after so long, however often it is refreshed. */
-const sessionMs = 7 * 24 * 3_600_000;
+/** A session ends after so long, however often it is refreshed, milliseconds. */
+export const sessionMs = 7 * 24 * 3_600_000;
 const sessionTokenMs = 10 * 60_000;
 /** More sessions of one principal end the oldest. */
 const perPrincipalMax = 16;
@@ -27,6 +27,7 @@ const sessionsMax = 20_000;
 const recordSchema = z.strictObject({
   principal: principalSchema,
   method: z.string(),
+  virtualOrganizations: organizationsAsked.optional(),
   beganMs: z.number(),
   endsMs: z.number(),
   /** Which refresh token of the family is good. */
@@ -43,6 +44,7 @@ const tokenSchema = z.strictObject({
   endsMs: z.number(),
   principal: principalSchema,
   sessionEndsMs: z.number(),
+  virtualOrganizations: organizationsAsked.optional(),
 });
 
 /** A session that holds. */
@@ -50,6 +52,8 @@ export interface Session {
   readonly id: string;
   readonly principal: Principal;
   readonly endsMs: number;
+  /** It is for these alone; undefined: for everything that the principal is a member of. */
+  readonly virtualOrganizations: readonly string[] | undefined;
 }
 
 /** What sessions need. */
@@ -81,7 +85,11 @@ export class Sessions {
   }
 
   /** Begins a session. @throws {Refusal} when there are too many. */
-  async begin(principal: Principal, method: string, signal: AbortSignal): Promise<SessionAnswer> {
+  async begin(
+    { principal, virtualOrganizations }: Pick<Session, 'principal' | 'virtualOrganizations'>,
+    method: string,
+    signal: AbortSignal,
+  ): Promise<SessionAnswer> {
     const { clock, client } = this.parts;
     const tag = await this.tagOf(principal);
     await this.makeRoom(tag, signal);
@@ -90,6 +98,7 @@ export class Sessions {
     const record: SessionRecord = {
       principal,
       method,
+      ...(virtualOrganizations === undefined ? {} : { virtualOrganizations: [...virtualOrganizations] }),
       beganMs: now,
       endsMs: now + sessionMs,
       generation: 0,
@@ -141,7 +150,7 @@ export class Sessions {
       isOurs ? sealer.open('session-token', token.slice(prefixes.session.length)) : undefined,
     );
     if (!opened.success) throw new Refusal('Unauthenticated', 'This is no session token of this gateway: log in.');
-    const { id, endsMs, principal, sessionEndsMs } = opened.data;
+    const { id, endsMs, principal, sessionEndsMs, virtualOrganizations } = opened.data;
     if (endsMs <= this.parts.clock.now())
       throw new Refusal('Unauthenticated', 'The session token is over: refresh the session.', {
         reason: 'SessionTokenExpired',
@@ -150,7 +159,7 @@ export class Sessions {
     const key = { namespace: this.parts.namespace, name: nameOf(id) };
     const found = this.parts.informer.get(key) ?? (await this.parts.client.of(secrets).find(key, { signal }));
     if (found === undefined) throw new Refusal('SessionEnded', 'The session has ended: log in again.');
-    return { id, principal, endsMs: sessionEndsMs };
+    return { id, principal, endsMs: sessionEndsMs, virtualOrganizations };
   }
 
   /** Ends a session and every token of it. May be repeated. */
@@ -204,7 +213,8 @@ export class Sessions {
 
   private async answer(id: string, record: SessionRecord): Promise<SessionAnswer> {
     const endsMs = Math.min(this.parts.clock.now() + sessionTokenMs, record.endsMs);
-    const content = { id, endsMs, principal: record.principal, sessionEndsMs: record.endsMs };
+    const { principal, virtualOrganizations } = record;
+    const content = { id, endsMs, principal, virtualOrganizations, sessionEndsMs: record.endsMs };
     const sealed = (await this.parts.sealer()).seal('session-token', content);
     const mac = await this.macOf(id, record, record.generation);
     return {
@@ -244,6 +254,16 @@ export class Sessions {
       .update(content)
       .digest('base64url');
   }
+}
+
+/** @throws {Refusal} unless the session is for this virtual organization too. */
+export function checkCovers({ virtualOrganizations }: Session, organization: string): void {
+  if (virtualOrganizations === undefined || virtualOrganizations.includes(organization)) return;
+  throw new Refusal(
+    'Forbidden',
+    `This session is for ${virtualOrganizations.join(', ')} alone: log in again for ${organization} (xos login, without --vo or with this one).`,
+    { policy: 'session/virtualOrganizations', reason: 'OutsideOfSession' },
+  );
 }
 
 function nameOf(id: string): string {

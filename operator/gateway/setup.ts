@@ -21,6 +21,7 @@ import type { KubeObject } from '#runtime/types.ts';
 import { Enrolment } from './enrolment.ts';
 import { GatewayKeys } from './gateway-keys.ts';
 import { Invitations } from './invitations.ts';
+import { DeviceLogins } from './login/device-logins.ts';
 import { clusterAuthentication, Logins } from './login/logins.ts';
 import { GatewayMemberAccess, type MemberAccess } from './member-access.ts';
 import { type AccountRequest, MemberTokens } from './member-tokens.ts';
@@ -32,6 +33,7 @@ import { PeerDirectory } from './peers/directory.ts';
 import { helloMethod, PeerGreeter } from './peers/hello.ts';
 import type { PeerStates } from './peers/peer-states.ts';
 import { PeerServer } from './peers/services.ts';
+import { devicePages } from './pages/device-pages.ts';
 import { type ApiServerAddress, gatewayRoutes } from './routes.ts';
 import { Explorer } from './selection.ts';
 import { GatewayKeeper, GatewayListener, ServingMaterial } from './serving.ts';
@@ -99,9 +101,14 @@ export function addGateway(manager: Manager, setup: GatewaySetup): Gateway {
   const keys = new GatewayKeys(client, own, namespace);
   const sealer = keys.sealer.bind(keys);
   const parts = { client, clock, localSite };
-  const sessions = new Sessions({ ...parts, informer: own, namespace, sealer, refreshKey: keys.refreshKey.bind(keys) });
+  const inside = `${service}.${namespace}.svc:${setup.servicePort}`;
+  const address = setup.address === '' ? inside : setup.address;
+  const sealing = { informer: own, namespace, sealer, refreshKey: keys.refreshKey.bind(keys) };
+  const sessions = new Sessions({ ...parts, ...sealing });
+  const devices = new DeviceLogins({ ...sealing, client, clock, address });
   const logins = new Logins({
     ...parts,
+    devices,
     sites: siteInformer,
     clusterAuthentication: authentication,
     namespace,
@@ -112,8 +119,6 @@ export function addGateway(manager: Manager, setup: GatewaySetup): Gateway {
   const minter = new TokenMinter(signing.keys, signing.records, clock);
   const metrics = new GatewayMetrics(registry);
   const material = new ServingMaterial(own, namespace);
-  const inside = `${service}.${namespace}.svc:${setup.servicePort}`;
-  const address = setup.address === '' ? inside : setup.address;
   const caches: readonly Informer<KubeObject>[] = [
     own, authentication, siteInformer, organizations, memberships, signing.keys.informer, signing.records.informer,
   ]; // prettier-ignore
@@ -149,8 +154,9 @@ export function addGateway(manager: Manager, setup: GatewaySetup): Gateway {
   const door = new ApiTaskDoor(credentials, setup.index);
   const upgrades = new TaskStreams({ door, access, channels, clock, log, audit, metrics });
   const peers = new PeerServer({ directory, clock, log, audit });
+  const pages = devicePages({ logins, devices, members, sealer, clock, site: localSite, address });
   const listener = new GatewayListener({
-    routes,
+    routes: [...routes, ...pages],
     peers,
     upgrades,
     clock,
@@ -168,6 +174,7 @@ export function addGateway(manager: Manager, setup: GatewaySetup): Gateway {
       client: manager.client,
       material,
       sessions,
+      devices,
       metrics,
       clock,
       log,

@@ -23,6 +23,8 @@ import { GatewayClient } from './gateway-client.ts';
 
 /** Namespace of the operator. */
 export const systemNamespace = 'xtreemos-system';
+/** Under which users know the gateway; each replica listens on a port of its own. */
+export const gatewayAddress = '127.0.0.1:7443';
 const api = '/apis/xtreemos.io/v1alpha1';
 const merge = 'application/merge-patch+json';
 
@@ -86,7 +88,7 @@ export class GatewayReplica {
       },
       selection: new FakeResourceSelection(systemClock, [aNode]),
       port: 0,
-      address: '127.0.0.1:7443',
+      address: gatewayAddress,
       service: 'xtreemos-gateway',
       servicePort: 7443,
       apiServer: '',
@@ -98,10 +100,14 @@ export class GatewayReplica {
     this.end.catch(() => undefined);
   }
 
+  /** Port that this replica listens on, once it does. */
+  async port(): Promise<number> {
+    return waitFor('the gateway listens', () => this.listener.port, { limitMs: 30_000 });
+  }
+
   /** A client of this replica, once it listens. */
   async client(caBundle: string): Promise<GatewayClient> {
-    const port = await waitFor('the gateway listens', () => this.listener.port, { limitMs: 30_000 });
-    return new GatewayClient(port, caBundle);
+    return new GatewayClient(await this.port(), caBundle);
   }
 
   async stop(): Promise<void> {

@@ -1,4 +1,5 @@
 import { createServer, type Server, type ServerResponse } from 'node:http';
+import { escapeHtml } from '#common/html.ts';
 import { drawOverlay } from './picture.ts';
 import type { StatusPage } from './status.ts';
 
@@ -69,31 +70,36 @@ export function renderPage(page: StatusPage): string {
   const { node, overlay, ledger, live } = page;
   const links = overlay.links.map((link) =>
     row([
-      escape(link.cell),
-      `<code>${escape(link.id)}</code>`,
-      escape(link.address),
+      escapeHtml(link.cell),
+      `<code>${escapeHtml(link.id)}</code>`,
+      escapeHtml(link.address),
       link.isSuspect ? '<span class="late">suspect</span>' : seconds(link.ageMs),
-      escape(attributesText(link.attributes)),
+      escapeHtml(attributesText(link.attributes)),
     ]),
   );
   const claims = ledger.claims.map((claim) =>
-    row([escape(claim.id), escape(claim.owner), escape(claim.stage), escape(attributesText(claim.demand))]),
+    row([
+      escapeHtml(claim.id),
+      escapeHtml(claim.owner),
+      escapeHtml(claim.stage),
+      escapeHtml(attributesText(claim.demand)),
+    ]),
   );
   const facts: [string, string][] = [
-    ['Address', escape(node.address)],
+    ['Address', escapeHtml(node.address)],
     ['Started', new Date(node.incarnation).toISOString()],
-    ['Attributes', escape(attributesText(node.attributes))],
+    ['Attributes', escapeHtml(attributesText(node.attributes))],
     ['Nodes, about', String(overlay.nodeCount)],
     ['Queries in flight', String(overlay.queriesInFlight)],
     ['Cell borders', `<code>${overlay.borders.id}</code>${overlay.borders.isSettling ? ' (settling)' : ''}`],
     ['Suspects, buried', `${overlay.suspects}, ${overlay.buried}`],
-    ['Dropped descriptors', escape(attributesText({ ...overlay.dropped }))],
-    ['Free', escape(attributesText(ledger.free))],
-    ['Live', escape(attributesText(live))],
+    ['Dropped descriptors', escapeHtml(attributesText({ ...overlay.dropped }))],
+    ['Free', escapeHtml(attributesText(ledger.free))],
+    ['Live', escapeHtml(attributesText(live))],
   ];
   return `<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<meta http-equiv="refresh" content="10"><title>Selector ${escape(node.id)}</title><style>${style}</style></head><body>
-<h1>Selector <code>${escape(node.id)}</code></h1>
+<meta http-equiv="refresh" content="10"><title>Selector ${escapeHtml(node.id)}</title><style>${style}</style></head><body>
+<h1>Selector <code>${escapeHtml(node.id)}</code></h1>
 <table>${facts.map(([name, value]) => `<tr><th scope="row">${name}</th><td>${value}</td></tr>`).join('')}</table>
 <h2>Overlay as seen from here</h2>${drawOverlay(page)}
 <p class="note">Rings are levels of cells, the nearest cells in the middle; a dot is a link, its colour the time since it showed itself.</p>
@@ -129,9 +135,4 @@ function attributesText(values: Readonly<Record<string, number | string>>): stri
   return Object.entries(values)
     .map(([name, value]) => `${name} ${typeof value === 'number' ? Number(value.toPrecision(6)) : value}`)
     .join(', ');
-}
-
-/** Text for HTML and SVG. */
-export function escape(text: string): string {
-  return text.replace(/[&<>"']/g, (sign) => `&#${sign.charCodeAt(0)};`);
 }

@@ -1,3 +1,4 @@
+import { escapeHtml } from '#common/html.ts';
 import type { PeerStatus, StatusPage } from './status.ts';
 
 const size = 640;
@@ -21,10 +22,10 @@ export function drawOverlay(page: StatusPage): string {
   const dots = rings.flatMap(({ radius, links }, ring) =>
     links.map((link, i) => drawLink(link, radius, ring, i, links.length)),
   );
-  return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${size} ${size}" role="img" aria-label="Links of ${escapeXml(page.node.id)}">
+  return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${size} ${size}" role="img" aria-label="Links of ${escapeHtml(page.node.id)}">
 <style>.ring{fill:none;stroke:#d8dee4}.edge{stroke:#c4ccd4}text{font:10px system-ui,sans-serif;fill:#3e4c59}.fresh{fill:#2e7d32}.aging{fill:#c77700}.old{fill:#b42318}.self{fill:#0b5cad}</style>
 ${circles.join('')}${dots.join('')}<circle cx="${centre}" cy="${centre}" r="9" class="self"/>
-<text x="${centre}" y="${centre + 22}" text-anchor="middle">${escapeXml(page.node.id)}</text></svg>`;
+<text x="${centre}" y="${centre + 22}" text-anchor="middle">${escapeHtml(page.node.id)}</text></svg>`;
 }
 
 function drawLink(link: PeerStatus, radius: number, ring: number, index: number, count: number): string {
@@ -37,15 +38,11 @@ function drawLink(link: PeerStatus, radius: number, ring: number, index: number,
   const label = `${link.cell} ${shorten(link.id)}`;
   return (
     `<line x1="${centre}" y1="${centre}" x2="${x.toFixed(1)}" y2="${y.toFixed(1)}" class="edge"/>` +
-    `<circle cx="${x.toFixed(1)}" cy="${y.toFixed(1)}" r="5" class="${age}"><title>${escapeXml(link.id)}</title></circle>` +
-    `<text x="${x.toFixed(1)}" y="${(y - 8).toFixed(1)}" text-anchor="${anchor}">${escapeXml(label)}</text>`
+    `<circle cx="${x.toFixed(1)}" cy="${y.toFixed(1)}" r="5" class="${age}"><title>${escapeHtml(link.id)}</title></circle>` +
+    `<text x="${x.toFixed(1)}" y="${(y - 8).toFixed(1)}" text-anchor="${anchor}">${escapeHtml(label)}</text>`
   );
 }
 
 function shorten(id: string): string {
   return id.length <= 22 ? id : `${id.slice(0, 10)}…${id.slice(-10)}`;
-}
-
-function escapeXml(text: string): string {
-  return text.replace(/[&<>"']/g, (sign) => `&#${sign.charCodeAt(0)};`);
 }

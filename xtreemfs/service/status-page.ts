@@ -1,3 +1,5 @@
+import { escapeHtml } from '#common/html.ts';
+
 /** A table on a status page. */
 export interface StatusSection {
   readonly title: string;
@@ -41,15 +43,4 @@ export function renderJson(page: StatusPage): string {
     rows: rows.map((row) => Object.fromEntries(columns.map((column, index) => [column, row[index] ?? null]))),
   }));
   return `${JSON.stringify({ title: page.title, sections }, undefined, 2)}\n`;
-}
-
-function escapeHtml(text: string): string {
-  const entities: Readonly<Record<string, string>> = {
-    '&': '&amp;',
-    '<': '&lt;',
-    '>': '&gt;',
-    '"': '&quot;',
-    "'": '&#39;',
-  };
-  return text.replace(/[&<>"']/g, (character) => entities[character] ?? '');
 }

@@ -9,7 +9,9 @@ const login = defineCommand({
   about: 'Log in at the gateway of a site, and set up kubectl for your virtual organizations',
   details: `Finds the gateway in the ConfigMap xtreemos-gateway of the namespace kube-public on the cluster of the current context, or at --gateway. Without a method, the one identity provider of the site is asked, or else your Kubernetes user is taken.
 
-For each virtual organization that you may work in, the kubeconfig gets a context xos-SITE-VO with which plain kubectl acts as that member. The session is kept for you alone in $XDG_STATE_HOME/xos.`,
+For each virtual organization that you may work in, the kubeconfig gets a context xos-SITE-VO with which plain kubectl acts as that member. The session is kept for you alone in $XDG_STATE_HOME/xos. With --vo it gives nothing for other organizations.
+
+With --device you open a page of the gateway, which shows what asks, from where and for what, before you agree.`,
   args: {},
   options: {
     issuer: word('Log in with this OpenID provider of the site, by name or issuer', 'PROVIDER'),
@@ -21,7 +23,7 @@ For each virtual organization that you may work in, the kubeconfig gets a contex
     gateway: word('HOST:PORT of the gateway, when the cluster is not at hand', 'ADDRESS'),
     ca: word('Root certificate of the gateway, PEM file', 'FILE', { complete: 'file' }),
     caFingerprint: word('SHA-256 fingerprint of the root certificate of the gateway', 'SHA256'),
-    vo: words('Set up kubectl for these only', 'VO', { complete: 'vo' }),
+    vo: words('Log in for these virtual organizations alone, and set up kubectl for them', 'VO', { complete: 'vo' }),
     skipContexts: flag('Leave the kubeconfig alone'),
     timeout: word('How long to wait for the browser; default: as long as the provider does', 'DURATION'),
     ...clusterOptions,
@@ -32,6 +34,7 @@ For each virtual organization that you may work in, the kubeconfig gets a contex
       does: 'with an OpenID provider, on a machine without a browser',
       line: 'login --issuer https://login.example.org --device',
     },
+    { does: 'for one virtual organization alone', line: 'login --device --vo physics' },
     {
       does: 'without access to the cluster',
       line: 'login --gateway gateway.example.org:7443 --ca-fingerprint sha256:1f0a…',

@@ -13,7 +13,6 @@ import { findGateway, type FindInput } from './find-gateway.ts';
 import { chooseMethod, type MethodInput, openSession } from './methods.ts';
 
 interface LoginInput extends FindInput, MethodInput {
-  readonly vo: readonly string[];
   readonly skipContexts: boolean;
   readonly timeout: string | undefined;
 }

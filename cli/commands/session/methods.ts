@@ -22,6 +22,8 @@ export interface MethodInput extends ClusterInput {
   readonly certificate: string | undefined;
   readonly key: string | undefined;
   readonly provider: string | undefined;
+  /** The session is for these virtual organizations alone; empty: for all. */
+  readonly vo: readonly string[];
 }
 
 type SiteAnswer = z.infer<typeof siteAnswer>;
@@ -89,24 +91,30 @@ export async function openSession(
 ): Promise<SessionAnswer> {
   const begin = async (body: object, identity: GatewayIdentity = {}): Promise<GatewayAnswer> =>
     gateway.send('POST', '/v1/sessions', body, identity);
+  const narrowed = input.vo.length === 0 ? {} : { virtualOrganizations: input.vo };
   switch (method.kind) {
     case 'kubernetes':
       return parseAnswer(
         sessionAnswer,
-        await begin({ method: 'kubernetes' }, await kubernetesIdentity(context, input)),
+        await begin({ method: 'kubernetes', ...narrowed }, await kubernetesIdentity(context, input)),
       );
     case 'certificate': {
-      const body = { method: 'certificate', provider: method.provider };
+      const body = { method: 'certificate', provider: method.provider, ...narrowed };
       return parseAnswer(sessionAnswer, await begin(body, await certificateIdentity(input)));
     }
     case 'device':
-      return deviceFlow(context, begin, method.provider, limitMs);
+      return deviceFlow(context, begin, { provider: method.provider, ...narrowed }, limitMs);
     case 'code':
-      return codeFlow(context, begin, method.provider, limitMs);
+      return codeFlow(context, begin, { provider: method.provider, ...narrowed }, limitMs);
   }
 }
 
 type Begin = (body: object) => Promise<GatewayAnswer>;
+/** At which provider, and for what. */
+interface Start {
+  readonly provider: string;
+  readonly virtualOrganizations?: readonly string[];
+}
 
 async function kubernetesIdentity(context: Context, input: ClusterInput): Promise<GatewayIdentity> {
   const config = await readKubeconfig(input.kubeconfig, context.surroundings);
@@ -144,16 +152,16 @@ function proof(): { readonly verifier: string; readonly challenge: string } {
   return { verifier, challenge: createHash('sha256').update(verifier).digest('base64url') };
 }
 
-/** RFC 8628: the user types a code in a browser anywhere, this program asks until that is done. */
+/** RFC 8628: the user types a code at the gateway in a browser anywhere, logs in and agrees there; this program asks until that is done. */
 async function deviceFlow(
   context: Context,
   begin: Begin,
-  provider: string,
+  start: Start,
   limitMs: number | undefined,
 ): Promise<SessionAnswer> {
   const { terminal, clock, signal } = context;
   const { verifier, challenge } = proof();
-  let pending = parseAnswer(pendingAnswer, await begin({ method: 'device', provider, challenge }));
+  let pending = parseAnswer(pendingAnswer, await begin({ method: 'device', challenge, ...start }));
   if (pending.method !== 'device') throw new CommandError('failure', 'The gateway answered another method than asked');
   const { userCode, verificationURI, verificationURIComplete } = pending;
   const endsAt = Math.min(Date.parse(pending.expiresAt), limitMs === undefined ? Infinity : clock.now() + limitMs);
@@ -179,7 +187,7 @@ async function deviceFlow(
 async function codeFlow(
   context: Context,
   begin: Begin,
-  provider: string,
+  start: Start,
   limitMs: number | undefined,
 ): Promise<SessionAnswer> {
   const { terminal, clock, signal, surroundings } = context;
@@ -187,7 +195,7 @@ async function codeFlow(
   await using redirect = await Redirect.listen();
   const pending = parseAnswer(
     pendingAnswer,
-    await begin({ method: 'code', provider, challenge, redirectURI: redirect.uri }),
+    await begin({ method: 'code', challenge, redirectURI: redirect.uri, ...start }),
   );
   if (pending.method !== 'code') throw new CommandError('failure', 'The gateway answered another method than asked');
   terminal.say(`Log in in the browser. If none opens, open this yourself:\n\n    ${pending.authorizationURL}\n`);

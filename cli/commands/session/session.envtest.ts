@@ -73,6 +73,12 @@ describe('the device flow', () => {
     expect(shown.join('\n')).toContain('You are logged in at rennes as alice');
   });
 
+  test('asks for the organizations of --vo alone', async () => {
+    expect(await xos('login', '--device', '--vo', 'physics', ...at())).toMatchObject({ code: 0 });
+    const [first] = gateway.arrived.filter(({ line }) => line === 'POST /v1/sessions');
+    expect(first?.body).toMatchObject({ method: 'device', virtualOrganizations: ['physics'] });
+  });
+
   test('gives up when nobody types the code', async () => {
     gateway.devicePolls = 1000;
     const { code, stderr } = await xos('login', '--device', '--timeout', '2s', ...at());

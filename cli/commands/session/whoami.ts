@@ -30,7 +30,7 @@ export async function whoami(
   const ports = sessionPorts(context);
   const site = await chooseSite(ports.store, input.site);
   const answer = parseAnswer(whoamiAnswer, await sendAsSession(site, ports, { method: 'GET', path: '/v1/whoami' }));
-  const { principal, memberships } = answer;
+  const { principal, memberships, virtualOrganizations } = answer;
   if (input.output === 'json' || input.output === 'yaml') {
     terminal.print(await serialize(input.output, answer));
     return;
@@ -45,6 +45,7 @@ export async function whoami(
       ['Issuer', principal.issuer],
       ['Subject', principal.subject],
       ['Session ends', answer.expiresAt],
+      ['Session is for', virtualOrganizations?.join(', ')],
     ]),
   );
   if (memberships.length === 0) {

@@ -10,9 +10,11 @@ import { Desk, stepsOf } from './desk.ts';
 import type { Step } from './guide.ts';
 
 jest.setTimeout(180_000);
+const gatewayPort = 30_743;
 
 let desk: Desk;
 let provider: TestOpenIDProvider;
+let gateway: string;
 let indent: (pem: string) => string;
 
 /** Address of this machine at which the nodes of a site reach it. */
@@ -29,7 +31,8 @@ async function addressTowards(node: string): Promise<string> {
 beforeAll(async () => {
   desk = await Desk.open();
   const host = await addressTowards(desk.site.gatewayAddress);
-  provider = await TestOpenIDProvider.start({ host, listen: host });
+  gateway = `${desk.site.gatewayAddress}:${gatewayPort}`;
+  provider = await TestOpenIDProvider.start({ host, gateways: [gateway] });
   indent = (pem) => pem.trim().replaceAll(/^/gm, ' '.repeat(12));
   await desk.install();
 }, 300_000);
@@ -69,7 +72,7 @@ test('the owner says where the gateway is', async () => {
   const { server } = readCredentials(desk.site.kubeconfig);
   await own('cd "$OLDPWD"');
   await typeWith(step, {
-    'gateway.example.org:7443': `${desk.site.gatewayAddress}:30743`,
+    'gateway.example.org:7443': gateway,
     'https://cluster.example.org:6443': server,
     'gateway.service.type=LoadBalancer': `'networkPolicy.identityProviderPorts={443,${port}}' --wait`,
   });
@@ -96,9 +99,10 @@ test('a member of that provider is invited, and logs in with a code in a browser
   const address = await waitFor('the code is shown', async () => /https:\S+/.exec(await own('cat login.log'))?.[0], {
     limitMs: 60_000,
   });
+  provider.gateways.set(gateway, { port: gatewayPort, caBundle: await own('cat gateway.pem') });
   const shown = await own('cat login.log');
   const code = /\b[A-Z]{4}-[A-Z]{4}\b/.exec(shown)?.[0] ?? '';
-  await provider.browse(address.includes(code) ? address : `${address}?user_code=${code}`, 'carol');
+  await provider.browse(address.includes(code) ? address : `${address}?code=${code}`, 'carol');
   await own('wait $LOGIN');
   expect(await own('xos whoami -o name')).toBe(`${provider.issuer}#carol`);
 });

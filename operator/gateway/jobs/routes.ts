@@ -10,7 +10,8 @@ import { collectionPath } from '#runtime/kind.ts';
 import type { Stored } from '#runtime/types.ts';
 import { Refusal } from '../refusal.ts';
 import { readBody } from '../request-body.ts';
-import type { RequestContext, Route, RouteAnswer } from '../server.ts';
+import type { RouteAnswer } from '../exchange.ts';
+import type { RequestContext, Route } from '../server.ts';
 import { type TaskCaller, TaskCallers, type TaskCallersParts } from './task-callers.ts';
 import { answerOf, belowIn, checkRoom, treeOf } from './tree.ts';
 

@@ -8,7 +8,9 @@ import { reviewToken } from '#runtime/token-review.ts';
 import { Refusal } from '../refusal.ts';
 import type { Sealer } from '../sealing.ts';
 import { type ClientCertificate, certificatePrincipal, clusterUserName, isFrom } from './client-certificate.ts';
-import { openHandle, OpenIDLogin, type OpenIDProvider } from './openid.ts';
+import type { DeviceLogins } from './device-logins.ts';
+import { type CodeHandle, openHandle } from './handles.ts';
+import { OpenIDLogin, type OpenIDProvider } from './openid.ts';
 import { principalOf } from './principal.ts';
 
 type LocalSite = Extract<Site['spec'], { type: 'Local' }>['local'];
@@ -23,6 +25,17 @@ export interface LoginContext {
   readonly certificate: () => ClientCertificate | undefined;
   readonly bearer: string | undefined;
   readonly signal: AbortSignal;
+  /** Where the request came from. */
+  readonly address: string;
+  /** What the program calls itself. */
+  readonly program: string;
+}
+
+/** Somebody has logged in. */
+export interface LoggedIn {
+  readonly principal: Principal;
+  /** The session is for these alone; undefined: for all that they are members of. */
+  readonly virtualOrganizations: readonly string[] | undefined;
 }
 
 /** What logging in needs. */
@@ -34,13 +47,14 @@ export interface LoginParts {
   /** Namespace of the operator, where client secrets lie. */
   readonly namespace: string;
   readonly sealer: () => Promise<Sealer>;
+  readonly devices: DeviceLogins;
   readonly clock: Clock;
 }
 
 /** Every way to log in that the owner of the site allows, as the local Site says at the moment. */
 export class Logins {
   private readonly parts: LoginParts;
-  private readonly openID = new Map<
+  private readonly known = new Map<
     string,
     { readonly key: string; readonly login: OpenIDLogin; readonly atMs: number }
   >();
@@ -69,25 +83,30 @@ export class Logins {
    * @returns who it is, or what the user has to do first.
    * @throws {Refusal}
    */
-  async step(request: SessionRequest, context: LoginContext): Promise<Principal | PendingAnswer> {
+  async step(request: SessionRequest, context: LoginContext): Promise<LoggedIn | PendingAnswer> {
+    if ('handle' in request) return this.finish(request, context);
+    const { virtualOrganizations } = request;
     switch (request.method) {
       case 'kubernetes':
-        return this.kubernetes(context);
+        return { principal: await this.kubernetes(context), virtualOrganizations };
       case 'certificate':
-        return this.certificate(request.provider, context);
-      case 'device':
-        if ('provider' in request) return (await this.provider(request.provider)).startDevice(request.challenge);
-        return this.finish(request.handle, request.verifier, async (login, handle) => {
-          return handle.method === 'device' ? login.pollDevice(handle) : undefined;
-        });
-      case 'code':
-        if ('provider' in request) {
-          return (await this.provider(request.provider)).startCode(request.challenge, request.redirectURI);
-        }
-        return this.finish(request.handle, request.verifier, async (login, handle) => {
-          return handle.method === 'code' ? login.finishCode(handle, request.callbackURL) : undefined;
-        });
+        return { principal: this.certificate(request.provider, context), virtualOrganizations };
+      case 'device': {
+        const { provider, challenge } = request;
+        await (await this.openID(provider)).ready();
+        const { program, address, signal } = context;
+        return this.parts.devices.begin({ provider, challenge, program, address, virtualOrganizations }, signal);
+      }
+      case 'code': {
+        const { provider, challenge, redirectURI } = request;
+        return (await this.openID(provider)).startCode({ challenge, redirectURI, virtualOrganizations });
+      }
     }
+  }
+
+  /** Ends a code flow. @throws {Refusal} */
+  async finishCode(handle: CodeHandle, callbackURL: string): Promise<Principal> {
+    return (await this.openID(handle.provider)).finishCode(handle, callbackURL);
   }
 
   private get clusterAuthority(): string {
@@ -95,14 +114,17 @@ export class Logins {
   }
 
   private async finish(
-    handle: string,
-    verifier: string,
-    next: (login: OpenIDLogin, handle: ReturnType<typeof openHandle>) => Promise<Principal | PendingAnswer | undefined>,
-  ): Promise<Principal | PendingAnswer> {
-    const opened = openHandle(await this.parts.sealer(), handle, verifier, this.parts.clock.now());
-    const result = await next(await this.provider(opened.provider), opened);
-    if (result === undefined) throw new Refusal('InvalidRequest', `The handle is of a login by ${opened.method}.`);
-    return result;
+    request: Extract<SessionRequest, { handle: string }>,
+    { signal }: LoginContext,
+  ): Promise<LoggedIn | PendingAnswer> {
+    const { sealer, clock, devices } = this.parts;
+    const opened = openHandle(await sealer(), request.handle, request.verifier, clock.now());
+    if (opened.method === 'device' && request.method === 'device') return devices.take(opened, signal);
+    const isClients = opened.method === 'code' && opened.device === undefined;
+    if (!isClients || request.method !== 'code')
+      throw new Refusal('InvalidRequest', `The handle is of a login by ${opened.method}.`);
+    const principal = await this.finishCode(opened, request.callbackURL);
+    return { principal, virtualOrganizations: opened.virtualOrganizations };
   }
 
   /** The cluster's own users: what they show is what they would show the API server. */
@@ -146,21 +168,22 @@ export class Logins {
     return certificatePrincipal(name, shown);
   }
 
-  private async provider(name: string): Promise<OpenIDLogin> {
+  /** The login at a provider. @throws {Refusal} when there is none of this name, or it isn't set up. */
+  async openID(name: string): Promise<OpenIDLogin> {
     const configured = this.site?.identityProviders.find((each) => each.name === name);
     if (configured?.type !== 'OpenIDConnect') throw unknownProvider(name);
     const { issuer, clientID, scopes, caBundle, clientSecret } = configured.openIDConnect;
     const key = JSON.stringify(configured.openIDConnect);
     const now = this.parts.clock.monotonic();
-    const known = this.openID.get(name);
+    const known = this.known.get(name);
     if (known?.key === key && (clientSecret === undefined || now - known.atMs <= secretAgeMaxMs)) return known.login;
     const secret = clientSecret === undefined ? undefined : await this.readSecret(name, clientSecret);
     const provider: OpenIDProvider = { name, issuer, clientID, clientSecret: secret, scopes, caBundle };
     const isSame = known?.key === key && known.login.provider.clientSecret === secret;
     const login = isSame ? known.login : new OpenIDLogin(provider, this.parts.clock, this.parts.sealer);
-    this.openID.set(name, { key, login, atMs: now });
-    for (const each of this.openID.keys()) {
-      if (this.site?.identityProviders.some(({ name: kept }) => kept === each) !== true) this.openID.delete(each);
+    this.known.set(name, { key, login, atMs: now });
+    for (const each of this.known.keys()) {
+      if (this.site?.identityProviders.some(({ name: kept }) => kept === each) !== true) this.known.delete(each);
     }
     return login;
   }

@@ -1,6 +1,4 @@
-import { createHash } from 'node:crypto';
 import * as oidc from 'openid-client';
-import { z } from 'zod';
 import type { Clock } from '#common/clock.ts';
 import { systemErrorCode } from '#common/errors.ts';
 import type { PendingAnswer } from '#common/identity/gateway-api.ts';
@@ -8,6 +6,7 @@ import type { Principal } from '#common/identity/ids.ts';
 import { Refusal } from '../refusal.ts';
 import type { Sealer } from '../sealing.ts';
 import { boundedFetch } from './bounded-fetch.ts';
+import { type CodeHandle, sealHandle } from './handles.ts';
 import { IssuerKeys } from './issuer-keys.ts';
 import { Kept } from './kept.ts';
 import { principalOf } from './principal.ts';
@@ -22,38 +21,18 @@ export interface OpenIDProvider {
   readonly caBundle: string | undefined;
 }
 
-const deviceGrant = 'urn:ietf:params:oauth:grant-type:device_code';
 /** Users have so long to agree in the browser. */
 const codeMs = 10 * 60_000;
-/** Device codes of providers may live longer; ours don't. */
-const deviceMaxMs = 15 * 60_000;
-const slowDownSeconds = 5;
 
-const deviceHandle = z.strictObject({
-  method: z.literal('device'),
-  provider: z.string(),
-  deviceCode: z.string(),
-  challenge: z.string(),
-  intervalSeconds: z.number(),
-  endsMs: z.number(),
-});
-const codeHandle = z.strictObject({
-  method: z.literal('code'),
-  provider: z.string(),
-  codeVerifier: z.string(),
-  state: z.string(),
-  nonce: z.string(),
-  redirectURI: z.string(),
-  challenge: z.string(),
-  endsMs: z.number(),
-});
+/** A code flow: who may end it, where the browser comes back to, and what it is for. */
+export type CodeStart = Pick<CodeHandle, 'challenge' | 'redirectURI' | 'device' | 'virtualOrganizations'>;
 
 interface Connection {
   readonly configuration: oidc.Configuration;
   readonly keys: IssuerKeys;
 }
 
-/** Logs in at one OpenID provider: authorization code with PKCE, and device flow. Nothing is kept between the steps: the user carries it, sealed. */
+/** Logs in at one OpenID provider, by authorization code with PKCE. Nothing is kept between the steps: the user carries it, sealed. */
 export class OpenIDLogin {
   readonly provider: OpenIDProvider;
   private readonly clock: Clock;
@@ -68,61 +47,18 @@ export class OpenIDLogin {
     this.connection = new Kept(async () => this.discover(), clock);
   }
 
-  /** Starts a device flow (RFC 8628). */
-  async startDevice(challenge: string): Promise<PendingAnswer> {
-    const { configuration } = await this.connect();
-    const answer = await oidc
-      .initiateDeviceAuthorization(configuration, { scope: this.provider.scopes.join(' ') })
-      .catch((error: unknown) => {
-        throw providerRefusal(
-          error,
-          'The identity provider does not start a device flow; use the code flow, or ask the owner of the site.',
-        );
-      });
-    const intervalSeconds = Math.min(Math.max(answer.interval ?? slowDownSeconds, 1), 60);
-    const endsMs = this.clock.now() + Math.min(answer.expires_in * 1000, deviceMaxMs);
-    const handle = {
-      method: 'device' as const,
-      provider: this.provider.name,
-      deviceCode: answer.device_code,
-      challenge,
-      intervalSeconds,
-      endsMs,
-    };
-    return {
-      ...(await this.pendingDevice(handle)),
-      userCode: answer.user_code,
-      verificationURI: answer.verification_uri,
-      ...(answer.verification_uri_complete === undefined
-        ? {}
-        : { verificationURIComplete: answer.verification_uri_complete }),
-    };
-  }
-
-  /** Asks once whether the user has agreed. */
-  async pollDevice(handle: z.infer<typeof deviceHandle>): Promise<Principal | PendingAnswer> {
-    const { configuration } = await this.connect();
-    try {
-      const tokens = await oidc.genericGrantRequest(configuration, deviceGrant, { device_code: handle.deviceCode });
-      return await this.principalOf(tokens.id_token);
-    } catch (error) {
-      const problem = error instanceof oidc.ResponseBodyError ? error.error : undefined;
-      if (problem === 'authorization_pending') return this.pendingDevice(handle);
-      if (problem === 'slow_down') {
-        return this.pendingDevice({ ...handle, intervalSeconds: handle.intervalSeconds + slowDownSeconds });
-      }
-      if (problem === 'expired_token') throw new Refusal('LoginExpired', 'The code is over: start the login again.');
-      throw providerRefusal(error, 'The identity provider refused the login.');
-    }
+  /** @throws {Refusal} unless it is known how the provider is reached. */
+  async ready(): Promise<void> {
+    await this.connect();
   }
 
   /** Starts a code flow with PKCE (RFC 6749 §4.1, RFC 7636). */
-  async startCode(challenge: string, redirectURI: string): Promise<PendingAnswer> {
+  async startCode(start: CodeStart): Promise<Extract<PendingAnswer, { method: 'code' }>> {
     const { configuration } = await this.connect();
     const codeVerifier = oidc.randomPKCECodeVerifier();
     const [state, nonce] = [oidc.randomState(), oidc.randomNonce()];
     const url = oidc.buildAuthorizationUrl(configuration, {
-      redirect_uri: redirectURI,
+      redirect_uri: start.redirectURI,
       scope: this.provider.scopes.join(' '),
       code_challenge: await oidc.calculatePKCECodeChallenge(codeVerifier),
       code_challenge_method: 'S256',
@@ -130,22 +66,21 @@ export class OpenIDLogin {
       nonce,
     });
     const endsMs = this.clock.now() + codeMs;
-    const content: z.infer<typeof codeHandle> = {
+    const content: CodeHandle = {
+      ...start,
       method: 'code',
       provider: this.provider.name,
       codeVerifier,
       state,
       nonce,
-      redirectURI,
-      challenge,
       endsMs,
     };
-    const handle = `xosh_${(await this.sealer()).seal('login-handle', content)}`;
+    const handle = sealHandle(await this.sealer(), content);
     return { method: 'code', handle, authorizationURL: url.href, expiresAt: new Date(endsMs).toISOString() };
   }
 
   /** Ends a code flow with what the browser came back with. */
-  async finishCode(handle: z.infer<typeof codeHandle>, callbackURL: string): Promise<Principal> {
+  async finishCode(handle: CodeHandle, callbackURL: string): Promise<Principal> {
     const { configuration } = await this.connect();
     // Where it came back to is what was asked for; only the parameters are the provider's.
     const callback = new URL(handle.redirectURI);
@@ -181,18 +116,6 @@ export class OpenIDLogin {
     return principalOf(issuer, claims.sub ?? '');
   }
 
-  private async pendingDevice(
-    handle: z.infer<typeof deviceHandle>,
-  ): Promise<Extract<PendingAnswer, { method: 'device' }>> {
-    const sealed = (await this.sealer()).seal('login-handle', handle);
-    return {
-      method: 'device',
-      handle: `xosh_${sealed}`,
-      intervalSeconds: handle.intervalSeconds,
-      expiresAt: new Date(handle.endsMs).toISOString(),
-    };
-  }
-
   /** How the provider is reached. @throws {Refusal} when that isn't known. */
   private async connect(): Promise<Connection> {
     const connection = await this.connection.get();
@@ -225,24 +148,6 @@ export class OpenIDLogin {
     if (this.keys?.url !== jwks) this.keys = { url: jwks, keys: new IssuerKeys(jwks, fetchJson, this.clock) };
     return { configuration, keys: this.keys.keys };
   }
-}
-
-/** Opens a handle. @throws {Refusal} unless it is ours, in time, and whoever brings it is whoever started the login. */
-export function openHandle(
-  sealer: Sealer,
-  handle: string,
-  verifier: string,
-  nowMs: number,
-): z.infer<typeof deviceHandle> | z.infer<typeof codeHandle> {
-  const sealed = handle.startsWith('xosh_') ? sealer.open('login-handle', handle.slice('xosh_'.length)) : undefined;
-  const opened = z.discriminatedUnion('method', [deviceHandle, codeHandle]).safeParse(sealed);
-  const unknown = 'This is no login that was started here: start again.';
-  if (!opened.success) throw new Refusal('LoginExpired', unknown);
-  if (createHash('sha256').update(verifier).digest('base64url') !== opened.data.challenge) {
-    throw new Refusal('LoginRefused', unknown, { reason: 'VerifierMismatch' });
-  }
-  if (opened.data.endsMs <= nowMs) throw new Refusal('LoginExpired', 'The login took too long: start again.');
-  return opened.data;
 }
 
 /** Our own refusals as they are; others without what they quote. */

@@ -7,7 +7,8 @@ import { aVerifier } from '../../testing/gateway-client.ts';
 import { TestOpenIDProvider } from '../../testing/openid-provider.ts';
 import { Refusal } from '../refusal.ts';
 import { Sealer, sealKeyBytes } from '../sealing.ts';
-import { openHandle, OpenIDLogin } from './openid.ts';
+import { openHandle } from './handles.ts';
+import { OpenIDLogin } from './openid.ts';
 
 jest.setTimeout(120_000);
 const hourMs = 3_600_000;
@@ -33,8 +34,7 @@ afterEach(async () => provider.stop());
 /** A login by code, through the pages of the provider. */
 async function logIn(subject: string): Promise<Principal> {
   const { verifier, challenge } = aVerifier();
-  const pending = await login.startCode(challenge, 'http://127.0.0.1:8400/callback');
-  if (pending.method !== 'code') throw new Error('another method was answered');
+  const pending = await login.startCode({ challenge, redirectURI: 'http://127.0.0.1:8400/callback' });
   const callbackURL = await provider.browse(pending.authorizationURL, subject);
   const handle = openHandle(sealer, pending.handle, verifier, clock.now());
   if (handle.method !== 'code') throw new Error('the handle is of another method');
