@@ -16,7 +16,7 @@ const rooms = [
   'bench',
   'hack',
 ];
-const tests = '\\.(test|envtest|e2e)\\.ts$|/testing/';
+const tests = '\\.(test|envtest|e2e|cases)\\.ts$|/testing/';
 const only = (room, allowed) => ({
   name: `${room}-imports`,
   severity: 'error',

@@ -29,7 +29,7 @@ export default defineConfig(
   { files: ['common/runtime/**/*.ts'], rules: { 'no-restricted-imports': 'off' } },
   { files: ['hack/**/*.ts', 'bench/**/*.ts', 'e2e/**/*.ts', 'cli/**/*.ts'], rules: { 'no-console': 'off' } },
   {
-    files: ['**/*.test.ts', '**/*.prop.test.ts', '**/*.sim.test.ts', '**/*.envtest.ts', '**/*.e2e.ts'],
+    files: ['**/*.test.ts', '**/*.prop.test.ts', '**/*.sim.test.ts', '**/*.envtest.ts', '**/*.e2e.ts', '**/*.cases.ts'],
     rules: { '@typescript-eslint/no-non-null-assertion': 'off', '@typescript-eslint/no-floating-promises': 'error' },
   },
 );
