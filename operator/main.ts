@@ -193,6 +193,7 @@ function addEverything(manager: Manager, { options, log, registry, transport, cr
     log: log.with({ part: 'federation' }),
     identities,
     records: signing.records,
+    namespace: options.namespace,
     gateway,
   });
   if (selection === undefined) return;

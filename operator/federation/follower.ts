@@ -6,6 +6,7 @@ import { type FollowEvent, type FollowRequest, peerMethods } from '#proto/site/s
 import { type PeerChannels, PeerError, type PeerErrorReason } from '#operator/gateway/peers/contract.ts';
 import type { Informer, Runnable } from '#runtime/contracts.ts';
 import { isServerTrouble } from '#runtime/errors.ts';
+import type { Heard } from './heard.ts';
 import { Mirror, type MirrorParts, NotFollowableError } from './mirror.ts';
 import { Told } from './told.ts';
 
@@ -22,6 +23,7 @@ const finalReasons: ReadonlySet<PeerErrorReason> = new Set(['Refused', 'Cut', 'U
 /** What following takes. */
 export interface FollowerParts extends MirrorParts {
   readonly channels: PeerChannels;
+  readonly heard: Heard;
   readonly sites: Informer<Site>;
   readonly log: Logger;
   readonly synced: (signal: AbortSignal) => Promise<void>;
@@ -82,7 +84,8 @@ class Following {
   private readonly home: string;
   private readonly mirror: Mirror;
   private told: Told | undefined;
-  private heardMs: number;
+  /** Monotonic. */
+  private heardMs = -Infinity;
   private isOpen = false;
   private wake: () => void = () => undefined;
 
@@ -91,11 +94,28 @@ class Following {
     this.name = name;
     this.home = home;
     this.mirror = new Mirror(parts);
-    this.heardMs = parts.clock.monotonic();
   }
 
   async run(signal: AbortSignal): Promise<void> {
+    await this.recall(signal);
     await Promise.all([this.listen(signal), this.write(signal)]);
+  }
+
+  /** What an earlier process has heard holds as long as it did there; a home that was never followed gets as long to be found. */
+  private async recall(signal: AbortSignal): Promise<void> {
+    const { clock, heard } = this.parts;
+    while (!signal.aborted) {
+      try {
+        const ageMs = await heard.ageMs(this.name, signal);
+        if (ageMs === undefined) await heard.note(this.name, this.home, signal);
+        this.heardMs = clock.monotonic() - (ageMs ?? 0);
+        return;
+      } catch (error) {
+        if (isAborted(signal)) return;
+        if (!isServerTrouble(error)) throw error;
+        await clock.sleep(retryMs, signal).catch(() => undefined);
+      }
+    }
   }
 
   private async listen(signal: AbortSignal): Promise<void> {
@@ -145,7 +165,7 @@ class Following {
       const changed = new AbortController();
       this.wake = () => changed.abort();
       // An open call is word from the home: gRPC ends it when the link falls silent.
-      if (this.isOpen) this.heardMs = clock.monotonic();
+      if (this.isOpen) await this.note(signal);
       const isFresh = clock.monotonic() - this.heardMs < staleMs;
       try {
         if (this.told !== undefined) await this.mirror.write(this.name, this.told, isFresh, signal);
@@ -164,6 +184,12 @@ class Following {
       }
       await clock.sleep(lookMs, AbortSignal.any([signal, changed.signal])).catch(() => undefined);
     }
+  }
+
+  private async note(signal: AbortSignal): Promise<void> {
+    const { clock, heard } = this.parts;
+    this.heardMs = clock.monotonic();
+    await this.ignoreServer(heard.note(this.name, this.home, signal));
   }
 
   /** What could not be written now is written at the next look. */

@@ -5,6 +5,7 @@ import type { Identities } from '#operator/identity/setup.ts';
 import type { StateRecords } from '#operator/identity/state-record.ts';
 import type { Manager } from '#runtime/contracts.ts';
 import { Follower } from './follower.ts';
+import { Heard } from './heard.ts';
 import { followMethod } from './home.ts';
 
 /** What virtual organizations over sites take from the process. */
@@ -13,11 +14,14 @@ export interface FederationSetup {
   readonly log: Logger;
   readonly identities: Identities;
   readonly records: StateRecords;
+  /** Namespace of the operator. */
+  readonly namespace: string;
   readonly gateway: Pick<Gateway, 'channels' | 'services'>;
 }
 
 /** Tells other sites of virtual organizations that are at home here, and follows those of others that the owner accepts. */
-export function addFederation(manager: Manager, { clock, log, identities, records, gateway }: FederationSetup): void {
+export function addFederation(manager: Manager, setup: FederationSetup): void {
+  const { clock, log, identities, records, gateway, namespace } = setup;
   const { organizations, memberships, slices, sites, localSite } = identities;
   gateway.services.add([followMethod({ organizations, memberships, slices, records, localSite })]);
   const caches = [organizations, memberships, slices, sites];
@@ -26,6 +30,7 @@ export function addFederation(manager: Manager, { clock, log, identities, record
     new Follower({
       ...{ organizations, memberships, sites, client, clock, log, localSite },
       channels: gateway.channels,
+      heard: new Heard(client, clock, namespace),
       synced: async (signal) => {
         await Promise.all(caches.map(async (each) => each.synced(signal)));
       },

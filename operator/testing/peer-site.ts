@@ -81,6 +81,11 @@ export class PeerSite {
     return this.operator?.log ?? '';
   }
 
+  /** The API server as an account meets it that has this token. */
+  asAccount(token: string): KubeClient {
+    return new KubeClient({ ...this.plane.credentials, token });
+  }
+
   /** Runs `xos` as the owner of the site. @param input - for stdin. */
   async xos(words: readonly string[], input = ''): Promise<CommandResult> {
     const command = [path.join(root, 'cli/main.ts'), ...words, '--kubeconfig', this.plane.kubeconfigPath];

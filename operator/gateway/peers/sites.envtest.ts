@@ -6,7 +6,7 @@ import { afterAll, beforeAll, expect, jest, test } from '@jest/globals';
 import { PeerSite } from '#operator/testing/peer-site.ts';
 import type { VirtualOrganization } from '#crds/virtual-organization.ts';
 import type { VOMembership } from '#crds/vo-membership.ts';
-import { waitFor } from '#sites/kube-client.ts';
+import { KubeStatusError, waitFor } from '#sites/kube-client.ts';
 
 jest.setTimeout(400_000);
 const scratch = mkdtempSync(path.join(tmpdir(), 'xtreemos-peers-'));
@@ -175,6 +175,49 @@ test('a member who is suspended at home is suspended at the peer too, and comes 
       async () => ((await adaAt(lyon))?.status?.state === state ? true : undefined),
       { limitMs: 120_000 },
     );
+  }
+});
+
+test('a member who is suspended at home can start nothing at the peer within 30 seconds, and what they run there is ended within a minute (threat 39)', async () => {
+  const suspend = async (state: string): Promise<unknown> =>
+    rennes.client.json('PATCH', memberPath, { body: { spec: { state } }, contentType: merge });
+  const until = `${new Date(Date.now() + 3_600_000).toISOString().slice(0, 19)}Z`;
+  const annotations = { 'xtreemos.io/account-until': until };
+  await lyon.client.json('PATCH', memberPath, { body: { metadata: { annotations } }, contentType: merge });
+  const accounts = '/api/v1/namespaces/vo-physics/serviceaccounts';
+  const userName = (await adaAt(lyon))?.status?.userName ?? '';
+  await waitFor('ada has an account at lyon', async () => lyon.client.find(`${accounts}/${userName}`));
+  const issued = await lyon.client.json('POST', `${accounts}/${userName}/token`, { body: { spec: {} } });
+  const ada = lyon.asAccount((issued.status as { token: string }).token);
+  const pods = '/api/v1/namespaces/vo-physics/pods';
+  const start = async (name: string): Promise<unknown> =>
+    ada.json('POST', pods, {
+      body: {
+        ...{ apiVersion: 'v1', kind: 'Pod', metadata: { name } },
+        spec: { containers: [{ name: 'main', image: 'xtreemos.io/busybox:1', command: ['sleep', '600'] }] },
+      },
+    });
+  const ofAda = async (): Promise<number> => (await lyon.client.list(pods)).items.length;
+  try {
+    await waitFor('ada starts a pod at lyon', async () => start(`${userName}-runs`));
+    expect(await ofAda()).toBe(1);
+    await suspend('Suspended');
+    let count = 0;
+    const refusal = await waitFor(
+      'ada can start nothing at lyon',
+      async () =>
+        start(`${userName}-late-${count++}`).then(
+          () => undefined,
+          (error: unknown) => (error instanceof KubeStatusError ? error : undefined),
+        ),
+      { limitMs: 30_000, pauseMs: 500 },
+    );
+    expect([401, 403]).toContain(refusal.code);
+    await waitFor('what she ran is gone', async () => (await ofAda()) === 0, { limitMs: 60_000 });
+    await expect(start(`${userName}-later`)).rejects.toThrow();
+  } finally {
+    ada.close();
+    await suspend('Active');
   }
 });
 
