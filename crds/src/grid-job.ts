@@ -206,10 +206,10 @@ const spec = object(
       'Name of a Reservation of the same virtual organization whose slots the tasks run in, while its window is open. Its requirements are those of the job.',
     ).optional(),
     preemptible: flag(
-      'Whether its tasks give way to reservations: they may run where something is reserved for later, and are ended and start again elsewhere when that begins.',
+      'Whether its tasks give way: to reservations, for they may run where something is reserved for later, and to jobs of higher priority of the same virtual organization that have no room. They are ended, start again elsewhere, and that is no failure.',
     ).default(false),
     priority: integer(
-      'Jobs of higher priority go first among those of the same virtual organization. Waiting adds to it, so that none waits for ever.',
+      'Jobs of higher priority go first among those of the same virtual organization, and what is `preemptible` there and of lower priority gives way to them. Waiting adds to it, so that none waits for ever.',
       { min: -1_000, max: 1_000 },
     ).default(0),
     suspend: z

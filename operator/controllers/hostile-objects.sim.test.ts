@@ -23,12 +23,14 @@ import { aGridJob, anExecution, aReservation } from '#operator/testing/jobs.ts';
 import type { ResourceSelection } from '#proto/selector/contract.ts';
 import { Predicates } from '#proto/selector/predicate.ts';
 import { type Client, done, type Informer, type Reconciler } from '#runtime/contracts.ts';
+import { pods } from '#runtime/builtin.ts';
 import { Controller } from '#runtime/controller.ts';
 import { SharedInformer } from '#runtime/informer.ts';
 import type { Kind } from '#runtime/kind.ts';
 import { testParts } from '#runtime/testing/parts.ts';
 import { formatKey, keyOf, type KubeObject, type Stored } from '#runtime/types.ts';
 import { GridJobReconciler } from './gridjob/controller.ts';
+import { Preemptor } from './gridjob/preemptor.ts';
 import { ReservationReconciler } from './reservation/controller.ts';
 import { SlotHolder } from './reservation/holding.ts';
 import { readAcceptance } from './virtualorganization/acceptance.ts';
@@ -126,6 +128,10 @@ const jobs: Arena<GridJob> = {
       isSharedWith: () => true,
       missingVolumes: async () => Promise.resolve([]),
       hasLiveBelow: () => false,
+      preemptor: new Preemptor({
+        ...{ jobs: objects, executions: parts, pods: world.informer(pods), client, events, selection: noSelection },
+        ...{ clock, random, log: silentLogger },
+      }),
     });
   },
 };

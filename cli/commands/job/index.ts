@@ -53,7 +53,9 @@ const draft = {
   stderr: word('File in a volume for the error output', 'VOLUME:PATH'),
   after: words('Wait for another job, to be Succeeded if nothing else is said', 'JOB[:WHEN]'),
   reservation: word('Run in a reservation', 'NAME'),
-  preemptible: flag('Give way to reservations, and start again elsewhere'),
+  preemptible: flag(
+    "Give way to reservations and to your organization's jobs of higher priority, and start again elsewhere",
+  ),
   priority: whole('Goes before your jobs with less', { min: -1000, max: 1000 }, undefined),
   retries: whole('How often a task that fails is tried again', { min: 0, max: 100 }, undefined),
   deadline: seconds('Fail when it has not ended so long after its start'),

@@ -13,7 +13,7 @@ export const lostReasons = {
   Evicted: 'its node had to take the room',
   NodeRefused: 'its node had no more room when it arrived',
   PodDeleted: 'its pod was deleted by someone else',
-  Preempted: 'it gave way to a reservation of its node',
+  Preempted: 'it gave way to a reservation of its node, or to a job of higher priority',
   SiteLost: 'its site was not heard of for longer than it may run without its home',
   SiteRefused: 'its site did not take it',
   TimeOver: 'its node had promised the place no longer',
@@ -81,8 +81,9 @@ export function observe(
       if (!spec.isClosed || isEnded(finding)) wanted.add(pod);
     } else if (known?.run === run && isEnded(known)) findings.set(index, known);
     else if (!nodeExists(node)) findings.set(index, lost(place, 'NodeLost'));
-    else if (known?.run === run && known.state === 'Running') findings.set(index, lost(place, 'PodDeleted'));
-    else if (spec.isClosed) findings.set(index, { ...place, ...neverRan });
+    else if (known?.run === run && known.state === 'Running') {
+      findings.set(index, lost(place, spec.preemptible ? 'Preempted' : 'PodDeleted'));
+    } else if (spec.isClosed) findings.set(index, { ...place, ...neverRan });
     else {
       findings.set(index, { ...place, state: 'Starting' });
       missing.push(task);

@@ -6,10 +6,8 @@ import { type GridJob, gridJobs, type GridJobStatus, jobMatched, jobRunning } fr
 import { organizationOfNamespace } from '#crds/organization.ts';
 import type { Reservation } from '#crds/reservation.ts';
 import type { Predicates } from '#proto/selector/predicate.ts';
-import type { Refusals } from '#proto/selector/contract.ts';
-import type { Answer, Dispatcher, Grant } from '#operator/scheduling/dispatcher.ts';
+import type { Dispatcher, Grant } from '#operator/scheduling/dispatcher.ts';
 import type { IndexSet } from '#operator/scheduling/index-set.ts';
-import { refusedAt } from '#operator/scheduling/refusals.ts';
 import { shapeOf } from '#operator/scheduling/shape.ts';
 import {
   type Client,
@@ -27,7 +25,9 @@ import { jobEnded, jobPlaced, jobRefused } from './events.ts';
 import { ExecutionMemory } from './execution-memory.ts';
 import { atHome, lastsMs, needsSignal, newExecution, signalOf } from './execution-of-job.ts';
 import { dependencyCycle, dependencyGate, type Gate, inherited, reservationGate, stageOf } from './gates.ts';
+import type { Preemptor } from './preemptor.ts';
 import { nextTasks, placed, sortTasks, type TaskSets } from './plan.ts';
+import { type Decision, earliest, gaveWayTo, patienceMs, waitingFor } from './waiting.ts';
 import { computeStatus, type Ending, type JobScope } from './status.ts';
 
 /** What the site says of a job: whether its member may run it now. */
@@ -43,6 +43,7 @@ export interface GridJobParts {
   readonly log: Logger;
   readonly dispatcher: Dispatcher;
   readonly predicates: Predicates;
+  readonly preemptor: Preemptor;
   readonly admission: (job: Stored<GridJob>) => Admission;
   readonly reservations: Lister<Reservation>;
   /** Whether a member may use a reservation. */
@@ -54,24 +55,14 @@ export interface GridJobParts {
   readonly siteName: string;
 }
 
-/** Before a job that has just come is told that it waits: most have their nodes by then. */
-const patienceMs = 750;
 /** A timer is set for this long at most, and then set again. */
 const timerMaxMs = 3_600_000;
+/** While a job that this one gave way to has no nodes yet. */
+const gaveWayPollMs = 1_000;
 /** While something outside is missing that can't be watched. */
 const pollMs = 5_000;
 
 type JobGate = Gate | { readonly is: 'refused'; readonly refusal: NonNullable<Admission> };
-
-/** What a look at a job leads to. */
-interface Decision {
-  readonly ending?: Ending | undefined;
-  readonly refusal?: Admission | undefined;
-  readonly waiting?: JobScope['waiting'] | undefined;
-  readonly refusals?: Refusals | undefined;
-  readonly requeueAfterMs?: number | undefined;
-  readonly expectedStart?: number | undefined;
-}
 
 /**
  * Moves a job through its life: whether it may run, what it waits for, nodes for its tasks, their Execution, and what became of them. The
@@ -90,6 +81,7 @@ export class GridJobReconciler implements Reconciler {
     const job = jobs.get(key);
     if (job === undefined || isDeleting(job)) {
       dispatcher.forget(nameOf(key));
+      this.parts.preemptor.settled(nameOf(key));
       this.written.forget(nameOf(key));
       return done;
     }
@@ -237,7 +229,7 @@ export class GridJobReconciler implements Reconciler {
     gate: Gate & { readonly is: 'open' },
     signal: AbortSignal,
   ): Promise<Decision | 'written'> {
-    const { dispatcher, clock, predicates } = this.parts;
+    const { dispatcher, clock, predicates, preemptor } = this.parts;
     const { namespace = '', name } = job.metadata;
     const key = nameOf(job.metadata);
     const { tasks, gangMinimum } = nextTasks(job, sets, gate.allowed);
@@ -250,6 +242,12 @@ export class GridJobReconciler implements Reconciler {
     if (answer !== undefined && answer.grants.length > 0) {
       return this.use(job, execution, sets, tasks, answer.grants, signal);
     }
+    const first = preemptor.yieldsTo(key);
+    if (first !== undefined) {
+      dispatcher.forget(key);
+      return { waiting: gaveWayTo(first), requeueAfterMs: gaveWayPollMs };
+    }
+    let wanted;
     try {
       const { requirements, rank, template, preemptible, reservation, volumes } = job.spec;
       // Volumes are where they are, and children are submitted at the site of their parent.
@@ -262,8 +260,10 @@ export class GridJobReconciler implements Reconciler {
         lastsMs: lastsMs(job),
       };
       const shape = shapeOf(organizationOfNamespace(namespace) ?? '', source, predicates);
+      wanted = { key, shape, tasks: tasks.take(placementsMax), gangMinimum };
       dispatcher.want({
-        ...{ key, uid: job.metadata.uid, shape, tasks: tasks.take(placementsMax), gangMinimum },
+        ...wanted,
+        uid: job.metadata.uid,
         priority: job.spec.priority,
         submittedAt: Date.parse(job.metadata.creationTimestamp),
         owner: { apiVersion: 'xtreemos.io/v1alpha1', kind: 'GridJob', name, uid: job.metadata.uid },
@@ -272,34 +272,8 @@ export class GridJobReconciler implements Reconciler {
       if (!(error instanceof InvalidInputError)) throw error;
       return { refusal: { reason: 'InvalidExpression', message: error.message } };
     }
-    return this.waitingFor(job, answer, earliest(retryInMs, this.deadlineInMs(job)));
-  }
-
-  /** What to say while nodes are looked for: nothing at first, then what nodes said. */
-  private waitingFor(job: Stored<GridJob>, answer: Answer | undefined, requeueAfterMs: number | undefined): Decision {
-    const age = this.parts.clock.now() - Date.parse(job.metadata.creationTimestamp);
-    if (answer === undefined) {
-      const known = job.status?.conditions?.find(({ type }) => type === jobMatched.type);
-      const isKnown = known?.status === 'False' && known.reason in jobMatched.reasons;
-      const before = {
-        reason: (known?.reason ?? 'Waiting') as keyof typeof jobMatched.reasons,
-        message: known?.message ?? '',
-      };
-      const refusals = Object.fromEntries(
-        (job.status?.waiting ?? []).map(({ site, reason, nodes }) => [
-          site === this.parts.siteName ? reason : refusedAt(reason, site),
-          nodes,
-        ]),
-      );
-      if (isKnown) return { waiting: before, refusals, requeueAfterMs };
-      return { requeueAfterMs: earliest(requeueAfterMs, Math.max(1, patienceMs - age)) };
-    }
-    const { NothingMatches, Waiting } = jobMatched.reasons;
-    const { refusals, nothingMatches } = answer;
-    const waiting = nothingMatches
-      ? { reason: NothingMatches, message: 'No node matches requirements.static: see `xos nodes` for what there is.' }
-      : { reason: Waiting, message: 'Nodes match, but too few have room for the tasks now; see status.waiting.' };
-    return { waiting, refusals, requeueAfterMs };
+    if (answer?.nothingMatches === false) await preemptor.makeRoom(job, wanted, signal);
+    return waitingFor(job, answer, earliest(retryInMs, this.deadlineInMs(job)), clock.now(), this.parts.siteName);
   }
 
   /** Writes granted runs into the Execution. A write that fails gives the grants back. */
@@ -323,6 +297,7 @@ export class GridJobReconciler implements Reconciler {
           ? await client.of(executions).create(newExecution(job, this.parts.siteName, parts), { signal })
           : await client.of(executions).update({ ...execution, spec: { ...execution.spec, ...parts } }, { signal });
       this.written.keep(key, stored);
+      this.parts.preemptor.settled(key);
       const count = usable.reduce((sum, { tasks }) => sum + tasks.size, 0);
       events.publish(jobPlaced(job, count, [...new Set(usable.map(({ node }) => node))]));
     } catch (error) {
@@ -392,8 +367,3 @@ export class GridJobReconciler implements Reconciler {
 }
 
 const nameOf = ({ namespace, name }: ObjectKey): string => `${namespace ?? ''}/${name}`;
-
-function earliest(...times: (number | undefined)[]): number | undefined {
-  const known = times.filter((time) => time !== undefined);
-  return known.length === 0 ? undefined : Math.min(...known);
-}

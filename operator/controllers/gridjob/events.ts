@@ -17,6 +17,30 @@ export function jobPlaced(job: Stored<GridJob>, tasks: number, nodes: readonly s
   };
 }
 
+/** Tasks of lower priority were ended for the job. */
+export function jobMadeRoom(job: Stored<GridJob>, tasks: number): EventDraft {
+  return {
+    object: referenceTo(gridJobs, job),
+    type: 'Normal',
+    reason: 'Preempting',
+    action: 'Preempt',
+    note: `${tasks === 1 ? 'A task' : `${tasks} tasks`} of lower priority gave way.`,
+    dedupeKey: 'preempting',
+  };
+}
+
+/** Tasks of the job were ended for one of higher priority, and start again later. */
+export function jobGaveWay(job: Stored<GridJob>, tasks: number, to: Stored<GridJob>): EventDraft {
+  return {
+    object: referenceTo(gridJobs, job),
+    type: 'Normal',
+    reason: 'Preempted',
+    action: 'Preempt',
+    note: `${tasks === 1 ? 'A task' : `${tasks} tasks`} gave way to ${to.metadata.name}, whose priority is ${to.spec.priority}.`,
+    dedupeKey: `preempted/${to.metadata.uid}`,
+  };
+}
+
 /** The job has ended, one way or the other. */
 export function jobEnded(job: Stored<GridJob>, status: GridJobStatus): EventDraft {
   const summary = status.conditions?.find(({ type }) => type === 'Succeeded');

@@ -18,7 +18,7 @@ import { owner } from '#operator/testing/jobs.ts';
 import { TestKubelet } from '#operator/testing/kubelet.ts';
 import { FakeTaskLogs } from '#operator/testing/task-logs.ts';
 import { FakeResourceSelection } from '#proto/selector/testing/fake.ts';
-import { configMaps, namespaces, nodes, pods, serviceAccounts } from '#runtime/builtin.ts';
+import { configMaps, events as eventKind, namespaces, nodes, pods, serviceAccounts } from '#runtime/builtin.ts';
 import { createClient } from '#runtime/client.ts';
 import type { Client, Manager } from '#runtime/contracts.ts';
 import { kubeConfigCredentials } from '#runtime/credentials.ts';
@@ -136,21 +136,27 @@ afterAll(async () => {
   await plane.stop();
 });
 
-async function submit(spec: object, name = `job-${++count}`): Promise<string> {
+async function submit(spec: object, name = `job-${++count}`, where = namespace): Promise<string> {
   const template = { image: 'ok', resources: { cpu: '500m', memory: '128Mi' } };
-  const job = { apiVersion: 'xtreemos.io/v1alpha1', kind: 'GridJob', metadata: { name, namespace } };
+  const job = { apiVersion: 'xtreemos.io/v1alpha1', kind: 'GridJob', metadata: { name, namespace: where } };
   await client.of(gridJobs).create({ ...job, spec: { owner, template, ...spec } } as unknown as GridJob);
   return name;
 }
-const get = async (name: string): Promise<Stored<GridJob>> => client.of(gridJobs).get({ namespace, name });
+const get = async (name: string, where = namespace): Promise<Stored<GridJob>> =>
+  client.of(gridJobs).get({ namespace: where, name });
 const part = async (name: string): Promise<Stored<Execution>> => client.of(executions).get({ namespace, name });
 
-async function until(name: string, is: (job: Stored<GridJob>) => boolean, limitMs = 30_000): Promise<Stored<GridJob>> {
+async function until(
+  name: string,
+  is: (job: Stored<GridJob>) => boolean,
+  limitMs = 30_000,
+  where = namespace,
+): Promise<Stored<GridJob>> {
   let last: Stored<GridJob> | undefined;
   await waitFor(
     `${name} is as expected`,
     async () => {
-      last = await get(name);
+      last = await get(name, where);
       return is(last);
     },
     { limitMs },
@@ -372,6 +378,84 @@ describe('control', () => {
       async () => (await client.of(gridJobs).find({ namespace, name })) === undefined,
       { limitMs: 20_000 },
     );
+  });
+});
+
+describe('a job of higher priority', () => {
+  const reasons = async (name: string): Promise<string[]> => {
+    const fieldSelector = `regarding.name=${name}`;
+    const { items } = await client.of(eventKind).list({ namespace, fieldSelector });
+    return items.map(({ reason }) => reason ?? '');
+  };
+  const fill = async (spec: object, where = namespace): Promise<string> => {
+    const name = await submit({ template: template('stay'), tasks: { count: 12 }, ...spec }, undefined, where);
+    await until(name, (job) => job.status?.tasks?.running === 12, 30_000, where);
+    return name;
+  };
+  afterEach(async () => {
+    for (const where of [namespace, 'vo-chemistry']) {
+      const { items } = await client.of(gridJobs).list({ namespace: where });
+      for (const { metadata } of items) await client.of(gridJobs).delete({ namespace: where, name: metadata.name }, { propagationPolicy: 'Background' }); // prettier-ignore
+      const isGone = async (): Promise<boolean> =>
+        (await client.of(pods).list({ namespace: where })).items.length === 0;
+      await waitFor('nothing runs', isGone, { limitMs: 30_000 });
+    }
+  });
+  const end = async (name: string): Promise<void> => {
+    await client.of(gridJobs).patch({ namespace, name }, merge({ spec: { signal: { name: 'KILL', sequence: 1 } } }));
+    await until(name, state('Killed'));
+  };
+  /** Told that it waits, after it was tried more than once, while the other still runs whole. */
+  const untouched = async (filler: string, urgent: string, where = namespace): Promise<void> => {
+    await until(urgent, (job) => job.status?.waiting?.[0]?.nodes === 3);
+    await new Promise((resolve) => setTimeout(resolve, 2_000));
+    expect((await get(urgent)).status?.state).toBe('Waiting');
+    expect((await get(filler, where)).status?.tasks?.running).toBe(12);
+  };
+
+  test('has work that gives way end for it, no more than it needs, which starts again when it is done', async () => {
+    const filler = await fill({ preemptible: true });
+    const urgent = await submit({ priority: 10, template: template('stay') });
+    await until(urgent, (job) => job.status?.tasks?.running === 1);
+    const after = await until(filler, (job) => (job.status?.tasks?.running ?? 0) + (job.status?.tasks?.starting ?? 0) === 11); // prettier-ignore
+    expect(after.status?.tasks).toMatchObject({ waiting: 1, failed: 0 });
+    const lost = after.status?.tasks?.rows.find(({ state: is }) => is === 'Failed');
+    expect(lost).toMatchObject({ reason: 'Preempted', message: expect.stringMatching(/job of higher priority/) });
+    await waitFor('both are told', async () =>
+      (await reasons(filler)).includes('Preempted') && (await reasons(urgent)).includes('Preempting'),
+    ); // prettier-ignore
+    await end(urgent);
+    await until(filler, (job) => job.status?.tasks?.running === 12);
+    expect((await part(filler)).spec.failures).toEqual([]);
+  });
+
+  test('that is a gang gets room for all of it at once', async () => {
+    const filler = await fill({ preemptible: true });
+    const gang = { tasks: { count: 5, gangMinimum: 5 }, template: template('stay') };
+    const urgent = await submit({ priority: 1, ...gang });
+    await until(urgent, (job) => job.status?.tasks?.running === 5);
+    expect((await get(filler)).status?.tasks?.running).toBeLessThanOrEqual(7);
+    await end(urgent);
+    await until(filler, (job) => job.status?.tasks?.running === 12);
+  });
+
+  test.each<[string, object, object]>([
+    ['does not give way', {}, { priority: 10 }],
+    ['is of the same priority', { preemptible: true, priority: 10 }, { priority: 10 }],
+    [
+      'would not be enough',
+      { preemptible: true },
+      { priority: 10, template: { image: 'ok', resources: { cpu: '3', memory: '128Mi' } } },
+    ],
+  ])('ends nothing that %s', async (_, low, high) => {
+    await untouched(await fill(low), await submit({ ...high }));
+  });
+
+  test('ends nothing of another virtual organization', async () => {
+    const other = 'vo-chemistry';
+    await client.of(namespaces).apply({ metadata: { name: other } });
+    await client.of(serviceAccounts).apply({ metadata: { name: owner, namespace: other } });
+    await untouched(await fill({ preemptible: true }, other), await submit({ priority: 1_000 }), other);
   });
 });
 

@@ -24,6 +24,7 @@ import { mapped, owned } from '#runtime/sources.ts';
 import { type ObjectKey, parseKey, type Stored } from '#runtime/types.ts';
 import { type Admission, GridJobReconciler } from './controller.ts';
 import { below, stageOf } from './gates.ts';
+import { Preemptor } from './preemptor.ts';
 
 /** What the controllers of jobs take from the process they run in. */
 export interface JobSetup {
@@ -75,11 +76,16 @@ export function addJobControllers(manager: Manager, setup: JobSetup): void {
   });
   manager.addRunnable(dispatcher);
   const family = indexFamilies(jobs);
+  const preemptor = new Preemptor({
+    ...{ jobs, executions: parts, pods, client: manager.client, events: manager.events, selection, clock, random },
+    log: log.with({ controller: 'preemptor' }),
+  });
   manager.addController({
     name: 'gridjob',
     primary: jobs,
     reconciler: new GridJobReconciler({
       ...{ jobs, executions: parts, client: manager.client, events: manager.events, clock, dispatcher, predicates },
+      preemptor,
       ...{ admission, siteName, reservations: reserved.reservations },
       hasLiveBelow: (job) => below(job, family.childrenOf).some((each) => !stageOf(each).ended),
       isSharedWith: ({ metadata, spec }, userName) =>
