@@ -3,29 +3,21 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, expect, jest, test } from '@jest/globals';
-import { pick, SeededRandom } from '#common/random.ts';
-import { HostileObjects } from '#crds/testing/hostile.ts';
-import { readSamples } from '#crds/testing/samples.ts';
 import type { VirtualOrganization } from '#crds/virtual-organization.ts';
 import type { VOMembership } from '#crds/vo-membership.ts';
 import { type AloneControlPlane, startControlPlane } from '#sites/control-plane.ts';
-import { KubeClient, KubeStatusError, waitFor } from '#sites/kube-client.ts';
+import { KubeClient, waitFor } from '#sites/kube-client.ts';
 import { createAuthority } from '#sites/pki.ts';
 import { aNode } from './testing/builders.ts';
+import { sendHostileObjects, surprisesIn } from './testing/hostile.ts';
 import { installChart } from './testing/installed.ts';
 import { OperatorProcess } from './testing/process.ts';
 
 /** How many are tried; most are refused by the schemas. 100,000 take about ten minutes. */
 const count = Number(process.env.XTREEMOS_HOSTILE_OBJECTS ?? 1_000);
 jest.setTimeout(120_000 + count * 20);
-const seed = 14;
-const atOnce = 8;
 const namespace = 'vo-hostile';
 const root = '/apis/xtreemos.io/v1alpha1';
-/** Kinds that have no namespace. */
-const ofCluster = new Set(['VirtualOrganization']);
-/** Kinds that bear the member who makes them. */
-const ofMembers = new Set(['GridJob', 'Reservation', 'Volume']);
 
 let plane: AloneControlPlane;
 let client: KubeClient;
@@ -114,52 +106,9 @@ async function logIn(name: string): Promise<KubeClient> {
   return new KubeClient({ ...plane.credentials, token: (status as { token: string }).token });
 }
 
-function pathOf({ kind }: { readonly kind: string }): string {
-  const plural = `${kind.toLowerCase()}s`;
-  return ofCluster.has(kind) ? `${root}/${plural}` : `${root}/namespaces/${namespace}/${plural}`;
-}
-
 test('objects that are made to crash it are refused or told of, and others are served on (threat 14)', async () => {
-  const random = new SeededRandom(seed);
-  const names = ['h0', 'h1', 'h2', 'h49', 'hostile', 'home'];
-  // Slices and Sites are for operators and owners of sites alone.
-  const samples = readSamples()
-    .map(([, sample]) => sample)
-    .filter(({ kind }) => kind !== 'IdentitySlice' && kind !== 'Site');
-  const makers = new Map(
-    samples.map(({ kind = '' }) => [kind, new HostileObjects(`${kind.toLowerCase()}s`, names, random)]),
-  );
-  const answers = new Map<number, number>();
-  const kinds = new Set<string>();
-  let next = 0;
-  const work = async (): Promise<void> => {
-    for (let index = next++; index < count; index = next++) {
-      const sample = pick(random, samples);
-      const { kind = '', apiVersion } = sample;
-      const metadata = { name: `h${index}`, ...(ofCluster.has(kind) ? {} : { namespace }) };
-      const object = { ...makers.get(kind)!.of({ ...sample, metadata }), apiVersion, kind, metadata };
-      const maker = ofMembers.has(kind) ? member : client;
-      const code = await maker.json('POST', pathOf(object), { body: object }).then(
-        () => 201,
-        (error: unknown) => {
-          if (!(error instanceof KubeStatusError)) throw error;
-          return error.code;
-        },
-      );
-      answers.set(code, (answers.get(code) ?? 0) + 1);
-      if (code === 201) kinds.add(kind);
-    }
-  };
-  await Promise.all(Array.from({ length: atOnce }, work));
-  // Enough of every kind came through to be worth the name.
-  expect(answers.get(201) ?? 0).toBeGreaterThan(count / 20);
-  expect(kinds).toEqual(new Set(makers.keys()));
-  expect([...answers.keys()].filter((code) => code >= 500)).toEqual([]);
+  await sendHostileObjects({ count, namespace, administrator: client, member });
   await form('honest');
   expect([await operator.health('/livez'), await operator.health('/readyz')]).toEqual([200, 200]);
-  // Nothing was a surprise: what it can't work with it says in its own words.
-  const surprises = operator.log
-    .split('\n')
-    .filter((line) => /TypeError|RangeError|ReferenceError|call stack/.test(line));
-  expect([...new Set(surprises.map((line) => line.slice(0, 600)))].slice(0, 5)).toEqual([]);
+  expect(surprisesIn(operator.log)).toEqual([]);
 });

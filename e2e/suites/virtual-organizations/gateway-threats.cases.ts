@@ -1,5 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { beforeAll, describe, expect, test } from '@jest/globals';
+import { allows, verifyAccessToken } from '#common/identity/access-token.ts';
+import { verifyGenesis, verifyState } from '#common/identity/vo-state.ts';
 import type { Site } from '#crds/site.ts';
 import { aVerifier, type GatewayAnswer, GatewayClient } from '#operator/testing/gateway-client.ts';
 import { waitFor } from '#sites/harness.ts';
@@ -48,6 +50,36 @@ export function gatewayThreats(scene: ThreatScene): void {
       ];
       for (const token of forged) expect((await gateway.call('GET', '/v1/whoami', { bearer: token })).status).toBe(401);
       expect((await gateway.call('GET', '/v1/whoami', { bearer: String(sessionToken) })).status).toBe(200);
+    });
+
+    test('narrows a token to a path, and not to what looks like it (threat 34)', async () => {
+      await scene.product.join('mallory', { principal: { issuer: 'kubernetes:home', subject: 'mallory' } });
+      await scene.product.member('mallory');
+      const { sessionToken: bearer } = await logIn();
+      const mint = async (scope: string): Promise<GatewayAnswer> =>
+        gateway.call('POST', '/v1/token', {
+          body: { virtualOrganization: system, audience: 'storage.home', scope },
+          bearer: String(bearer),
+        });
+      for (const path of ['data', '/data/../etc', '/data/%2e%2e/etc', '//data', '/data/./run']) {
+        expect([path, (await mint(`storage.read:${path}`)).status]).toEqual([path, 400]);
+      }
+      const minted = await waitFor('a token is minted', async () => {
+        const answer = await mint('storage.read:/data');
+        return answer.status === 200 ? answer.body : undefined;
+      });
+      scene.canaries.add(String(minted.accessToken));
+      const { body } = await gateway.call('GET', `/v1/virtual-organizations/${system}/state`);
+      const state = await verifyState(String(body.state), await verifyGenesis(String(body.genesis)));
+      const token = await verifyAccessToken(String(minted.accessToken), {
+        ...{ state, audience: 'storage.home' },
+        nowMs: Date.now(),
+      });
+      const may = (operation: string, path: string): boolean => allows(token, operation, path);
+      expect(['/data', '/data/run/1'].map((path) => may('storage.read', path))).toEqual([true, true]);
+      const others = ['/database', '/data2', '/dat', '/', '/Data', '/data/../etc', '/data//run', '/other/data'];
+      expect(others.filter((path) => may('storage.read', path))).toEqual([]);
+      expect(['storage.modify', 'storage.create'].filter((operation) => may(operation, '/data'))).toEqual([]);
     });
 
     test('ends a session whose refresh token comes back a second time (threat 38)', async () => {
