@@ -144,10 +144,15 @@ export function gatewayThreats(scene: ThreatScene): void {
       for (const kinds of ['vo,vom,islice,sites.xtreemos.io,gridjobs', 'pods,configmaps,deployments']) {
         texts.push(await scene.site.kubectl(['get', kinds, '-A', '-o', 'yaml']));
       }
-      const { items } = await scene.site.get<{ items: { metadata: { name: string } }[] }>('pods', '-n', system);
-      for (const { metadata } of items) {
-        texts.push(await scene.site.kubectl(['logs', metadata.name, '-n', system, '--all-containers', '--tail=-1']));
-      }
+      // Pods with which the operator tries the network come and go: one that is just starting has no log yet.
+      const logs = await waitFor('the logs of all pods are read', async () => {
+        const { items } = await scene.site.get<{ items: { metadata: { name: string } }[] }>('pods', '-n', system);
+        const read = items.map(async ({ metadata: { name } }) =>
+          scene.site.kubectl(['logs', name, '-n', system, '--all-containers', '--tail=-1']),
+        );
+        return Promise.all(read);
+      });
+      texts.push(...logs);
       const all = texts.join('\n');
       expect(all).toContain('mallory');
       expect(scene.canaries.size).toBeGreaterThan(4);
