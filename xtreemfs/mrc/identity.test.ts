@@ -20,6 +20,7 @@ const holder = (certificate: Partial<PeerCertificate>): PeerIdentity => ({
     organizationalUnits: ['staff'],
     alternativeNames: [],
     fingerprint: '',
+    holder: 'ann-of-this-test',
     ...certificate,
   },
 });

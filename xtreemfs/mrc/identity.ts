@@ -43,13 +43,20 @@ export class Identities {
   identify(creds: UserCredentials, peer: PeerIdentity, needsNames: boolean): Caller {
     const client = peer.address;
     const { certificate } = peer;
+    const holder = certificate?.holder;
     if (this.options.provider === 'request' || this.isService(peer)) {
       if (needsNames && (creds.username === '' || creds.groups.length === 0)) {
         refuse('EACCES', 'user_creds: a user name and at least one group are needed');
       }
       if (creds.groups.length > groupsMax) refuse('EINVAL', `user_creds: at most ${groupsMax} groups`);
       for (const name of [creds.username, ...creds.groups]) checkPrincipal(name);
-      return { user: creds.username, groups: creds.groups, isSuper: this.superUsers.has(creds.username), client };
+      return {
+        user: creds.username,
+        groups: creds.groups,
+        isSuper: this.superUsers.has(creds.username),
+        client,
+        holder,
+      };
     }
     if (certificate === undefined) refuse('EACCES', 'A client certificate is needed (authentication provider)');
     const isSimple = this.options.provider === 'simple-x509';
@@ -59,7 +66,7 @@ export class Identities {
       refuse('EACCES', `The certificate ${certificate.subject} names no user or group (${isSimple ? 'OU' : 'CN, O'})`);
     }
     const isAdmin = certificate.organizationalUnits.some((unit) => this.options.adminGroups.includes(unit));
-    return { user, groups, isSuper: isAdmin || this.superUsers.has(user), client };
+    return { user, groups, isSuper: isAdmin || this.superUsers.has(user), client, holder, isProven: true };
   }
 
   /** Whether the peer proved to be a service of this installation. */

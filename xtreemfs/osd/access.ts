@@ -2,6 +2,7 @@ import { timingSafeEqual } from 'node:crypto';
 import type { FileCredentials, XCap, XLocSet } from '#proto/generated/xtreemfs/global-types.ts';
 import { AuthType, PosixErrno, type Auth } from '#proto/generated/xtreemfs/rpc.ts';
 import { errnoError, invalidViewError } from '#xtreemfs/rpc/errors.ts';
+import type { RequestContext } from '#xtreemfs/rpc/server.ts';
 import type { CapabilityKeys } from '#xtreemfs/service/capability.ts';
 import { setAttributes, viewOf } from './file-attributes.ts';
 import type { ObjectStore } from './store/object-store.ts';
@@ -43,20 +44,25 @@ export class AccessControl {
    * Checks everything but the view.
    * @throws {RpcError} EINVAL for a malformed request, EACCES for a capability that does not allow it.
    */
-  authorize(credentials: FileCredentials, fileId: string, purpose: Purpose): FileAccess {
+  authorize(context: RequestContext, credentials: FileCredentials, fileId: string, purpose: Purpose): FileAccess {
     const { xcap, xlocs } = credentials;
     const { osdUuid } = this.options;
     const local = localReplica(xlocs, osdUuid);
     if (xcap.fileId === '' || xcap.truncateEpoch < 0) {
       throw errnoError(PosixErrno.EINVAL, 'file_credentials.xcap has no file_id or a negative truncate_epoch');
     }
-    if (this.options.ignoreCapabilities !== true) this.checkCapability(xcap, fileId, purpose);
+    if (this.options.ignoreCapabilities !== true) this.checkCapability(context, credentials, fileId, purpose);
     return { ...local, fileId, xcap, xlocs };
   }
 
   /** `authorize`, then the view check (13.2). A newer view is stored durably before this resolves. */
-  async admit(credentials: FileCredentials, fileId: string, purpose: Purpose): Promise<FileAccess> {
-    const access = this.authorize(credentials, fileId, purpose);
+  async admit(
+    context: RequestContext,
+    credentials: FileCredentials,
+    fileId: string,
+    purpose: Purpose,
+  ): Promise<FileAccess> {
+    const access = this.authorize(context, credentials, fileId, purpose);
     await this.checkView(access);
     return access;
   }
@@ -72,7 +78,12 @@ export class AccessControl {
     }
   }
 
-  private checkCapability(xcap: XCap, fileId: string, purpose: Purpose): void {
+  private checkCapability(
+    context: RequestContext,
+    { xcap, xlocs }: FileCredentials,
+    fileId: string,
+    purpose: Purpose,
+  ): void {
     const verdict = this.options.keys.check(xcap, this.options.globalTimeMs());
     if (verdict !== 'valid') {
       throw errnoError(PosixErrno.EACCES, `The capability is ${verdict}: get a new one from the MRC`);
@@ -83,6 +94,21 @@ export class AccessControl {
     if (!isAllowed(xcap.accessMode, purpose)) {
       throw errnoError(PosixErrno.EACCES, `Access mode 0x${xcap.accessMode.toString(16)} does not allow to ${purpose}`);
     }
+    if (xcap.holder !== undefined && !this.isHolder(xcap.holder, context)) {
+      throw errnoError(PosixErrno.EACCES, 'The capability was given to another client: get one from the MRC yourself');
+    }
+    if (xcap.locationsSigned === true && !this.options.keys.checkLocations(fileId, xlocs)) {
+      throw errnoError(PosixErrno.EACCES, 'file_credentials.xlocs is not what the MRC gave out for this file');
+    }
+  }
+
+  /** The client that got it, or another server that passes it on. */
+  private isHolder(holder: string, { peer, auth }: RequestContext): boolean {
+    const shown = peer.certificate?.holder;
+    if (shown === undefined) return false;
+    return (
+      shown === holder || (auth.authData !== undefined && this.options.keys.isRelay(shown, Buffer.from(auth.authData)))
+    );
   }
 
   private async checkView(access: FileAccess): Promise<void> {

@@ -1,7 +1,7 @@
 import type { Clock } from '#common/clock.ts';
 import { ServiceType } from '#proto/generated/xtreemfs/dir.ts';
 import { FileState, mrcProcedures } from '#proto/generated/xtreemfs/mrc.ts';
-import { PosixErrno, type Auth, type UserCredentials } from '#proto/generated/xtreemfs/rpc.ts';
+import { AuthType, PosixErrno, type Auth, type UserCredentials } from '#proto/generated/xtreemfs/rpc.ts';
 import type { Procedure } from '#proto/wire.ts';
 import { parseAddress } from '#xtreemfs/rpc/address.ts';
 import type { RpcClient } from '#xtreemfs/rpc/client.ts';
@@ -35,6 +35,8 @@ export interface ClusterOptions {
   readonly clock: Clock;
   readonly resolver: AddressResolver;
   readonly dir: DirClient;
+  /** Proves to other OSDs that capabilities of clients come by way of a server (`CapabilityKeys.relayProof`). */
+  readonly relayProof?: () => Buffer | undefined;
   /** Sent to MRCs, which may ask for the administrator's password. */
   readonly auth?: Auth | undefined;
 }
@@ -58,11 +60,13 @@ export class Cluster implements PeerOsds, VolumeService {
     data?: Buffer,
     timeoutMs?: number,
   ): Promise<{ response: Response; data: Buffer }> {
-    const { client, resolver } = this.options;
+    const { client, resolver, relayProof } = this.options;
+    const authData = relayProof?.();
+    const auth = authData === undefined ? undefined : { authType: AuthType.NONE, authData };
     try {
       const isAddress = /:\d{1,5}$/.test(osdUuid);
       const address = isAddress ? parseAddress('osd', osdUuid) : await resolver.resolve(osdUuid);
-      return await client.call(address, procedure, request, { data, userCreds: serverCreds, timeoutMs });
+      return await client.call(address, procedure, request, { data, userCreds: serverCreds, auth, timeoutMs });
     } catch (error) {
       resolver.forget(osdUuid);
       throw error;

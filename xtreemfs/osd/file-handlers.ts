@@ -47,8 +47,8 @@ function registerData(server: RpcServer, options: FileHandlersOptions): void {
   const { access, files, openFiles } = options;
   server.handle(
     osdProcedures.read,
-    answering(async (_context, request) => {
-      const file = await access.admit(request.fileCredentials, request.fileId, 'read');
+    answering(async (context, request) => {
+      const file = await access.admit(context, request.fileCredentials, request.fileId, 'read');
       openFiles.touch(file.fileId);
       const { objectNumber, offset, length } = request;
       const bytes = await (replicatedFiles(options, file) ?? files).read(file, objectNumber, offset, length);
@@ -57,8 +57,8 @@ function registerData(server: RpcServer, options: FileHandlersOptions): void {
   );
   server.handle(
     osdProcedures.write,
-    answering(async (_context, request, data) => {
-      const file = await access.admit(request.fileCredentials, request.fileId, 'write');
+    answering(async (context, request, data) => {
+      const file = await access.admit(context, request.fileCredentials, request.fileId, 'write');
       const target = replicatedFiles(options, file) ?? files;
       const whole = withPadding(data, request.objectData.zeroPadding, file);
       const response = await target.write(file, request.objectNumber, request.offset, whole);
@@ -68,8 +68,8 @@ function registerData(server: RpcServer, options: FileHandlersOptions): void {
   );
   server.handle(
     osdProcedures.unlink,
-    answering(async (_context, request) => {
-      const file = access.authorize(request.fileCredentials, request.fileId, 'unlink');
+    answering(async (context, request) => {
+      const file = access.authorize(context, request.fileCredentials, request.fileId, 'unlink');
       options.readOnlyFiles.forget(file.fileId);
       options.readWriteFiles.forget(file.fileId);
       await files.unlink(file);
@@ -78,8 +78,8 @@ function registerData(server: RpcServer, options: FileHandlersOptions): void {
   );
   server.handle(
     osdProcedures.checkObject,
-    answering(async (_context, request) => {
-      const file = await access.admit(request.fileCredentials, request.fileId, 'other');
+    answering(async (context, request) => {
+      const file = await access.admit(context, request.fileCredentials, request.fileId, 'other');
       const reader = replicatedFiles(options, file);
       const { bytes, isDamaged } = await files.checkObject(file, request.objectNumber, reader);
       return { response: { checksum: 0, invalidChecksumOnOsd: isDamaged, zeroPadding: bytes } };
@@ -87,16 +87,16 @@ function registerData(server: RpcServer, options: FileHandlersOptions): void {
   );
   server.handle(
     osdSyncProcedure,
-    answering(async (_context, request) => {
-      const file = await access.admit(request.fileCredentials, request.fileId, 'other');
+    answering(async (context, request) => {
+      const file = await access.admit(context, request.fileCredentials, request.fileId, 'other');
       await (isReadWriteReplicated(file) ? options.readWriteFiles : files).sync(file);
       return empty;
     }),
   );
   server.handle(
     osdSyncLocalProcedure,
-    answering(async (_context, request) => {
-      await files.sync(await access.admit(request.fileCredentials, request.fileId, 'other'));
+    answering(async (context, request) => {
+      await files.sync(await access.admit(context, request.fileCredentials, request.fileId, 'other'));
       return empty;
     }),
   );
@@ -106,30 +106,30 @@ function registerSizes(server: RpcServer, options: FileHandlersOptions): void {
   const { access, files, openFiles } = options;
   server.handle(
     osdProcedures.truncate,
-    answering(async (_context, request) => {
-      const file = await access.admit(request.fileCredentials, request.fileId, 'truncate');
+    answering(async (context, request) => {
+      const file = await access.admit(context, request.fileCredentials, request.fileId, 'truncate');
       const target = replicatedFiles(options, file) ?? files;
       return { response: await target.truncate(file, request.newFileSize) };
     }),
   );
   server.handle(
     osdProcedures.internalTruncate,
-    answering(async (_context, request) => {
-      const file = await access.admit(request.fileCredentials, request.fileId, 'truncate');
+    answering(async (context, request) => {
+      const file = await access.admit(context, request.fileCredentials, request.fileId, 'truncate');
       return { response: await files.truncateLocally(file, request.newFileSize) };
     }),
   );
   server.handle(
     osdProcedures.internalGetGmax,
-    answering(async (_context, request) => {
-      const file = await access.admit(request.fileCredentials, request.fileId, 'other');
+    answering(async (context, request) => {
+      const file = await access.admit(context, request.fileCredentials, request.fileId, 'other');
       return { response: toGmax(await files.localEnd(file)) };
     }),
   );
   server.handle(
     osdProcedures.internalGetFileSize,
-    answering(async (_context, request) => {
-      const file = await access.admit(request.fileCredentials, request.fileId, 'other');
+    answering(async (context, request) => {
+      const file = await access.admit(context, request.fileCredentials, request.fileId, 'other');
       openFiles.touch(file.fileId);
       const target = replicatedFiles(options, file) ?? files;
       return { response: { fileSize: await target.fileBytes(file) } };
@@ -141,15 +141,15 @@ function registerInternal(server: RpcServer, options: FileHandlersOptions): void
   const { access, store } = options;
   server.handle(
     osdProcedures.internalGetObjectSet,
-    answering(async (_context, request) => {
-      const file = await access.admit(request.fileCredentials, request.fileId, 'other');
+    answering(async (context, request) => {
+      const file = await access.admit(context, request.fileCredentials, request.fileId, 'other');
       return { response: await store.use(file.fileId, async (log) => objectsOf(file, log.state.objects.keys())) };
     }),
   );
   server.handle(
     osdProcedures.internalReadLocal,
-    answering(async (_context, request) => {
-      const file = await access.admit(request.fileCredentials, request.fileId, 'other');
+    answering(async (context, request) => {
+      const file = await access.admit(context, request.fileCredentials, request.fileId, 'other');
       return store.use(file.fileId, async (log) => {
         const { objectNumber, offset, length, attachObjectList } = request;
         const bytes = await log.read(objectNumber, offset, Math.max(0, length));
@@ -176,9 +176,9 @@ function registerVouchers(server: RpcServer, options: FileHandlersOptions): void
   const { access, keys, store, osdUuid, openFiles } = options;
   server.handle(
     osdProcedures.finalizeVouchers,
-    answering(async (_context, request) => {
+    answering(async (context, request) => {
       const { xcap } = request.fileCredentials;
-      const file = await access.admit(request.fileCredentials, xcap.fileId, 'other');
+      const file = await access.admit(context, request.fileCredentials, xcap.fileId, 'other');
       const times = new Set([...request.expireTimeMs, xcap.expireTimeMs]);
       if (times.size > 4096) throw errnoError(PosixErrno.EINVAL, `expire_time_ms: at most 4096, not ${times.size}`);
       return store.use(file.fileId, async (log) => {

@@ -1,7 +1,7 @@
 import { osdProcedures, type Lock, type LockRequest } from '#proto/generated/xtreemfs/osd.ts';
 import { PosixErrno } from '#proto/generated/xtreemfs/rpc.ts';
 import { errnoError } from '#xtreemfs/rpc/errors.ts';
-import type { RpcServer } from '#xtreemfs/rpc/server.ts';
+import type { RequestContext, RpcServer } from '#xtreemfs/rpc/server.ts';
 import type { AccessControl } from './access.ts';
 import { answering } from './answers.ts';
 import type { AdvisoryLock, FileLocks } from './locks.ts';
@@ -22,8 +22,8 @@ export function registerLockHandlers(server: RpcServer, options: LockHandlersOpt
   const { globalTimeMs } = options;
   server.handle(
     osdProcedures.lockAcquire,
-    answering(async (_context, request) => {
-      const { locks, lock, staleAtMs } = await admit(options, request);
+    answering(async (context, request) => {
+      const { locks, lock, staleAtMs } = await admit(options, context, request);
       const conflict = acquire(locks, lock, globalTimeMs(), staleAtMs);
       if (conflict === undefined) return { response: request.lockRequest };
       throw errnoError(PosixErrno.EAGAIN, `Process ${conflict.pid} of client ${conflict.clientUuid} holds the range`);
@@ -31,16 +31,16 @@ export function registerLockHandlers(server: RpcServer, options: LockHandlersOpt
   );
   server.handle(
     osdProcedures.lockCheck,
-    answering(async (_context, request) => {
-      const { locks, lock } = await admit(options, request);
+    answering(async (context, request) => {
+      const { locks, lock } = await admit(options, context, request);
       const conflict = locks.check(lock, globalTimeMs());
       return { response: conflict === undefined ? request.lockRequest : toWire(conflict) };
     }),
   );
   server.handle(
     osdProcedures.lockRelease,
-    answering(async (_context, request) => {
-      const { locks, lock } = await admit(options, request);
+    answering(async (context, request) => {
+      const { locks, lock } = await admit(options, context, request);
       locks.release(lock);
       return { response: {} };
     }),
@@ -49,10 +49,11 @@ export function registerLockHandlers(server: RpcServer, options: LockHandlersOpt
 
 async function admit(
   options: LockHandlersOptions,
+  context: RequestContext,
   request: LockRequest,
 ): Promise<{ locks: FileLocks; lock: AdvisoryLock; staleAtMs: number }> {
   const { xcap } = request.fileCredentials;
-  const file = await options.access.admit(request.fileCredentials, xcap.fileId, 'other');
+  const file = await options.access.admit(context, request.fileCredentials, xcap.fileId, 'other');
   const lock = fromWire(request.lockRequest);
   const { locks } = options.openFiles.touch(file.fileId);
   const staleAtMs = Math.max(xcap.expireTimeS * 1000, options.globalTimeMs()) + lockGraceMs;

@@ -13,6 +13,8 @@ import { osdProcedures } from '#proto/generated/xtreemfs/osd.ts';
 import { AuthType, PosixErrno, type Auth } from '#proto/generated/xtreemfs/rpc.ts';
 import { UdpEndpoint } from '#xtreemfs/rpc/udp.ts';
 import type { ServiceDescription } from '#xtreemfs/service/heartbeat.ts';
+import type { TlsMaterial } from '#xtreemfs/rpc/tls.ts';
+import type { CapabilityKeys } from '#xtreemfs/service/capability.ts';
 import { ServiceHost } from '#xtreemfs/service/host.ts';
 import {
   advertisedHost,
@@ -166,14 +168,16 @@ async function openCore(values: OsdOptionValues, deps: OsdDependencies, host: Se
     values.adminPassword === ''
       ? undefined
       : { authType: AuthType.PASSWORD, authPasswd: { password: values.adminPassword } };
-  const cluster = new Cluster({ osdUuid: values.uuid, client, clock, resolver, dir, auth });
+  const keys = capabilityKeys(values);
+  const relayProof = relayProofs(keys, host.tls);
+  const cluster = new Cluster({ osdUuid: values.uuid, client, clock, resolver, dir, auth, relayProof });
   return OsdCore.open({
     osdUuid: values.uuid,
     clock,
     logger,
     random: systemRandom(),
     disk: new NodeDisk(values.objectDir),
-    keys: capabilityKeys(values),
+    keys,
     globalTimeMs: () => host.time.now(),
     peers: cluster,
     volumes: cluster,
@@ -193,6 +197,17 @@ async function openCore(values: OsdOptionValues, deps: OsdDependencies, host: Se
     self: () => ({ host: advertisedHost(values), port: host.port }),
     shutdown: () => deps.onShutdown?.(),
   });
+}
+
+/** The proof for the certificate in use, which is renewed now and then; none on plain connections. */
+function relayProofs(keys: CapabilityKeys, tls: TlsMaterial | undefined): () => Buffer | undefined {
+  let known: { holder: string; proof: Buffer | undefined } | undefined;
+  return () => {
+    if (tls === undefined) return undefined;
+    const { holder } = tls;
+    if (known?.holder !== holder) known = { holder, proof: keys.relayProof(holder) };
+    return known.proof;
+  };
 }
 
 /** What the DIR gets to know with each heartbeat (protocol reference, section 6). */

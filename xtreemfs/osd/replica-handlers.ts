@@ -18,8 +18,8 @@ export function registerReplicaHandlers(server: RpcServer, options: ReplicaHandl
   const { access, readOnlyFiles } = options;
   server.handle(
     osdProcedures.repairObject,
-    answering(async (_context, request) => {
-      const file = await access.admit(request.fileCredentials, request.fileId, 'other');
+    answering(async (context, request) => {
+      const file = await access.admit(context, request.fileCredentials, request.fileId, 'other');
       await readOnlyFiles.repair(file, request.objectNumber);
       return { response: {} };
     }),

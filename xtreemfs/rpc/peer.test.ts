@@ -12,5 +12,21 @@ test('a certificate without a subject is known by its alternative names', () => 
     organizationalUnits: [],
     alternativeNames: ['DNS:osd-1.example.org'],
     fingerprint: 'AA',
+    holder: expect.stringMatching(/^[\w-]{22}$/),
   });
+});
+
+test('holders are told apart by subject, or by alternative names where there is none, and stay the same when renewed', () => {
+  const holder = (of: { subject: string | undefined; subjectAltName?: string; issuer?: string }): string | undefined =>
+    identifyPeer(new Socket(), { issuer: 'CN=grid', fingerprint256: 'AA', ...of } as unknown as X509Certificate)
+      .certificate?.holder;
+  const known = [
+    { subject: 'CN=anna' },
+    { subject: 'CN=bob' },
+    { subject: undefined, subjectAltName: 'DNS:osd-1' },
+    { subject: undefined, subjectAltName: 'DNS:osd-2' },
+    { subject: 'CN=anna', issuer: 'CN=elsewhere' },
+  ].map(holder);
+  expect(new Set(known).size).toBe(5);
+  expect(holder({ subject: 'CN=anna', subjectAltName: 'DNS:new' })).toBe(known[0]);
 });

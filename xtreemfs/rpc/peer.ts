@@ -1,4 +1,4 @@
-import type { X509Certificate } from 'node:crypto';
+import { createHash, type X509Certificate } from 'node:crypto';
 import type { Socket } from 'node:net';
 import { TLSSocket } from 'node:tls';
 import { distinguishedName } from './distinguished-name.ts';
@@ -23,6 +23,8 @@ export interface PeerCertificate {
   readonly alternativeNames: readonly string[];
   /** SHA-256, upper-case hex with colons. */
   readonly fingerprint: string;
+  /** Names the holder in capabilities: the same after a renewal, another for each subject. 22 characters. */
+  readonly holder: string;
 }
 
 /** The identity of a peer on a socket whose handshake, if any, is done. */
@@ -49,5 +51,15 @@ function describeCertificate(certificate: X509Certificate): PeerCertificate {
     organizationalUnits: name.values('OU'),
     alternativeNames: (certificate.subjectAltName ?? '').split(', ').filter((entry) => entry !== ''),
     fingerprint: certificate.fingerprint256,
+    holder: holderOf(certificate),
   };
+}
+
+/** What stands for the holder of a certificate: 128 bits of a hash over subject, or alternative names where there is none. */
+export function holderOf({ subject, subjectAltName, issuer }: X509Certificate): string {
+  const name = distinguishedName(subject).text;
+  return createHash('sha256')
+    .update(`${issuer}\0${name === '' ? (subjectAltName ?? '') : name}`)
+    .digest('base64url')
+    .slice(0, 22);
 }

@@ -1,9 +1,11 @@
+import { X509Certificate } from 'node:crypto';
 import { readFileSync, statSync } from 'node:fs';
 import { createSecureContext, type SecureContextOptions } from 'node:tls';
 import type { Clock, Timer } from '#common/clock.ts';
 import { InvalidInputError } from '#common/errors.ts';
 import type { Logger } from '#common/logger.ts';
 import type { Scheme } from './address.ts';
+import { holderOf } from './peer.ts';
 
 /** What a handshake needs, on either side. */
 export type HandshakeSettings = SecureContextOptions & {
@@ -38,6 +40,7 @@ export class TlsMaterial {
   private readonly logger: Logger;
   private readonly listeners = new Set<() => void>();
   private context: SecureContextOptions;
+  private ownHolder: string;
   private stamp: string;
   private readonly clock: Clock;
   private timer: Timer | undefined;
@@ -49,7 +52,13 @@ export class TlsMaterial {
     this.clock = deps.clock;
     this.stamp = this.stampFiles();
     this.context = loadContext(files);
+    this.ownHolder = ownHolderOf(this.context);
     this.watch();
+  }
+
+  /** What peers call the holder of this certificate (`PeerCertificate.holder`). */
+  get holder(): string {
+    return this.ownHolder;
   }
 
   /** Calls `fn` after each renewal. */
@@ -100,6 +109,7 @@ export class TlsMaterial {
       const stamp = this.stampFiles();
       if (stamp === this.stamp) return;
       this.context = loadContext(this.files);
+      this.ownHolder = ownHolderOf(this.context);
       this.stamp = stamp;
       for (const listener of this.listeners) listener();
       this.logger.info('Took renewed certificates');
@@ -145,4 +155,12 @@ function loadContext(files: TlsFiles): SecureContextOptions {
     throw new InvalidInputError('TLS files', `${names.join(', ')} do not make a usable identity`, { cause: error });
   }
   return options;
+}
+
+function ownHolderOf(context: SecureContextOptions): string {
+  const { cert } = context;
+  if (typeof cert === 'string' || Buffer.isBuffer(cert)) return holderOf(new X509Certificate(cert));
+  // Node opens PKCS #12 files only inside a context, which gives the certificate back as DER.
+  const opened = createSecureContext(context).context as { getCertificate(): Buffer };
+  return holderOf(new X509Certificate(opened.getCertificate()));
 }

@@ -1,6 +1,7 @@
 import { generateKeyPairSync } from 'node:crypto';
 import { describe, expect, test } from '@jest/globals';
 import { SnapConfig, xCapCodec, type XCap } from '#proto/generated/xtreemfs/global-types.ts';
+import { StripingPolicyType, type Replica } from '#proto/generated/xtreemfs/global-types.ts';
 import { CapabilityKeys, javaHashSetOrder, type UnsignedCapability } from './capability.ts';
 
 const secret = 'a secret of thirty-two characters';
@@ -106,6 +107,36 @@ test.each([
   ['a key that is none', { secrets: [secret], signingKeyPem: 'x' }, 'capabilitySigningKey: is no Ed25519 private key'],
 ])('refuses %s', (_, options, message) => {
   expect(() => new CapabilityKeys(options)).toThrow(message);
+});
+
+test('threat 23: locations count for their file and their OSDs, in whatever order a client got them', () => {
+  const keys = new CapabilityKeys({ secrets: [secret] });
+  const replica = (osd: string, replicationFlags = 0): Replica => ({
+    osdUuids: [osd],
+    replicationFlags,
+    stripingPolicy: { type: StripingPolicyType.RAID0, stripeSize: 128, width: 1 },
+  });
+  const xlocs = {
+    replicas: [replica('a'), replica('b')],
+    readOnlyFileSize: 0,
+    replicaUpdatePolicy: 'WqRq',
+    version: 1,
+  };
+  const signed = keys.signLocations('VOL:1', xlocs);
+  expect(keys.checkLocations('VOL:1', { ...signed, replicas: [replica('b', 2), replica('a')] })).toBe(true);
+  expect(keys.checkLocations('VOL:2', signed)).toBe(false);
+  expect(keys.checkLocations('VOL:1', { ...signed, replicas: [replica('a'), replica('c')] })).toBe(false);
+  expect(keys.checkLocations('VOL:1', { ...signed, version: 2 })).toBe(false);
+  expect(keys.checkLocations('VOL:1', { ...signed, replicaUpdatePolicy: '' })).toBe(false);
+  expect(keys.checkLocations('VOL:1', xlocs)).toBe(false);
+});
+
+test('threat 23: a server proves that it passes capabilities on, for its own certificate alone', () => {
+  const [osd, other] = [new CapabilityKeys({ secrets: [secret] }), new CapabilityKeys({ secrets: [`${secret}!`] })];
+  const proof = osd.relayProof('holder of osd') ?? Buffer.alloc(0);
+  expect(osd.isRelay('holder of osd', proof)).toBe(true);
+  expect(osd.isRelay('holder of bob', proof)).toBe(false);
+  expect(other.isRelay('holder of osd', proof)).toBe(false);
 });
 
 describe("upstream's form", () => {

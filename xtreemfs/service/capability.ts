@@ -10,7 +10,7 @@ import {
   type KeyObject,
 } from 'node:crypto';
 import { InvalidInputError } from '#common/errors.ts';
-import type { OsdFinalizeVouchersResponse, XCap } from '#proto/generated/xtreemfs/global-types.ts';
+import type { OsdFinalizeVouchersResponse, XCap, XLocSet } from '#proto/generated/xtreemfs/global-types.ts';
 
 /** A capability before it is signed. */
 export type UnsignedCapability = Omit<XCap, 'serverSignature'>;
@@ -95,13 +95,38 @@ export class CapabilityKeys {
 
   /** The capability with its signature. */
   sign(cap: UnsignedCapability): XCap {
-    if (this.useUpstreamForm) return { ...cap, serverSignature: upstreamSignature(cap, this.texts[0] ?? '') };
-    const content = capabilityContent(cap);
-    if (this.signingKey !== undefined) {
-      const signature = sign(null, content, this.signingKey.key).toString('base64url');
-      return { ...cap, serverSignature: `E1.${this.signingKey.id}.${signature}` };
+    if (this.useUpstreamForm) {
+      const { holder: _holder, locationsSigned: _locationsSigned, ...plain } = cap;
+      return { ...plain, serverSignature: upstreamSignature(cap, this.texts[0] ?? '') };
     }
-    return { ...cap, serverSignature: this.hmac(content) };
+    return { ...cap, serverSignature: this.signContent(capabilityContent(cap)) };
+  }
+
+  /** A file's locations with the signature that a capability with `locationsSigned` asks for. */
+  signLocations(fileId: string, xlocs: XLocSet): XLocSet {
+    if (this.useUpstreamForm) return xlocs;
+    return { ...xlocs, serverSignature: this.signContent(locationsContent(fileId, xlocs)) };
+  }
+
+  /** Whether the MRC gave out these locations, in whatever order, for this file. */
+  checkLocations(fileId: string, xlocs: XLocSet): boolean {
+    return this.isContentSigned(locationsContent(fileId, xlocs), xlocs.serverSignature ?? '');
+  }
+
+  /**
+   * What a server sends beside the capabilities of others that it passes on: proves to those who share the secret that
+   * the peer with this certificate is one of them.
+   * @param holder - of the certificate that the server shows to its peers.
+   * @returns nothing among upstream's servers, whose capabilities have no holder.
+   */
+  relayProof(holder: string): Buffer | undefined {
+    if (this.useUpstreamForm) return undefined;
+    return Buffer.from(this.hmac(lengthPrefixed(['Relay', holder])));
+  }
+
+  /** Whether `proof` was made by a server of this installation for the peer with this certificate. */
+  isRelay(holder: string, proof: Buffer): boolean {
+    return this.isHmac(lengthPrefixed(['Relay', holder]), proof.toString('latin1'));
   }
 
   /**
@@ -134,9 +159,17 @@ export class CapabilityKeys {
     if (this.useUpstreamForm) {
       return this.texts.some((secret) => isSame(upstreamSignature(cap, secret), cap.serverSignature));
     }
-    const content = capabilityContent(cap);
-    if (this.verifyKeys.length === 0 && this.signingKey === undefined) return this.isHmac(content, cap.serverSignature);
-    return this.isEdSigned(content, cap.serverSignature);
+    return this.isContentSigned(capabilityContent(cap), cap.serverSignature);
+  }
+
+  private signContent(content: Buffer): string {
+    if (this.signingKey === undefined) return this.hmac(content);
+    return `E1.${this.signingKey.id}.${sign(null, content, this.signingKey.key).toString('base64url')}`;
+  }
+
+  private isContentSigned(content: Buffer, signature: string): boolean {
+    if (this.verifyKeys.length === 0 && this.signingKey === undefined) return this.isHmac(content, signature);
+    return this.isEdSigned(content, signature);
   }
 
   private hmac(content: Buffer): string {
@@ -226,7 +259,19 @@ function capabilityContent(cap: UnsignedCapability): Buffer {
     trace === undefined ? '' : trace.traceRequests,
     trace?.tracingPolicy ?? '',
     trace?.tracingPolicyConfig ?? '',
+    ...(cap.holder === undefined ? [] : ['holder', cap.holder]),
+    ...(cap.locationsSigned === undefined ? [] : ['locationsSigned', cap.locationsSigned]),
   ]);
+}
+
+/** Replicas in an order of their own: each client gets them sorted for it. Their flags change without a new view. */
+function locationsContent(fileId: string, xlocs: XLocSet): Buffer {
+  const replicas = xlocs.replicas
+    .map(({ osdUuids, stripingPolicy: { type, stripeSize, width } }) =>
+      [type, stripeSize, width, ...osdUuids].join(' '),
+    )
+    .sort();
+  return lengthPrefixed(['XLocSet', fileId, xlocs.replicaUpdatePolicy, xlocs.version, replicas.length, ...replicas]);
 }
 
 function voucherContent(statement: VoucherStatement): Buffer {

@@ -99,6 +99,11 @@ export class ServiceHost {
     this.registry = createRegistry({ process: true });
   }
 
+  /** Keys and certificates; none on plain connections. */
+  get tls(): TlsMaterial | undefined {
+    return this.options.tls;
+  }
+
   /** Port of RPC once started. */
   get port(): number {
     return this.listening?.port ?? this.options.port;

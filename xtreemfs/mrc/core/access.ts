@@ -13,6 +13,10 @@ export interface Caller {
   readonly isSuper: boolean;
   /** Address of the client, goes into capabilities as client_identity. */
   readonly client: string;
+  /** Holder of the certificate that the client showed, to whom capabilities are bound. */
+  readonly holder?: string | undefined;
+  /** User and groups are those of the certificate, also in calls that a capability authorises. */
+  readonly isProven?: boolean;
 }
 
 /** Rights in octal order (ACCESS_FLAGS of the wire). */

@@ -1,6 +1,7 @@
 import { SnapConfig } from '#proto/generated/xtreemfs/global-types.ts';
 import type { FileCredentials, VivaldiCoordinates, XCap, XLocSet } from '#proto/generated/xtreemfs/global-types.ts';
 import type { CapabilityKeys } from '../../service/capability.ts';
+import type { Caller } from './access.ts';
 import { refuse } from './errno.ts';
 import type { Operation } from './operation.ts';
 import type { Opener } from './open-files.ts';
@@ -9,7 +10,7 @@ import type { Inode, XlocRecord } from './records.ts';
 import type { Volume } from './volume.ts';
 
 /** What the operations use of the installation's `CapabilityKeys`. */
-export type CapabilitySigner = Pick<CapabilityKeys, 'sign' | 'check' | 'checkVouchers'>;
+export type CapabilitySigner = Pick<CapabilityKeys, 'sign' | 'signLocations' | 'check' | 'checkVouchers'>;
 
 /** Open flags of the wire (System V numbers; protocol reference, section 3). */
 export const openFlags = {
@@ -57,6 +58,7 @@ export function issueCapability(
     ...snapTerms(volume),
     voucherSize: terms.voucherBytes ?? 0,
     expireTimeMs: expireMs,
+    ...boundTo(op.caller),
     ...(volume.tracing?.enabled === true
       ? {
           traceConfig: {
@@ -92,8 +94,19 @@ export function deleteCredentials(op: Operation, volume: Volume, inode: Inode): 
     ...snapTerms(volume),
     voucherSize: 0,
     expireTimeMs: 0,
+    ...boundTo(op.caller),
   });
-  return { xcap: cap, xlocs: wireXlocs(inode.xlocs, inode.size) };
+  return { xcap: cap, xlocs: signedXlocs(op, volume, inode, inode.xlocs) };
+}
+
+/** A capability counts for who got it, and at the OSDs of its file. */
+function boundTo({ holder }: Caller): Pick<XCap, 'holder' | 'locationsSigned'> {
+  return { ...(holder === undefined ? {} : { holder }), locationsSigned: true };
+}
+
+/** Locations that OSDs take beside a capability of the file. */
+export function signedXlocs(op: Operation, volume: Volume, inode: Inode, xlocs: XlocRecord | undefined): XLocSet {
+  return op.env.signer.signLocations(fileIdOf(volume, inode), wireXlocs(xlocs, inode.size));
 }
 
 /** The replicas as the wire has them. */
@@ -119,7 +132,7 @@ export function sortedXlocs(
 ): XLocSet {
   const xlocs = inode.xlocs;
   if (xlocs === undefined || xlocs.replicas.length < 2 || volume.replicaPolicies.length === 0) {
-    return wireXlocs(xlocs, inode.size);
+    return signedXlocs(op, volume, inode, xlocs);
   }
   const heads = xlocs.replicas.map((replica) => replica.osds[0] ?? '');
   const order = op.env.placement.order(volume, heads, { client: op.caller.client, coordinates });
@@ -128,18 +141,21 @@ export function sortedXlocs(
     return at < 0 ? order.length : at;
   };
   const replicas = [...xlocs.replicas].sort((a, b) => rank(a.osds[0]) - rank(b.osds[0]));
-  return wireXlocs({ ...xlocs, replicas }, inode.size);
+  return signedXlocs(op, volume, inode, { ...xlocs, replicas });
 }
 
 /**
  * Checks a capability that authorises a request.
- * @throws {PosixError} EPERM when it is forged, altered or expired (section 4.2).
+ * @throws {PosixError} EPERM when it is forged, altered or expired (section 4.2), or was given to somebody else.
  */
 export function verifyCapability(op: Operation, cap: XCap, options: { mayBeExpired?: boolean } = {}): void {
   const verdict = op.env.signer.check(cap, op.tx.nowMs);
   if (verdict === 'forged') refuse('EPERM', `The capability for ${cap.fileId} is not one of this installation`);
   if (verdict === 'expired' && options.mayBeExpired !== true) {
     refuse('EPERM', `The capability for ${cap.fileId} has expired; open the file again`);
+  }
+  if (cap.holder !== undefined && cap.holder !== op.caller.holder) {
+    refuse('EPERM', `The capability for ${cap.fileId} was given to another client; open the file yourself`);
   }
 }
 

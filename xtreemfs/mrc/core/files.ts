@@ -1,6 +1,6 @@
 import { SnapConfig } from '#proto/generated/xtreemfs/global-types.ts';
 import type { VivaldiCoordinates, XCap, XLocSet } from '#proto/generated/xtreemfs/global-types.ts';
-import { demand, demandChange, demandWritable, rights } from './access.ts';
+import { demand, demandChange, demandWritable, isOwner, rights } from './access.ts';
 import {
   fileOfCapability,
   issueCapability,
@@ -248,6 +248,7 @@ export function updateFileSize(
 /**
  * Procedures 37 and 53: a fresh capability for an open file.
  * @param more - whether the holder needs more room than its voucher gives.
+ * @throws {PosixError} EPERM for a capability that is not good; EACCES when a caller whose name is proven lost the right.
  */
 export function renewCapability(op: Operation, cap: XCap, more: boolean): XCap {
   verifyCapability(op, cap, { mayBeExpired: op.env.renewsExpired });
@@ -257,6 +258,10 @@ export function renewCapability(op: Operation, cap: XCap, more: boolean): XCap {
     return op.env.signer.sign({ ...cap, expireTimeS: Math.floor(expireMs / 1000), expireTimeMs: expireMs });
   }
   const { volume, inode } = fileById(op, cap.fileId);
+  // A right that was taken away ends with the capability. An owner could give it back to themselves at any time.
+  if (op.caller.isProven === true && !isOwner(inode, op.caller)) {
+    demand(op.tx, volume, inode, op.caller, wantedRights(cap.accessMode));
+  }
   let voucherBytes = cap.voucherSize;
   if (more) voucherBytes = grantVoucher(op.tx, volume, inode, expireMs);
   else keepVoucher(op.tx, inode, voucherBytes, expireMs);

@@ -5,7 +5,7 @@ import { LeaseState } from '#proto/generated/xtreemfs/global-types.ts';
 import type { FileCredentials, VivaldiCoordinates } from '#proto/generated/xtreemfs/global-types.ts';
 import type { AuthoritativeReplicaState, ReplicaStatus } from '#proto/generated/xtreemfs/osd.ts';
 import type { Caller } from '../core/access.ts';
-import { deleteCredentials, issueCapability, wireXlocs } from '../core/capabilities.ts';
+import { deleteCredentials, issueCapability, signedXlocs } from '../core/capabilities.ts';
 import { lockForChange, unlockAfterChange } from '../core/changes.ts';
 import { PosixError, refuse } from '../core/errno.ts';
 import type { Operation } from '../core/operation.ts';
@@ -298,5 +298,5 @@ export class Coordinator {
 /** Credentials of the MRC itself for a file and a replica set. */
 function serviceCredentials(op: Operation, volume: Volume, inode: Inode, xlocs: XlocRecord): FileCredentials {
   const xcap = issueCapability(op, volume, inode, { accessMode: 0, truncateEpoch: inode.epoch });
-  return { xcap, xlocs: wireXlocs(xlocs, inode.size) };
+  return { xcap, xlocs: signedXlocs(op, volume, inode, xlocs) };
 }

@@ -44,8 +44,8 @@ function registerChanges(server: RpcServer, options: RwHandlersOptions): void {
   const { access, store, files } = options;
   server.handle(
     osdProcedures.rwrUpdate,
-    answering(async (_context, request, data) => {
-      const file = await access.admit(request.fileCredentials, request.fileId, 'write');
+    answering(async (context, request, data) => {
+      const file = await access.admit(context, request.fileCredentials, request.fileId, 'write');
       const { objectNumber, objectVersion } = request;
       checkIsBackup(options, file);
       checkObject(file, objectNumber, data.length);
@@ -61,8 +61,8 @@ function registerChanges(server: RpcServer, options: RwHandlersOptions): void {
   );
   server.handle(
     osdProcedures.rwrTruncate,
-    answering(async (_context, request) => {
-      const file = await access.admit(request.fileCredentials, request.fileId, 'truncate');
+    answering(async (context, request) => {
+      const file = await access.admit(context, request.fileCredentials, request.fileId, 'truncate');
       checkIsBackup(options, file);
       const { newFileSize, objectVersion } = request;
       await store.use(file.fileId, async (log) => {
@@ -77,8 +77,8 @@ function registerChanges(server: RpcServer, options: RwHandlersOptions): void {
   );
   server.handle(
     osdProcedures.rwrFetch,
-    answering(async (_context, request) => {
-      const file = access.authorize(request.fileCredentials, request.fileId, 'other');
+    answering(async (context, request) => {
+      const file = access.authorize(context, request.fileCredentials, request.fileId, 'other');
       const { objectNumber, objectVersion } = request;
       return store.use(file.fileId, async (log) => {
         const entry = log.state.objects.get(objectNumber);
@@ -96,15 +96,15 @@ function registerStates(server: RpcServer, options: RwHandlersOptions): void {
   const { access, replication, osdUuid } = options;
   server.handle(
     osdProcedures.rwrStatus,
-    answering(async (_context, request) => {
-      const file = await access.admit(request.fileCredentials, request.fileId, 'other');
+    answering(async (context, request) => {
+      const file = await access.admit(context, request.fileCredentials, request.fileId, 'other');
       return { response: await replication.replicas.status(file, request.masterEpoch) };
     }),
   );
   server.handle(
     osdProcedures.rwrAuthState,
-    answering(async (_context, request) => {
-      const file = await access.admit(request.fileCredentials, request.fileId, 'other');
+    answering(async (context, request) => {
+      const file = await access.admit(context, request.fileCredentials, request.fileId, 'other');
       checkIsBackup(options, file);
       await replication.replicas.applyState(file, request.state, request.masterEpoch);
       return done;
@@ -112,10 +112,10 @@ function registerStates(server: RpcServer, options: RwHandlersOptions): void {
   );
   server.handle(
     osdProcedures.rwrNotify,
-    answering((_context, request) => {
+    answering((context, request) => {
       const { fileId } = request.xcap;
       const isMember = request.xlocs.replicas.some(({ osdUuids }) => osdUuids.includes(osdUuid));
-      if (isMember) access.authorize(request, fileId, 'other');
+      if (isMember) access.authorize(context, request, fileId, 'other');
       // Upstream deletes the objects of a file whose set this OSD has left. The set is not signed, so anybody with a
       // capability could have them deleted: that is left to clean-up, which asks the MRC.
       if (isMember) replication.forceReset(fileId);
@@ -130,8 +130,8 @@ function registerViews(server: RpcServer, options: RwHandlersOptions): void {
   const installing = new Map<string, Promise<void>>();
   server.handle(
     osdProcedures.xlocSetInvalidate,
-    answering(async (_context, request) => {
-      const file = access.authorize(request.fileCredentials, request.fileId, 'other');
+    answering(async (context, request) => {
+      const file = access.authorize(context, request.fileCredentials, request.fileId, 'other');
       const cell = cellOf(file.fileId);
       const { role } = flease.lease(cell);
       await invalidateView(store, file);
@@ -146,8 +146,8 @@ function registerViews(server: RpcServer, options: RwHandlersOptions): void {
   );
   server.handle(
     osdProcedures.rwrAuthStateInvalidated,
-    answering((_context, request) => {
-      const file = access.authorize(request.fileCredentials, request.fileId, 'other');
+    answering((context, request) => {
+      const file = access.authorize(context, request.fileCredentials, request.fileId, 'other');
       if (!installing.has(file.fileId)) {
         const task = replication.replicas.applyState(file, request.state);
         const ended = (): void => void installing.delete(file.fileId);
@@ -158,8 +158,8 @@ function registerViews(server: RpcServer, options: RwHandlersOptions): void {
   );
   server.handle(
     osdProcedures.rwrResetStatus,
-    answering(async (_context, request) => {
-      const file = access.authorize(request.fileCredentials, request.fileId, 'other');
+    answering(async (context, request) => {
+      const file = access.authorize(context, request.fileCredentials, request.fileId, 'other');
       const running = installing.has(file.fileId);
       const complete = !running && (await replication.replicas.isAtState(file, request.state));
       return { response: { running, complete } };

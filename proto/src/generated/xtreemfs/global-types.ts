@@ -284,6 +284,10 @@ export interface XCap {
   /** Absolute global time of expiry, milliseconds; also the key of the voucher. */
   expireTimeMs: number;
   traceConfig?: TraceConfig | undefined;
+  /** Ours: who holds it, as its certificate says (`PeerCertificate.holder`); nobody else may use it. */
+  holder?: string | undefined;
+  /** Ours: it counts only beside locations that the MRC signed for its file. */
+  locationsSigned?: boolean | undefined;
 }
 
 export function writeXCap(writer: Writer, message: XCap): void {
@@ -308,6 +312,12 @@ export function writeXCap(writer: Writer, message: XCap): void {
     writeTraceConfig(writer, message.traceConfig);
     writer.end(start);
   }
+  if (message.holder !== undefined) {
+    writer.string(114, message.holder);
+  }
+  if (message.locationsSigned !== undefined) {
+    writer.bool(120, message.locationsSigned);
+  }
 }
 export function readXCap(reader: Reader): XCap {
   let accessMode: number = 0;
@@ -323,6 +333,8 @@ export function readXCap(reader: Reader): XCap {
   let voucherSize: number = 0;
   let expireTimeMs: number = 0;
   let traceConfig: TraceConfig | undefined;
+  let holder: string | undefined;
+  let locationsSigned: boolean | undefined;
   for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
     switch (tag) {
       case 13: {
@@ -380,11 +392,19 @@ export function readXCap(reader: Reader): XCap {
         reader.leave(outer);
         break;
       }
+      case 114: {
+        holder = reader.string();
+        break;
+      }
+      case 120: {
+        locationsSigned = reader.bool();
+        break;
+      }
       default:
         reader.skip(tag);
     }
   }
-  return { accessMode, clientIdentity, expireTimeS, expireTimeoutS, fileId, replicateOnClose, serverSignature, truncateEpoch, snapConfig, snapTimestamp, voucherSize, expireTimeMs, traceConfig };
+  return { accessMode, clientIdentity, expireTimeS, expireTimeoutS, fileId, replicateOnClose, serverSignature, truncateEpoch, snapConfig, snapTimestamp, voucherSize, expireTimeMs, traceConfig, holder, locationsSigned };
 }
 export const xCapCodec: Codec<XCap> = makeCodec('XCap', writeXCap, readXCap);
 
@@ -397,6 +417,8 @@ export interface XLocSet {
   replicaUpdatePolicy: string;
   /** Number of the view; one more with each change. */
   version: number;
+  /** Ours: the MRC's signature over file, policy, version and OSDs. */
+  serverSignature?: string | undefined;
 }
 
 export function writeXLocSet(writer: Writer, message: XLocSet): void {
@@ -408,12 +430,16 @@ export function writeXLocSet(writer: Writer, message: XLocSet): void {
   }
   writer.string(26, message.replicaUpdatePolicy);
   writer.fixed32(37, message.version);
+  if (message.serverSignature !== undefined) {
+    writer.string(42, message.serverSignature);
+  }
 }
 export function readXLocSet(reader: Reader): XLocSet {
   let readOnlyFileSize: number = 0;
   const replicas: Replica[] = [];
   let replicaUpdatePolicy: string = '';
   let version: number = 0;
+  let serverSignature: string | undefined;
   for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
     switch (tag) {
       case 9: {
@@ -435,11 +461,15 @@ export function readXLocSet(reader: Reader): XLocSet {
         version = reader.fixed32();
         break;
       }
+      case 42: {
+        serverSignature = reader.string();
+        break;
+      }
       default:
         reader.skip(tag);
     }
   }
-  return { readOnlyFileSize, replicas, replicaUpdatePolicy, version };
+  return { readOnlyFileSize, replicas, replicaUpdatePolicy, version, serverSignature };
 }
 export const xLocSetCodec: Codec<XLocSet> = makeCodec('XLocSet', writeXLocSet, readXLocSet);
 
