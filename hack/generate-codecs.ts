@@ -102,8 +102,9 @@ interface FieldShape {
 }
 
 function shapeOf(field: protobuf.Field, uses: Set<string>): FieldShape {
-  if (field.id > 15)
-    throw new TerminalError(`${field.fullName}: field numbers above 15 are not supported, take a lower one`);
+  // Tags of one byte are written without a loop; only fixed32 knows longer ones.
+  if (field.id > 15 && field.type !== 'fixed32')
+    throw new TerminalError(`${field.fullName}: field numbers above 15 are for fixed32 only, take a lower one`);
   const options = (field.options ?? {}) as Readonly<Record<string, unknown>>;
   const isBigint = options['(is_bigint)'] === true;
   const scalar = scalars[isBigint ? 'bigint' : field.type];

@@ -42,6 +42,8 @@ export const siteNeeds: readonly Need[] = [
 const mountNeeds: readonly Need[] = [
   { what: { command: 'setfattr' }, debianPackage: 'attr' },
   { what: { command: 'getfattr' }, debianPackage: 'attr' },
+  { what: { command: 'setfacl' }, debianPackage: 'acl' },
+  { what: { command: 'getfacl' }, debianPackage: 'acl' },
 ];
 
 /** What `checkBuildPrerequisites` looks at. */

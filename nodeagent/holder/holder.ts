@@ -390,6 +390,7 @@ export class MountHolder {
       readAheadBytes: 4096 * 1024,
       transferBytes,
       lockClient: randomUUID(),
+      posixAcl: true,
       issuedIds: this.init.issuedIds,
       staysWithoutKeeper: true,
       logLevel: this.init.logLevel,

@@ -85,7 +85,7 @@ async function writeFile(
   const metadata = new MetadataClient(services, volume, mrc);
   const caller = { user: { username: 'root', groups: ['root'] } };
   const flags = SystemVFcntl.O_CREAT | SystemVFcntl.O_RDWR;
-  const { creds } = await metadata.open(caller, path, flags, 0o600);
+  const { creds } = await metadata.open(caller, path, flags, { mode: 0o600 });
   const head = creds.xlocs.replicas[0]?.osdUuids[0] ?? '';
   const request = {
     fileCredentials: creds,

@@ -110,8 +110,9 @@ export class Writer {
 
   fixed32(tag: number, value: number): void {
     if (!(value >= -0x8000_0000 && value < twoTo32)) throw outOfRange(tag, value, '32 bits');
-    this.reserve(5);
-    this.buffer[this.position++] = tag;
+    this.reserve(9);
+    if (tag < 0x80) this.buffer[this.position++] = tag;
+    else this.varint(tag);
     this.rawFixed32(value);
   }
 

@@ -33,6 +33,13 @@ export interface Caller {
   readonly isRepeated?: boolean;
 }
 
+/** Permission bits of something new. */
+export interface NewMode {
+  readonly mode: number;
+  /** The same before the caller's umask: counts below a directory with a default access control list. */
+  readonly unmaskedMode?: number;
+}
+
 /** What the MRC tells of a change; nothing, when it is one of upstream's (`ChangedDirectory` in mrc.proto). */
 export interface Changed {
   /** The object that was made, changed or opened. */
@@ -105,8 +112,8 @@ export class MetadataClient {
    * Opens a file; with CREAT makes it.
    * @param flags - System V numbers (`SystemVFcntl`).
    */
-  async open(caller: Caller, path: string, flags: number, mode: number, attributes = 0): Promise<Opened> {
-    const request = { ...this.at(path), flags, mode, attributes, wantsStats: true, clientUuid: this.clientUuid };
+  async open(caller: Caller, path: string, flags: number, mode: NewMode, attributes = 0): Promise<Opened> {
+    const request = { ...this.at(path), flags, ...mode, attributes, wantsStats: true, clientUuid: this.clientUuid };
     const isExclusive = (flags & SystemVFcntl.O_EXCL) !== 0;
     const reopen = async (error: unknown): Promise<OpenResponse> => {
       if (!isErrno(error, PosixErrno.EEXIST)) throw error;
@@ -138,8 +145,8 @@ export class MetadataClient {
     return response.entries;
   }
 
-  async mkdir(caller: Caller, path: string, mode: number): Promise<Changed> {
-    const request = { ...this.at(path), mode, wantsStats: true };
+  async mkdir(caller: Caller, path: string, mode: NewMode): Promise<Changed> {
+    const request = { ...this.at(path), ...mode, wantsStats: true };
     return await this.change(caller, mrcProcedures.mkdir, request, done(PosixErrno.EEXIST, noTime));
   }
 

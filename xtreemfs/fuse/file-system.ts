@@ -70,6 +70,12 @@ export interface AttributeChange {
   readonly handle?: number;
 }
 
+/** Mode of something new as the caller asks for it, and the caller's umask, which the file system applies. */
+export interface CreationMode {
+  readonly mode: number;
+  readonly umask: number;
+}
+
 /** An open file or directory. `flags` are `OpenReplyFlag`s. */
 export interface OpenReply {
   readonly handle: number;
@@ -157,8 +163,8 @@ export interface FuseFileSystem {
   getattr(context: RequestContext, nodeId: number, handle: number | undefined): Answer<AttributesReply>;
   setattr(context: RequestContext, nodeId: number, change: AttributeChange): Answer<AttributesReply>;
   readlink?(context: RequestContext, nodeId: number): Answer<string>;
-  mknod?(context: RequestContext, parent: number, name: string, mode: number, rdev: number): Answer<Entry>;
-  mkdir?(context: RequestContext, parent: number, name: string, mode: number): Answer<Entry>;
+  mknod?(context: RequestContext, parent: number, name: string, mode: CreationMode, rdev: number): Answer<Entry>;
+  mkdir?(context: RequestContext, parent: number, name: string, mode: CreationMode): Answer<Entry>;
   unlink?(context: RequestContext, parent: number, name: string): Answer<void>;
   rmdir?(context: RequestContext, parent: number, name: string): Answer<void>;
   symlink?(context: RequestContext, parent: number, name: string, target: string): Answer<Entry>;
@@ -178,7 +184,7 @@ export interface FuseFileSystem {
     context: RequestContext,
     parent: number,
     name: string,
-    mode: number,
+    mode: CreationMode,
     flags: number,
   ): Answer<{ readonly entry: Entry; readonly open: OpenReply }>;
   tmpfile?(

@@ -27,6 +27,8 @@ export class Node {
   truncateEpoch = 0;
   /** Number of the attribute state at the MRC that was last heard of; of a directory, it changes with its names. */
   etag = 0;
+  /** Which access control lists it has (`Stat.acls`); undefined when the MRC doesn't tell, as upstream's. */
+  acls: number | undefined;
   /** Monotonic time until which `attributes` may be used without asking. */
   validUntil = 0;
   /** Every name in this directory, while the kernel's trust in names lasts. */

@@ -25,6 +25,8 @@ export interface MountConfig {
   readonly transferBytes: number;
   /** UUID that names this mount among all that lock files and open them. */
   readonly lockClient: string;
+  /** The kernel checks access control lists; only for volumes whose policy is POSIX. */
+  readonly posixAcl?: boolean;
   /**
    * Files in the form of passwd(5) and group(5) that alone say which ids there are: every other id, root's too, is nobody.
    * Without them this machine's own users are taken, and ids without a name are written in digits.

@@ -167,16 +167,18 @@ export const operations: ReadonlyMap<number, Operation> = new Map<number, Operat
     operation(({ fileSystem, context, nodeId, args }) => {
       const mode = args.u32();
       const rdev = args.u32();
-      args.skip(8);
-      return has(fileSystem.mknod?.bind(fileSystem))(context, nodeId, checkedName(args.text()), mode, rdev);
+      const umask = args.u32();
+      args.skip(4);
+      const name = checkedName(args.text());
+      return has(fileSystem.mknod?.bind(fileSystem))(context, nodeId, name, { mode, umask }, rdev);
     }, putEntry),
   ],
   [
     Opcode.MKDIR,
     operation(({ fileSystem, context, nodeId, args }) => {
       const mode = args.u32();
-      args.skip(4);
-      return has(fileSystem.mkdir?.bind(fileSystem))(context, nodeId, checkedName(args.text()), mode);
+      const umask = args.u32();
+      return has(fileSystem.mkdir?.bind(fileSystem))(context, nodeId, checkedName(args.text()), { mode, umask });
     }, putEntry),
   ],
   [
@@ -230,8 +232,10 @@ export const operations: ReadonlyMap<number, Operation> = new Map<number, Operat
     operation(({ fileSystem, context, nodeId, args }) => {
       const flags = args.u32();
       const mode = args.u32();
-      args.skip(8);
-      return has(fileSystem.create?.bind(fileSystem))(context, nodeId, checkedName(args.text()), mode, flags);
+      const umask = args.u32();
+      args.skip(4);
+      const name = checkedName(args.text());
+      return has(fileSystem.create?.bind(fileSystem))(context, nodeId, name, { mode, umask }, flags);
     }, putCreated),
   ],
   [

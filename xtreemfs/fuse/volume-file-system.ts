@@ -10,6 +10,7 @@ import type {
   AttributeChange,
   Attributes,
   AttributesReply,
+  CreationMode,
   DirectorySink,
   Entry,
   FuseFileSystem,
@@ -20,8 +21,9 @@ import type {
 } from './file-system.ts';
 import type { Node } from './inode-table.ts';
 import type { JournalRecord } from './journal.ts';
-import { VolumeFiles, withoutSuidgid } from './volume-files.ts';
+import { maskedModes, withoutSuidgid } from './volume-files.ts';
 import { fromTimestamp, isDevice } from './volume-state.ts';
+import { VolumeXattrs } from './volume-xattrs.ts';
 
 interface Listed {
   readonly name: string;
@@ -53,7 +55,7 @@ const dots = 2;
  * An XtreemFS volume as a FUSE file system. Node numbers are file numbers. What the wire has no call for is done here:
  * attributes of files that were deleted while open, locks among processes of this machine.
  */
-export class VolumeFileSystem extends VolumeFiles implements FuseFileSystem {
+export class VolumeFileSystem extends VolumeXattrs implements FuseFileSystem {
   private readonly directories = new Map<number, DirectoryHandle>();
   private nextDirectory = 1;
 
@@ -110,22 +112,29 @@ export class VolumeFileSystem extends VolumeFiles implements FuseFileSystem {
     return await this.metadata.readlink(this.caller(context), this.table.pathOf(this.table.node(nodeId)));
   }
 
-  async mknod(context: RequestContext, parentId: number, name: string, mode: number, rdev: number): Promise<Entry> {
+  async mknod(
+    context: RequestContext,
+    parentId: number,
+    name: string,
+    { mode, umask }: CreationMode,
+    rdev: number,
+  ): Promise<Entry> {
     const parent = this.table.node(parentId);
     const caller = this.caller(context);
     const path = this.table.childPath(parent, name);
     const flags = SystemVFcntl.O_CREAT | SystemVFcntl.O_EXCL;
     const type = mode & Mode.TYPE;
-    const wireMode = type === Mode.REGULAR ? mode & Mode.PERMISSIONS : mode & (Mode.TYPE | Mode.PERMISSIONS);
-    const opened = await this.metadata.open(caller, path, flags, wireMode, isDevice(mode) ? rdev : 0);
+    const bits = maskedModes({ mode, umask });
+    const typed = { ...bits, mode: type === Mode.REGULAR ? bits.mode : type | bits.mode };
+    const opened = await this.metadata.open(caller, path, flags, typed, isDevice(mode) ? rdev : 0);
     return await this.made(caller, parent, name, path, opened);
   }
 
-  async mkdir(context: RequestContext, parentId: number, name: string, mode: number): Promise<Entry> {
+  async mkdir(context: RequestContext, parentId: number, name: string, mode: CreationMode): Promise<Entry> {
     const parent = this.table.node(parentId);
     const caller = this.caller(context);
     const path = this.table.childPath(parent, name);
-    const changed = await this.metadata.mkdir(caller, path, mode & Mode.PERMISSIONS);
+    const changed = await this.metadata.mkdir(caller, path, maskedModes(mode));
     const entry = await this.made(caller, parent, name, path, changed);
     const until = this.clock.monotonic() + this.ttlMs;
     if (this.ttlMs > 0) this.table.node(entry.nodeId).listing = { names: new Set(), until };
@@ -276,38 +285,6 @@ export class VolumeFileSystem extends VolumeFiles implements FuseFileSystem {
       frsize: stat.bsize,
       nameMax: nameBytesMax,
     };
-  }
-
-  async getxattr(context: RequestContext, nodeId: number, name: string): Promise<Buffer> {
-    if (!isStored(name)) refuse(name.startsWith('system.') ? 'EOPNOTSUPP' : 'ENODATA');
-    const node = this.table.node(nodeId);
-    try {
-      return await this.metadata.getxattr(this.caller(context), this.table.pathOf(node), name);
-    } catch (error) {
-      if (isErrno(error, PosixErrno.ENODATA)) refuse('ENODATA');
-      throw error;
-    }
-  }
-
-  async setxattr(context: RequestContext, nodeId: number, name: string, value: Buffer, flags: number): Promise<void> {
-    if (!isStored(name)) refuse('EOPNOTSUPP');
-    const node = this.table.node(nodeId);
-    await this.metadata.setxattr(this.caller(context), this.table.pathOf(node), name, value, flags);
-    this.expire(node);
-  }
-
-  /** Names that a user set: the `xtreemfs.*` ones can be read by name, but copying a file must not try to set them. */
-  async listxattr(context: RequestContext, nodeId: number): Promise<string[]> {
-    const path = this.table.pathOf(this.table.node(nodeId));
-    const list = await this.metadata.listxattr(this.caller(context), path, true);
-    return list.map((attribute) => attribute.name).filter((name) => isStored(name) && !name.startsWith('xtreemfs.'));
-  }
-
-  async removexattr(context: RequestContext, nodeId: number, name: string): Promise<void> {
-    if (!isStored(name)) refuse('ENODATA');
-    const node = this.table.node(nodeId);
-    await this.metadata.removexattr(this.caller(context), this.table.pathOf(node), name);
-    this.expire(node);
   }
 
   async access(context: RequestContext, nodeId: number, mask: number): Promise<void> {
@@ -482,8 +459,3 @@ export class VolumeFileSystem extends VolumeFiles implements FuseFileSystem {
 
 /** Number shown for an entry whose attributes the caller may not see; the C library drops entries with number 0. */
 const unknownIno = 0xffff_ffff;
-
-/** Attributes that the MRC keeps. Security labels and ACLs in the kernel's form are not among them. */
-function isStored(name: string): boolean {
-  return name.startsWith('user.') || name.startsWith('trusted.') || name.startsWith('xtreemfs.');
-}

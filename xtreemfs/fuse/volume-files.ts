@@ -4,14 +4,15 @@ import { SystemVFcntl } from '#proto/generated/xtreemfs/global-types.ts';
 import type { Stat } from '#proto/generated/xtreemfs/mrc.ts';
 import { osdProcedures } from '#proto/generated/xtreemfs/osd.ts';
 import { PosixErrno } from '#proto/generated/xtreemfs/rpc.ts';
-import { serviceUser, type Caller, type Opened } from '../client/metadata.ts';
+import { serviceUser, type Caller, type NewMode, type Opened } from '../client/metadata.ts';
 import { FileHandle, OpenFile, type OpenCredentials } from '../client/open-file.ts';
 import { isErrno } from '../rpc/errors.ts';
-import { LockType, Mode, OpenFlag, OpenReplyFlag, Whence } from './abi.ts';
+import { FallocateMode, LockType, Mode, OpenFlag, OpenReplyFlag, Whence } from './abi.ts';
 import { FuseError, refuse } from './errno.ts';
 import type {
   Attributes,
   CopyRequest,
+  CreationMode,
   Entry,
   FileLock,
   LockRequest,
@@ -38,6 +39,8 @@ interface OpenHandle {
 
 const renewAfterMs = 60_000;
 const maintenanceMs = 5_000;
+/** Zeros that are written at a time. */
+const zeroBytesMax = 1 << 20;
 const fileBytesMax = Number.MAX_SAFE_INTEGER;
 
 /** Open flags of Linux → of the wire. */
@@ -124,16 +127,17 @@ export class VolumeFiles extends VolumeState {
     context: RequestContext,
     parentId: number,
     name: string,
-    mode: number,
+    asked: CreationMode,
     flags: number,
   ): Promise<{ entry: Entry; open: OpenReply }> {
     const parent = this.table.node(parentId);
     const caller = this.caller(context);
     const path = this.table.childPath(parent, name);
     const wire = toWireFlags(this.readableFlags(flags & ~OpenFlag.TRUNC)) | SystemVFcntl.O_CREAT;
+    const modes = maskedModes(asked);
     let opened: Opened;
     try {
-      opened = await this.metadata.open(caller, path, wire | SystemVFcntl.O_EXCL, mode & Mode.PERMISSIONS);
+      opened = await this.metadata.open(caller, path, wire | SystemVFcntl.O_EXCL, modes);
     } catch (error) {
       if (!isErrno(error, PosixErrno.EEXIST) || (flags & OpenFlag.EXCL) !== 0) throw error;
       return await this.openExisting(context, caller, parent, name, flags);
@@ -144,7 +148,7 @@ export class VolumeFiles extends VolumeState {
     parent.listing?.names.add(name);
     const attributes =
       stbuf === undefined
-        ? this.keep(node, await this.newAttributes(context, caller, node, parent, mode))
+        ? this.keep(node, await this.newAttributes(context, caller, node, parent, modes.mode))
         : this.takeStat(node, stbuf);
     const open = this.addHandle(node, flags, { cap: creds.xcap, xlocs: creds.xlocs });
     return { entry: this.entryOf(node, attributes), open: { handle: open.id, flags: OpenReplyFlag.KEEP_CACHE } };
@@ -218,12 +222,34 @@ export class VolumeFiles extends VolumeState {
     length: number,
     mode: number,
   ): Promise<void> {
-    if (mode !== 0) refuse('EOPNOTSUPP');
+    const { KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE } = FallocateMode;
+    if ((mode & ~(KEEP_SIZE | PUNCH_HOLE | ZERO_RANGE)) !== 0) refuse('EOPNOTSUPP');
     const open = this.handle(handleId);
-    const attributes = await this.attributesOf(this.caller(context), open.node);
+    const caller = this.caller(context);
     const end = offset + length;
     if (end > fileBytesMax) refuse('EFBIG');
-    if (end > attributes.size) await this.truncateHandle(open, end, context.signal);
+    await open.node.writes?.drain();
+    const { size } = await this.attributesOf(caller, open.node);
+    if ((mode & (PUNCH_HOLE | ZERO_RANGE)) !== 0) await this.zero(open, offset, Math.min(end, size), context.signal);
+    else if (end > size) await this.demandRoom(caller, end - size);
+    if ((mode & KEEP_SIZE) === 0 && end > size) await this.truncateHandle(open, end, context.signal);
+  }
+
+  /** Makes bytes of a file read as zeros, by writing them: OSDs free no part of an object. */
+  private async zero(open: OpenHandle, from: number, end: number, signal: AbortSignal): Promise<void> {
+    const zeros = Buffer.alloc(Math.max(0, Math.min(end - from, zeroBytesMax)));
+    for (let at = from; at < end;) {
+      signal.throwIfAborted();
+      const count = Math.min(end - at, zeros.length - (at % zeros.length));
+      await this.writeThrough(open, at, zeros.subarray(0, count), signal);
+      at += count;
+    }
+  }
+
+  /** Nothing is reserved, but what could never be written is refused now. */
+  private async demandRoom(caller: Caller, bytes: number): Promise<void> {
+    const { bavail, bsize } = await this.metadata.statvfs(caller);
+    if (bytes > bavail * bsize) refuse('ENOSPC', `there is no room for ${bytes} bytes on the volume`);
   }
 
   async lseek(
@@ -435,11 +461,11 @@ export class VolumeFiles extends VolumeState {
   ): Promise<{ cap: XCap; xlocs: XLocSet; isDirect: boolean; stbuf: Stat | undefined }> {
     const readable = this.readableFlags(flags);
     try {
-      const { creds, stbuf } = await this.metadata.open(caller, path, toWireFlags(readable), 0);
+      const { creds, stbuf } = await this.metadata.open(caller, path, toWireFlags(readable), noMode);
       return { cap: creds.xcap, xlocs: creds.xlocs, isDirect: false, stbuf };
     } catch (error) {
       if (readable === flags || !isErrno(error, PosixErrno.EACCES)) throw error;
-      const { creds, stbuf } = await this.metadata.open(caller, path, toWireFlags(flags), 0);
+      const { creds, stbuf } = await this.metadata.open(caller, path, toWireFlags(flags), noMode);
       return { cap: creds.xcap, xlocs: creds.xlocs, isDirect: true, stbuf };
     }
   }
@@ -464,7 +490,7 @@ export class VolumeFiles extends VolumeState {
     const gid = (above.mode & Mode.SETGID) === 0 ? context.gid : above.gid;
     return {
       ino: node.id,
-      mode: Mode.REGULAR | (mode & Mode.PERMISSIONS),
+      mode: Mode.REGULAR | mode,
       nlink: 1,
       uid: context.uid,
       gid,
@@ -647,6 +673,14 @@ const openRecord = (open: OpenHandle): JournalRecord => [
   open.handle.cap,
   open.handle.file.locations,
 ];
+
+const noMode: NewMode = { mode: 0 };
+
+/** Permissions of something new: without what the caller's umask takes away, and with it, for default access control lists. */
+export function maskedModes({ mode, umask }: CreationMode): NewMode {
+  const unmaskedMode = mode & Mode.PERMISSIONS;
+  return { mode: unmaskedMode & ~umask, unmaskedMode };
+}
 
 /** A mode after a write or truncation by someone who may not keep set-user-ID bits. */
 export function withoutSuidgid(mode: number): number {

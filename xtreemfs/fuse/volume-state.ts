@@ -31,6 +31,8 @@ export interface VolumeFileSystemInit {
   readonly dirtyBytesMax?: number;
   /** Takes note of what a successor of this process has to know. */
   readonly note?: Note;
+  /** The kernel checks access control lists, which it reads as `system.posix_acl_*`. */
+  readonly posixAcl?: boolean;
   /** Names this mount among all that lock files; a UUID. */
   readonly lockClient: string;
 }
@@ -103,6 +105,7 @@ export class VolumeState {
     const attributes = this.toAttributes(stat);
     node.truncateEpoch = stat.truncateEpoch;
     node.etag = stat.etag ?? 0;
+    node.acls = stat.acls;
     return this.keep(node, this.withLocalSize(node, attributes));
   }
 

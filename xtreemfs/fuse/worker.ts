@@ -42,7 +42,11 @@ export async function runWorker(): Promise<void> {
     fileSystem,
     logger,
     beforeReply: () => flushJournal(journal, logger),
-    negotiation: { consistency: config.consistency, transferBytes: config.transferBytes },
+    negotiation: {
+      consistency: config.consistency,
+      transferBytes: config.transferBytes,
+      posixAcl: config.posixAcl ?? false,
+    },
     ...(agreement === undefined ? {} : { agreement }),
     onAgreement: (agreed) => {
       journal.append(['agreed', agreed]);
@@ -141,6 +145,7 @@ async function openVolume(config: MountConfig, logger: Logger, journal: Journal)
     asyncWrites: config.asyncWrites,
     dirtyBytesMax: config.dirtyBytesMax,
     lockClient: config.lockClient,
+    posixAcl: config.posixAcl ?? false,
     note: (record) => journal.append(record),
   });
 }

@@ -96,8 +96,8 @@ export class CapabilityKeys {
   /** The capability with its signature. */
   sign(cap: UnsignedCapability): XCap {
     if (this.useUpstreamForm) {
-      const { holder: _holder, locationsSigned: _locationsSigned, ...plain } = cap;
-      return { ...plain, serverSignature: upstreamSignature(cap, this.texts[0] ?? '') };
+      const serverSignature = upstreamSignature(cap, this.texts[0] ?? '');
+      return { ...cap, holder: undefined, locationsSigned: undefined, serverSignature };
     }
     return { ...cap, serverSignature: this.signContent(capabilityContent(cap)) };
   }

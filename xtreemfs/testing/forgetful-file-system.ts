@@ -4,11 +4,15 @@ import { refuse } from '#xtreemfs/fuse/errno.ts';
 import type {
   AttributeChange,
   AttributesReply,
+  CreationMode,
   Entry,
   OpenReply,
+  ReadReply,
   RequestContext,
+  StatfsReply,
   WriteRequest,
 } from '#xtreemfs/fuse/file-system.ts';
+import { DiskFaults, type FailingCall } from './disk-faults.ts';
 import { type Inode, isDirectory, MemoryFileSystem } from './memory-file-system.ts';
 
 /** What a disk holds after a loss of power: inodes, and the names in every directory. */
@@ -47,8 +51,13 @@ const sectorBytes = 512;
  * VLDB 2024). Bytes of a file are safe after fsync of that file; any of the sectors written since may be there or
  * not, in no order. Names are safe after fsync of their directory; of the later changes of names those before some
  * moment are there, as journals of file systems have it. fsync of a file does not make its name safe.
+ *
+ * It also runs full, fails, tears writes and lets bits rot, when told so (`faults`, `rot`).
  */
 export class ForgetfulFileSystem extends MemoryFileSystem {
+  readonly faults = new DiskFaults();
+  /** Told of a file whose last write was torn: what caches hold of it is not what is on disk. */
+  onTorn: (ino: number) => void = () => undefined;
   private readonly random: Random;
   private readonly pending = new Map<number, PendingChange[]>();
   private readonly safe = new Map<number, Buffer>();
@@ -80,6 +89,29 @@ export class ForgetfulFileSystem extends MemoryFileSystem {
     return { nodes, directories: this.safeNames };
   }
 
+  /** Changes one bit of each place where the bytes stand. @returns the files that are not what they were. */
+  rot(bytes: Buffer): number[] {
+    const rotten: number[] = [];
+    for (const [ino, { data, size }] of this.inodes) {
+      const at = data.subarray(0, size).indexOf(bytes);
+      if (at < 0) continue;
+      data[at] = (data[at] ?? 0) ^ 1;
+      rotten.push(ino);
+    }
+    return rotten;
+  }
+
+  override statfs(): StatfsReply {
+    const whole = super.statfs();
+    const free = Math.min(whole.bfree, Math.floor(this.faults.freeBytes / whole.frsize));
+    return { ...whole, bfree: free, bavail: free };
+  }
+
+  override read(context: RequestContext, nodeId: number, handle: number, offset: number, size: number): ReadReply {
+    this.mayFail('read');
+    return super.read(context, nodeId, handle, offset, size);
+  }
+
   override lookup(context: RequestContext, parent: number, name: string): Entry {
     this.needsPower();
     return super.lookup(context, parent, name);
@@ -92,17 +124,18 @@ export class ForgetfulFileSystem extends MemoryFileSystem {
 
   override setattr(context: RequestContext, nodeId: number, change: AttributeChange): AttributesReply {
     this.needsPower();
+    if (change.size !== undefined) this.grow(nodeId, change.size);
     const reply = super.setattr(context, nodeId, change);
     if (change.size !== undefined) this.change(nodeId, { size: change.size });
     return reply;
   }
 
-  override mknod(context: RequestContext, parent: number, name: string, mode: number, rdev: number): Entry {
+  override mknod(context: RequestContext, parent: number, name: string, mode: CreationMode, rdev: number): Entry {
     this.needsPower();
     return this.named(parent, name, super.mknod(context, parent, name, mode, rdev));
   }
 
-  override mkdir(context: RequestContext, parent: number, name: string, mode: number): Entry {
+  override mkdir(context: RequestContext, parent: number, name: string, mode: CreationMode): Entry {
     this.needsPower();
     return this.named(parent, name, super.mkdir(context, parent, name, mode));
   }
@@ -121,7 +154,7 @@ export class ForgetfulFileSystem extends MemoryFileSystem {
     context: RequestContext,
     parent: number,
     name: string,
-    mode: number,
+    mode: CreationMode,
     flags: number,
   ): { entry: Entry; open: OpenReply } {
     this.needsPower();
@@ -133,7 +166,9 @@ export class ForgetfulFileSystem extends MemoryFileSystem {
 
   override unlink(context: RequestContext, parent: number, name: string): void {
     this.needsPower();
+    const inode = this.directory(parent).children.get(name);
     super.unlink(context, parent, name);
+    if (inode?.nlink === 0) this.faults.freeBytes += inode.size;
     this.names.push({ directories: [parent], parent, name, ino: undefined, isBound: false });
   }
 
@@ -169,9 +204,11 @@ export class ForgetfulFileSystem extends MemoryFileSystem {
   }
 
   override write(context: RequestContext, nodeId: number, request: WriteRequest): number {
-    this.needsPower();
-    this.change(nodeId, { offset: request.offset, data: Buffer.from(request.data) });
-    return super.write(context, nodeId, request);
+    this.mayFail('write');
+    this.grow(nodeId, request.offset + request.data.length);
+    const data = this.tear(nodeId, request);
+    this.change(nodeId, { offset: request.offset, data });
+    return super.write(context, nodeId, { ...request, data });
   }
 
   override fallocate(
@@ -182,7 +219,8 @@ export class ForgetfulFileSystem extends MemoryFileSystem {
     length: number,
     mode: number,
   ): void {
-    this.needsPower();
+    this.mayFail('write');
+    this.grow(nodeId, offset + length);
     super.fallocate(context, nodeId, handle, offset, length, mode);
     // What it zeroed or added counts as written.
     const inode = this.inode(nodeId);
@@ -191,7 +229,7 @@ export class ForgetfulFileSystem extends MemoryFileSystem {
   }
 
   override fsync(context: RequestContext, nodeId: number): void {
-    this.needsPower();
+    this.mayFail('sync');
     super.fsync(context, nodeId);
     const inode = this.inode(nodeId);
     this.safe.set(nodeId, Buffer.from(inode.data.subarray(0, inode.size)));
@@ -199,13 +237,38 @@ export class ForgetfulFileSystem extends MemoryFileSystem {
   }
 
   override fsyncdir(context: RequestContext, nodeId: number): void {
-    this.needsPower();
+    this.mayFail('sync');
     super.fsyncdir(context, nodeId);
     this.commitNames(this.names.findLastIndex(({ directories }) => directories.includes(nodeId)) + 1);
   }
 
   private needsPower(): void {
     if (this.isOff) refuse('EIO', 'power is off');
+  }
+
+  private mayFail(call: FailingCall): void {
+    this.needsPower();
+    if (this.faults.failing.has(call)) refuse('EIO', `the disk fails to ${call}`);
+  }
+
+  /** A file is about to reach up to `end`; what it gives back when it shrinks, others may use. */
+  private grow(ino: number, end: number): void {
+    const { faults } = this;
+    const more = end - this.inode(ino).size;
+    if (more > faults.freeBytes) refuse('ENOSPC');
+    if (more > 0) faults.freeBytes -= more;
+  }
+
+  /** What a write leaves on disk: all of it, or its first half and what was there before. */
+  private tear(ino: number, { offset, data }: WriteRequest): Buffer {
+    const left = Buffer.from(data);
+    const from = this.faults.reaching(data.length);
+    if (from === data.length) return left;
+    const { data: before, size } = this.inode(ino);
+    this.onTorn(ino);
+    left.fill(0, from);
+    before.copy(left, from, offset + from, Math.max(offset + from, Math.min(size, offset + data.length)));
+    return left;
   }
 
   private named(parent: number, name: string, entry: Entry): Entry {

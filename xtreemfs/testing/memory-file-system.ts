@@ -14,6 +14,7 @@ import type {
   AttributeChange,
   Attributes,
   AttributesReply,
+  CreationMode,
   DirectorySink,
   Entry,
   FileLock,
@@ -115,13 +116,13 @@ export class MemoryFileSystem implements FuseFileSystem {
     return this.inode(nodeId).target;
   }
 
-  mknod(context: RequestContext, parent: number, name: string, mode: number, rdev: number): Entry {
+  mknod(context: RequestContext, parent: number, name: string, { mode }: CreationMode, rdev: number): Entry {
     const inode = this.add(context, parent, name, mode);
     inode.rdev = rdev;
     return this.entry(inode);
   }
 
-  mkdir(context: RequestContext, parent: number, name: string, mode: number): Entry {
+  mkdir(context: RequestContext, parent: number, name: string, { mode }: CreationMode): Entry {
     const directory = this.directory(parent);
     const inherited = directory.mode & Mode.SETGID;
     const inode = this.add(context, parent, name, Mode.DIRECTORY | (mode & Mode.PERMISSIONS) | inherited);
@@ -219,7 +220,7 @@ export class MemoryFileSystem implements FuseFileSystem {
     context: RequestContext,
     parent: number,
     name: string,
-    mode: number,
+    { mode }: CreationMode,
     flags: number,
   ): { entry: Entry; open: OpenReply } {
     const existing = this.directory(parent).children.get(name);

@@ -27,7 +27,7 @@ const mountOptions: Readonly<Record<string, ToolOption>> = {
   option: {
     short: 'o',
     isList: true,
-    about: 'Mount options: ro, nosuid, nodev, noexec, no_allow_other …',
+    about: 'Mount options: ro, nosuid, nodev, noexec, noacl, no_allow_other …',
     value: 'OPTIONS',
   },
   consistency: {
@@ -68,7 +68,9 @@ export const mountCommand: Command = {
     checkMountable(config.mountPoint);
     const policy = await probeVolume(config);
     if (!options.has('foreground')) return await runInBackground(argv, options, io);
-    return await serveMount(config, readMountOptions(options, config, policy), io);
+    const mount = readMountOptions(options, config, policy);
+    const posixAcl = mount.defaultPermissions && !givenOptions(options).includes('noacl');
+    return await serveMount({ ...config, posixAcl }, mount, io);
   },
 };
 
@@ -132,10 +134,7 @@ function readConfig(options: ToolOptions): MountConfig {
 }
 
 function readMountOptions(options: ToolOptions, config: MountConfig, policy: string): MountOptions {
-  const given = options
-    .list('option')
-    .flatMap((text) => text.split(','))
-    .filter(Boolean);
+  const given = givenOptions(options);
   const ours = new Set([
     'ro',
     'rw',
@@ -144,6 +143,8 @@ function readMountOptions(options: ToolOptions, config: MountConfig, policy: str
     'default_permissions',
     'user_xattr',
     'xtreemfs_acl',
+    'acl',
+    'noacl',
     'intr',
   ]);
   return {
@@ -157,6 +158,13 @@ function readMountOptions(options: ToolOptions, config: MountConfig, policy: str
     // A shared volume must not bring programs of another's rights, or devices, to this machine; `suid` and `dev` undo it.
     extra: ['nosuid', 'nodev', ...given.filter((option) => !ours.has(option))],
   };
+}
+
+function givenOptions(options: ToolOptions): string[] {
+  return options
+    .list('option')
+    .flatMap((text) => text.split(','))
+    .filter(Boolean);
 }
 
 async function serveMount(config: MountConfig, mount: MountOptions, io: CommandIo): Promise<number> {

@@ -55,7 +55,7 @@ async function scrubVolume(services: Services, volume: string, parallel: number,
   const found = { files: 0, objects: 0, problems: 0 };
   const scrubOne = async (path: string, bytes: number): Promise<void> => {
     found.files++;
-    const { creds } = await metadata.open(caller, path, SystemVFcntl.O_RDONLY, 0);
+    const { creds } = await metadata.open(caller, path, SystemVFcntl.O_RDONLY, { mode: 0 });
     const damaged: string[] = [];
     for (const replica of replicasToRead(creds)) {
       const count = Math.ceil(bytes / (replica.stripingPolicy.stripeSize * 1024));

@@ -13,7 +13,7 @@ import { createAuthority, type TestAuthority } from '#xtreemfs/rpc/testing/certi
 import { TlsMaterial } from '#xtreemfs/rpc/tls.ts';
 import { exchange } from '../../interop/exchange.ts';
 import { MixedInstallation } from '../../interop/mixed-installation.ts';
-import { canMount } from './mounts.ts';
+import { canMount, sh } from './mounts.ts';
 
 const host = '127.0.0.1';
 /** Shortest life of a capability that an MRC takes. */
@@ -41,7 +41,7 @@ class Client {
   }
 
   async open(path: string, flags: number, mode = 0o666): Promise<FileCredentials> {
-    return (await this.metadata.open({ user: { username: 'me', groups: ['us'] } }, path, flags, mode)).creds;
+    return (await this.metadata.open({ user: { username: 'me', groups: ['us'] } }, path, flags, { mode })).creds;
   }
 
   /** @returns what was read, or the words of the refusal. */
@@ -167,7 +167,8 @@ const wordsOf = async (call: Promise<string | Buffer>): Promise<string> =>
     await exchange(striped, striped, 'folder');
     await installation.tool('ours', 'mkfs.xtreemfs', '-u operator -g site', 'replicated');
     const replicated = await installation.mount('ours', 'replicated');
-    await installation.util('ours', replicated, '--set-drp --replication-policy WqRq --replication-factor 3');
+    const policy = JSON.stringify({ 'update-policy': 'WqRq', 'replication-factor': '3' });
+    await sh(`setfattr -n xtreemfs.default_rp -v '${policy}' '${replicated}'`);
     await exchange(replicated, replicated, 'folder');
   }, 200_000);
 

@@ -1,14 +1,15 @@
 /**
  * Serves a file system in memory: `memory-mount MOUNTPOINT`, or `memory-mount MOUNTPOINT SEED IMAGE` for one that
- * forgets what was not synced. That one starts from the image, if there is one; on a line on its standard input power
- * fails: it writes what is on disk to the image, says `Cut`, and fails everything from then on.
+ * forgets what was not synced. That one starts from the image, if there is one, and takes commands, one a line, on its
+ * standard input. On `cut` power fails: it writes what is on disk to the image, says `Cut`, and fails everything from then
+ * on. `rot TEXT` changes a bit wherever the text stands; the rest are those of `DiskFaults`. It says `Done` and a number.
  */
+import { createInterface } from 'node:readline';
 import { existsSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import { deserialize, serialize } from 'node:v8';
 import { createLogger } from '#common/logger.ts';
 import { SeededRandom } from '#common/random.ts';
 import { DescriptorDevice } from '#xtreemfs/fuse/device.ts';
-import type { FuseFileSystem } from '#xtreemfs/fuse/file-system.ts';
 import { mountDescriptor } from '#xtreemfs/fuse/mount.ts';
 import { FuseSession } from '#xtreemfs/fuse/session.ts';
 import { type DiskImage, ForgetfulFileSystem } from '#xtreemfs/testing/forgetful-file-system.ts';
@@ -26,21 +27,32 @@ await mountDescriptor(descriptor, {
   maxReadBytes: 1 << 20,
   extra: [],
 });
+const disk = seed === undefined ? undefined : forgetful(Number(seed));
 const session = new FuseSession({
   device: new DescriptorDevice(descriptor),
-  fileSystem: seed === undefined ? new MemoryFileSystem() : forgetful(Number(seed)),
+  fileSystem: disk ?? new MemoryFileSystem(),
   logger: createLogger({ level: 'warn' }),
   onAgreement: () => console.log('Ready'),
 });
+if (disk !== undefined) {
+  // Not before the write is answered: the kernel holds its pages until then.
+  disk.onTorn = (ino) => void setTimeout(() => session.invalidateInode(ino), 50);
+  createInterface(process.stdin).on('line', (line) => {
+    if (line === 'cut') {
+      writeFileSync(image, serialize(disk.cut()));
+      console.log('Cut');
+      return;
+    }
+    const rotten = line.startsWith('rot ') ? disk.rot(Buffer.from(line.slice(4))) : undefined;
+    if (rotten === undefined) disk.faults.command(line);
+    for (const ino of rotten ?? []) session.invalidateInode(ino);
+    console.log(`Done ${rotten?.length ?? 0}`);
+  });
+}
 await session.run();
 process.exit(0);
 
-function forgetful(number: number): FuseFileSystem {
+function forgetful(number: number): ForgetfulFileSystem {
   const found = existsSync(image) ? (deserialize(readFileSync(image)) as DiskImage) : undefined;
-  const fileSystem = new ForgetfulFileSystem(new SeededRandom(number), found);
-  process.stdin.once('data', () => {
-    writeFileSync(image, serialize(fileSystem.cut()));
-    console.log('Cut');
-  });
-  return fileSystem;
+  return new ForgetfulFileSystem(new SeededRandom(number), found);
 }

@@ -37,17 +37,29 @@ export async function freePort(): Promise<number> {
   return port;
 }
 
-async function untilReady(child: ChildProcess, word: string): Promise<void> {
+/** Waits until a process has said a word. @returns what it wrote up to there. */
+async function untilReady(child: ChildProcess, word: string): Promise<string> {
+  const over = new AbortController();
   let output = '';
-  await new Promise<void>((resolve, reject) => {
-    const take = (chunk: Buffer): void => {
-      output += chunk.toString();
-      if (output.includes(word)) resolve();
-    };
-    child.stdout?.on('data', take);
-    child.stderr?.on('data', take);
-    child.once('exit', (code) => reject(new Error(`it ended with ${code} before it was ready: ${output}`)));
-  });
+  try {
+    return await new Promise((resolve, reject) => {
+      const take = (chunk: Buffer): void => {
+        output += chunk.toString();
+        if (output.includes(word)) resolve(output);
+      };
+      const fail = (code: number | null): void =>
+        reject(new Error(`it ended with ${code ?? 'a signal'} before it said ${word}: ${output}`));
+      const streams = [child.stdout, child.stderr].filter((stream) => stream !== null);
+      for (const stream of streams) stream.on('data', take);
+      child.once('exit', fail);
+      over.signal.addEventListener('abort', () => {
+        for (const stream of streams) stream.off('data', take);
+        child.off('exit', fail);
+      });
+    });
+  } finally {
+    over.abort();
+  }
 }
 
 /** Waits until a process has ended. */
@@ -71,7 +83,7 @@ export async function mountMemory(): Promise<TestMount> {
   };
 }
 
-/** A disk that forgets what was not synced when power fails: a `ForgetfulFileSystem` that is mounted. */
+/** A disk that forgets what was not synced when power fails, and has faults: a `ForgetfulFileSystem` that is mounted. */
 export class ForgetfulDisk implements TestMount {
   readonly mountPoint: string;
   private readonly scratch: string;
@@ -97,6 +109,14 @@ export class ForgetfulDisk implements TestMount {
     const cut = untilReady(this.child, 'Cut');
     this.child.stdin?.write('cut\n');
     await cut;
+  }
+
+  /** Makes the disk fail, or heals it: a command of `memory-mount`. @returns the number that it answers with. */
+  async fault(command: string): Promise<number> {
+    if (this.child === undefined) throw new Error('the disk has no power');
+    const done = untilReady(this.child, 'Done');
+    this.child.stdin?.write(`${command}\n`);
+    return Number(/Done (\d+)/.exec(await done)?.[1]);
   }
 
   async stop(): Promise<void> {

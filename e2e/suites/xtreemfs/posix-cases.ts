@@ -154,6 +154,33 @@ const files: PosixCase[] = [
       expect((await fs.stat(join(folder, 'b'))).size).toBe(200_000);
     },
   },
+  {
+    name: 'punches holes, writes zeros and reserves space, with and without a change of size',
+    run: async (folder) => {
+      const path = join(folder, 'f');
+      const data = Buffer.alloc(400_000, 7);
+      await fs.writeFile(path, data);
+      const same = async (): Promise<void> => {
+        const found = await fs.readFile(path);
+        expect([found.length, found.equals(data)]).toEqual([data.length, true]);
+      };
+      await sh(`fallocate --punch-hole --offset 100001 --length 150000 '${path}'`);
+      data.fill(0, 100_001, 250_001);
+      await same();
+      await sh(`fallocate --zero-range --keep-size --offset 390000 --length 50000 '${path}'`);
+      data.fill(0, 390_000);
+      await same();
+      await sh(`fallocate --keep-size --offset 400000 --length 90000 '${path}'`);
+      await same();
+      await sh(`fallocate --punch-hole --offset 500000 --length 10 '${path}'`);
+      await same();
+      await sh(`fallocate --zero-range --offset 300000 --length 150000 '${path}'`);
+      expect((await fs.readFile(path)).equals(Buffer.concat([data.fill(0, 300_000), Buffer.alloc(50_000)]))).toBe(true);
+      await expect(sh(`fallocate --collapse-range --offset 0 --length 4096 '${path}'`)).rejects.toThrow(
+        'not supported',
+      );
+    },
+  },
 ];
 
 const names: PosixCase[] = [

@@ -8,7 +8,7 @@ import { fileBytesMax, takeSize } from './files.ts';
 import type { Operation } from './operation.ts';
 import { resolve, resolveExisting } from './operation.ts';
 import type { Inode } from './records.ts';
-import { etagOf, fileType, isDirectory, isRegular } from './records.ts';
+import { etagOf, fileType, inodeFlags, isDirectory, isRegular } from './records.ts';
 import { changeOwner } from './usage.ts';
 import type { Volume } from './volume.ts';
 import { javaHashCode, stripeBytes } from './volume.ts';
@@ -37,6 +37,7 @@ export function statOf(volume: Volume, inode: Inode): Stat {
     etag: etagOf(inode),
     truncateEpoch: inode.epoch,
     attributes: inode.attributes,
+    acls: ((inode.flags & inodeFlags.hasAcl) === 0 ? 0 : 1) | ((inode.flags & inodeFlags.hasDefaultAcl) === 0 ? 0 : 2),
   };
 }
 

@@ -38,6 +38,8 @@ export interface OpenArguments {
   readonly coordinates: VivaldiCoordinates | undefined;
   /** UUID of the client, when it is ours. */
   readonly client?: string | undefined;
+  /** Permission bits before the caller's umask, from clients that are ours. */
+  readonly unmaskedMode?: number | undefined;
 }
 
 /** A client's name is kept for each file that it has open. */
@@ -94,7 +96,7 @@ function create(op: Operation, where: { volume: Volume; parent: Inode; name: str
   const isSpecial = isDevice || type === fileType.fifo || type === fileType.socket;
   if (type !== fileType.regular && !isSpecial) refuse('EINVAL', `open makes no object of type ${type.toString(16)}`);
   if (isDevice && !op.caller.isSuper) refuse('EPERM', 'Only a superuser makes device files');
-  const inode = makeInode(op.tx, op.caller, where, type | (args.mode & 0o7777));
+  const inode = makeInode(op.tx, op.caller, where, type | (args.mode & 0o7777), args.unmaskedMode ?? args.mode);
   inode.attributes = args.attributes >>> 0;
   return inode;
 }

@@ -1,5 +1,6 @@
 import type { Caller } from './access.ts';
 import { demand, demandChange, isInGroup, modeBits, rights } from './access.ts';
+import { inheritAcl } from './acls.ts';
 import { refuse } from './errno.ts';
 import { checkName, entriesPrefix } from './keys.ts';
 import type { Operation, Resolved } from './operation.ts';
@@ -19,12 +20,14 @@ const targetBytesMax = 4095;
 /**
  * Makes an inode in `parent` and enters it. Owner and primary group are the caller's; a setgid directory passes its
  * group on, and to directories the bit too.
+ * @param unmaskedMode - `mode` before the caller's umask, which does not count below a default access control list.
  */
 export function makeInode(
   tx: Tx,
   caller: Caller,
   where: { volume: Volume; parent: Inode; name: string },
   mode: number,
+  unmaskedMode = mode,
 ): Inode {
   const { volume, parent, name } = where;
   const counters = tx.counters(volume.number);
@@ -43,6 +46,7 @@ export function makeInode(
     group,
     parent: parent.ino,
   });
+  inheritAcl(tx, parent, inode, unmaskedMode);
   if (isDir) {
     counters.directories++;
     parent.nlink++;
@@ -61,12 +65,12 @@ function demandFree(found: Resolved): void {
 }
 
 /** Procedure 8. */
-export function mkdir(op: Operation, volumeName: string, path: string, mode: number): Inode {
+export function mkdir(op: Operation, volumeName: string, path: string, mode: number, unmaskedMode = mode): Inode {
   const found = resolveToChange(op, volumeName, path);
   demandFree(found);
   demandChange(op.tx, found.volume, found.parent, op.caller);
   if (found.parent.nlink >= linksMax * 1000) refuse('EMLINK', 'The directory has too many subdirectories');
-  return makeInode(op.tx, op.caller, found, fileType.directory | (mode & modeBits.all));
+  return makeInode(op.tx, op.caller, found, fileType.directory | (mode & modeBits.all), unmaskedMode);
 }
 
 /** Procedure 18: `linkPath` becomes a symlink to `target`, which is any text. */

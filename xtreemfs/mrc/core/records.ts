@@ -14,7 +14,14 @@ export const fileType = {
 } as const;
 
 /** Facts about an inode that spare a look-up when they don't hold. */
-export const inodeFlags = { readOnly: 1, hasAcl: 2, hasAttributes: 4, hasPolicies: 8, hasVouchers: 16 } as const;
+export const inodeFlags = {
+  readOnly: 1,
+  hasAcl: 2,
+  hasAttributes: 4,
+  hasPolicies: 8,
+  hasVouchers: 16,
+  hasDefaultAcl: 32,
+} as const;
 
 /** How a file is cut over OSDs. `stripeSizeKb` is the size of one object in kB (wire: stripe_size). */
 export interface Striping {
@@ -300,32 +307,41 @@ export function decodeQuota(bytes: Uint8Array): QuotaRecord {
   return { quotaBytes: r.f64(), usedBytes: r.f64(), blockedBytes: r.f64() };
 }
 
-/** An entry of an access control list. `u` and `g` name someone; `group` is the owning group, `mask` the mask. */
+/**
+ * An entry of an access control list. `u` and `g` name someone; `group` is the owning group, `mask` the mask. `owner` and
+ * `other` stand in lists to inherit only: in an object's own list they are its mode's.
+ */
 export interface AclEntry {
-  readonly kind: 'u' | 'g' | 'group' | 'mask';
+  readonly kind: 'u' | 'g' | 'group' | 'mask' | 'owner' | 'other';
   readonly name: string;
   /** Octal rights: 4 read, 2 write, 1 execute. */
   readonly rights: number;
 }
 
-const aclKinds = ['u', 'g', 'group', 'mask'] as const;
+const aclKinds = ['u', 'g', 'group', 'mask', 'owner', 'other'] as const;
 
 /** A list for access, and for directories a list that children inherit. */
 export interface AclRecord {
   readonly access: readonly AclEntry[];
+  readonly inherited?: readonly AclEntry[] | undefined;
 }
 
 export function encodeAcl(acl: AclRecord): Buffer {
-  writer.begin().u16(acl.access.length);
-  for (const entry of acl.access) writer.u8(aclKinds.indexOf(entry.kind)).u8(entry.rights).text(entry.name);
+  writer.begin();
+  for (const list of acl.inherited === undefined ? [acl.access] : [acl.access, acl.inherited]) {
+    writer.u16(list.length);
+    for (const entry of list) writer.u8(aclKinds.indexOf(entry.kind)).u8(entry.rights).text(entry.name);
+  }
   return writer.end();
 }
 
 export function decodeAcl(bytes: Uint8Array): AclRecord {
   const r = new Reader(bytes, 0);
-  const access = Array.from({ length: r.u16() }, (): AclEntry => {
-    const kind = aclKinds[r.u8()] ?? 'mask';
-    return { kind, rights: r.u8(), name: r.text() };
-  });
-  return { access };
+  const list = (): AclEntry[] =>
+    Array.from({ length: r.u16() }, (): AclEntry => {
+      const kind = aclKinds[r.u8()] ?? 'mask';
+      return { kind, rights: r.u8(), name: r.text() };
+    });
+  const access = list();
+  return r.isAtEnd ? { access } : { access, inherited: list() };
 }

@@ -76,7 +76,7 @@ export function purgeInode(tx: Tx, inode: Inode): void {
   for (const prefix of prefixes) {
     for (const { key } of tx.scan({ prefix, limit: Number.MAX_SAFE_INTEGER })) tx.remove(key);
   }
-  if ((flags & inodeFlags.hasAcl) !== 0) tx.remove(aclKey(volume, ino));
+  if ((flags & (inodeFlags.hasAcl | inodeFlags.hasDefaultAcl)) !== 0) tx.remove(aclKey(volume, ino));
   if ((inode.xlocs?.replicas.length ?? 0) > 0) {
     const change = changeKey(volume, ino);
     if (tx.get(change) !== undefined) tx.remove(change);

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { isOwner } from './access.ts';
-import { changeAcl, readAcl } from './acls.ts';
+import { changeAcl, changeDefaultAcl, readAcl, readDefaultAcl } from './acls.ts';
 import { refuse } from './errno.ts';
 import { fromBinary, quotaPrefix } from './keys.ts';
 import type { Found, Operation } from './operation.ts';
@@ -161,7 +161,15 @@ const attributes: Readonly<Record<string, Attribute>> = {
     on: 'any',
     read: (op, { inode }) => readAcl(op.tx, inode),
     write: (op, { inode }, value) => {
-      changeAcl(op.tx, inode, value);
+      changeAcl(op, inode, value);
+    },
+  },
+  default_acl: {
+    on: 'directory',
+    isHidden: true,
+    read: (op, { inode }) => readDefaultAcl(op.tx, inode),
+    write: (op, { inode }, value) => {
+      changeDefaultAcl(op, inode, value);
     },
   },
   read_only: {

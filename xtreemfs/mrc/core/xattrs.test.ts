@@ -3,12 +3,20 @@ import { aCaller, aWorld, makeTestVolume, root } from '../testing/fixtures.ts';
 import type { World } from '../testing/fixtures.ts';
 import { Harness } from '../testing/harness.ts';
 import { access } from './attributes.ts';
+import { openFlags } from './capabilities.ts';
+import { open } from './files.ts';
 import { mkdir } from './names.ts';
 import { getxattr, listxattr, removexattr, xattrFlags } from './xattrs.ts';
 
 const ann = aCaller('ann', ['staff']);
 const bob = aCaller('bob', ['guests', 'team']);
 const cid = aCaller('cid', ['team']);
+const opening = {
+  volumeName: 'vol',
+  flags: openFlags.create | openFlags.readWrite,
+  attributes: 0,
+  coordinates: undefined,
+};
 let world: World;
 let fs: Harness;
 
@@ -158,6 +166,53 @@ describe('access control lists', () => {
     await fs.set('f', 'xtreemfs.acl', 'x g:team', ann);
     expect([await may(bob), (await fs.stat('f')).mode]).toEqual(['r--', 0o100644]);
     expect(await fs.codeOf(root, (op) => getxattr(op, 'vol', 'f', 'xtreemfs.acl'))).toBe('ENODATA');
+  });
+
+  const whole = '{"u:":"rw-","u:bob":"rwx","g:":"r--","m:":"r-x","o:":"---"}';
+
+  test('a whole list takes the place of mode and list, and of no list', async () => {
+    await fs.set('f', 'xtreemfs.acl', `s ${whole}`, ann);
+    expect([await may(ann), await may(bob), await may(cid)]).toEqual(['rw-', 'r-x', '---']);
+    expect(JSON.parse(await fs.get('f', 'xtreemfs.acl'))).toEqual(JSON.parse(whole));
+    expect(await fs.stat('f')).toMatchObject({ mode: 0o100650, acls: 1 });
+    await fs.set('f', 'xtreemfs.acl', 's {"u:":"6","g:":"4","o:":"4"}', ann);
+    expect(await fs.stat('f')).toMatchObject({ mode: 0o100644, acls: 0 });
+  });
+
+  test.each([
+    ['no entry of the owner', '{"g:":"4","o:":"4"}'],
+    ['named entries without a mask', '{"u:":"6","u:bob":"6","g:":"4","o:":"4"}'],
+    ['no object', '[1]'],
+    ['rights that are none', '{"u:":"9","g:":"4","o:":"4"}'],
+  ])('a whole list with %s is refused', async (_, text) => {
+    expect(await fs.codeOf(ann, fs.setting('f', 'xtreemfs.acl', `s ${text}`))).toBe('EINVAL');
+    await fs.as(ann, (op) => mkdir(op, 'vol', 'd', 0o755));
+    expect(await fs.codeOf(ann, fs.setting('d', 'xtreemfs.default_acl', `s ${text}`))).toBe('EINVAL');
+  });
+
+  test('what is made in a directory gets its default list, cut by the mode and not by the umask', async () => {
+    await fs.as(ann, (op) => mkdir(op, 'vol', 'd', 0o755));
+    await fs.set('d', 'xtreemfs.default_acl', 's {"u:":"7","u:bob":"7","g:":"5","m:":"7","o:":"5"}', ann);
+    await fs.as(ann, (op) => open(op, { ...opening, path: 'd/f', mode: 0o600, unmaskedMode: 0o666 }));
+    await fs.as(ann, (op) => mkdir(op, 'vol', 'd/e', 0o700, 0o770));
+    expect([await fs.stat('d/f'), await fs.stat('d/e')]).toMatchObject([
+      { mode: 0o100664, acls: 1 },
+      { mode: 0o040770, acls: 3 },
+    ]);
+    expect(JSON.parse(await fs.get('d/f', 'xtreemfs.acl'))).toMatchObject({ 'u:bob': 'rwx', 'g:': 'r-x', 'm:': 'rw-' });
+    expect(await fs.get('d/e', 'xtreemfs.default_acl')).toBe(await fs.get('d', 'xtreemfs.default_acl'));
+    await fs.set('d', 'xtreemfs.default_acl', '', ann);
+    await fs.as(ann, (op) => open(op, { ...opening, path: 'd/g', mode: 0o600, unmaskedMode: 0o666 }));
+    expect(await fs.stat('d/g')).toMatchObject({ mode: 0o100600, acls: 0 });
+  });
+
+  test('a list of its own comes and goes beside a default list', async () => {
+    await fs.as(ann, (op) => mkdir(op, 'vol', 'd', 0o755));
+    await fs.set('d', 'xtreemfs.default_acl', `s ${whole}`, ann);
+    await fs.set('d', 'xtreemfs.acl', `s ${whole}`, ann);
+    await fs.set('d', 'xtreemfs.acl', '', ann);
+    expect(await fs.stat('d')).toMatchObject({ mode: 0o040650, acls: 2 });
+    expect(JSON.parse(await fs.get('d', 'xtreemfs.default_acl'))).toEqual(JSON.parse(whole));
   });
 
   test('the list reads as letters, as xtfsutil of upstream wants them', async () => {

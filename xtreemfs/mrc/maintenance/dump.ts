@@ -3,6 +3,7 @@ import { open, rename } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { makeFolder, syncFolder } from '#common/durable-files.ts';
 import { textToBytes } from '#proto/wire.ts';
+import { entityOf, showList } from '../core/acls.ts';
 import { refuse } from '../core/errno.ts';
 import { aclKey, attributesPrefix, entriesPrefix, fromBinary, inodeKey, quotaPrefix } from '../core/keys.ts';
 import type { Inode } from '../core/records.ts';
@@ -24,6 +25,8 @@ import type { Key, KvEntry, KvReader } from '../store/kv.ts';
 
 /** Version of upstream's database, which dumps name (protocol reference, section 11). */
 export const dumpVersion = 11;
+/** Key of the list that new objects get, among the entries without an owner: upstream has none, and skips it. */
+export const defaultAclKey = 'dacl';
 const pageEntries = 500;
 const bufferBytes = 256 * 1024;
 
@@ -155,14 +158,15 @@ class DumpWriter {
 
   private extras(inode: Inode, own: readonly { key: string; value: Uint8Array; owner: string }[]): void {
     const acl = this.view.get(aclKey(inode.volume, inode.ino));
+    let defaults: typeof own = [];
     if (acl !== undefined) {
-      const entries = decodeAcl(acl).access.map((entry) => {
-        const entity = entry.kind === 'group' ? 'g:' : entry.kind === 'mask' ? 'm:' : `${entry.kind}:${entry.name}`;
-        return `<entry${attrs({ entity, rights: entry.rights })}/>`;
-      });
-      this.put(`<acl>${entries.join('')}</acl>\n`);
+      const { access, inherited } = decodeAcl(acl);
+      const entries = access.map((entry) => `<entry${attrs({ entity: entityOf(entry), rights: entry.rights })}/>`);
+      if (entries.length > 0) this.put(`<acl>${entries.join('')}</acl>\n`);
+      if (inherited !== undefined)
+        defaults = [{ key: defaultAclKey, value: Buffer.from(showList(inherited)), owner: '' }];
     }
-    const stored = [...this.storedAttributes(inode), ...own];
+    const stored = [...this.storedAttributes(inode), ...own, ...defaults];
     if (stored.length === 0) return;
     const lines = stored.map(({ key, value, owner }) => {
       const base64 = Buffer.from(value).toString('base64');

@@ -62,6 +62,7 @@ async function plant(): Promise<void> {
   await fs.open(ann, 'odd \udcff\n name');
   await fs.set('d/file', 'user.key', 'välue', ann);
   await fs.set('d/file', 'xtreemfs.acl', 'm u:bob:rw', ann);
+  await fs.set('d', 'xtreemfs.default_acl', 's {"u:":"7","u:bob":"5","g:":"5","m:":"5","o:":"0"}', ann);
   await fs.set('d', 'xtreemfs.default_sp', '{"pattern":"STRIPING_POLICY_RAID0","size":64,"width":2}');
   await fs.set('', 'xtreemfs.userquota.ann', '1000000');
   await fs.set('', 'xtreemfs.volattr.color', 'red & blue');
@@ -93,6 +94,7 @@ async function picture(of: Harness): Promise<string[]> {
   for (const [path, name] of [
     ['d/file', 'user.key'],
     ['d/file', 'xtreemfs.acl'],
+    ['d', 'xtreemfs.default_acl'],
     ['d/file', 'xtreemfs.locations'],
     ['d', 'xtreemfs.default_sp'],
     ['', 'xtreemfs.userquota.ann'],

@@ -1,6 +1,7 @@
 import { createReadStream } from 'node:fs';
 import { bytesToText } from '#proto/wire.ts';
 import { refuse } from '../core/errno.ts';
+import { parseList } from '../core/acls.ts';
 import { aclKey, attributeKey, checkName, entryKey, inodeKey, metaKey, quotaKey } from '../core/keys.ts';
 import type { AclEntry, Counters, Inode, ReplicaRecord } from '../core/records.ts';
 import {
@@ -20,7 +21,7 @@ import type { Volume } from '../core/volume.ts';
 import type { Engine } from '../engine.ts';
 import { systemCaller } from '../engine.ts';
 import type { Key } from '../store/kv.ts';
-import { dumpPath, dumpVersion } from './dump.ts';
+import { defaultAclKey, dumpPath, dumpVersion } from './dump.ts';
 import { readXml } from './xml-reader.ts';
 import type { XmlEvent } from './xml-reader.ts';
 
@@ -64,6 +65,8 @@ class DumpReader {
   private object: Inode | undefined;
   private name = '';
   private acl: AclEntry[] = [];
+  /** The whole list of the current object. */
+  private access: AclEntry[] = [];
   private replicas: ReplicaRecord[] = [];
   private osds: string[] = [];
 
@@ -128,7 +131,8 @@ class DumpReader {
       if (current.xlocs !== undefined) current.xlocs = { ...current.xlocs, replicas: this.replicas };
     } else if (name === 'acl') {
       const { current } = this;
-      this.writes.set(aclKey(current.volume, current.ino), encodeAcl({ access: this.acl }));
+      this.access = this.acl;
+      this.writes.set(aclKey(current.volume, current.ino), encodeAcl({ access: this.access }));
       current.flags |= inodeFlags.hasAcl;
       this.acl = [];
     } else if (name === 'file') {
@@ -220,6 +224,7 @@ class DumpReader {
     };
     this.name = nameOf(attributes, text);
     this.object = inode;
+    this.access = [];
     this.counters.nextIno = Math.max(this.counters.nextIno, inode.ino + 1);
     if (!isDir) return;
     const parent = this.path.at(-1);
@@ -260,6 +265,12 @@ class DumpReader {
       inode.mode = (inode.mode & 0o7777) | fileType.symlink;
       inode.target = bytesToText(value);
       if (isSymlink(inode)) inode.size = value.length;
+      return;
+    }
+    if (owner === '' && key === defaultAclKey) {
+      const acl = { access: this.access, inherited: parseList(value.toString()) };
+      this.writes.set(aclKey(inode.volume, inode.ino), encodeAcl(acl));
+      inode.flags |= inodeFlags.hasDefaultAcl;
       return;
     }
     if (owner === '' && key !== 'sp' && key !== 'rp') return; // upstream's own bookkeeping

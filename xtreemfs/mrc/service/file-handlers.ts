@@ -24,6 +24,7 @@ export function registerFiles(server: RpcServer, mrc: Mrc): void {
         attributes: request.attributes,
         coordinates: request.coordinates,
         client: request.clientUuid,
+        unmaskedMode: request.unmaskedMode,
       });
       const creds: FileCredentials = { xcap: opened.cap, xlocs: opened.xlocs };
       const timestampS = opened.changed ? Math.floor(op.tx.nowMs / 1000) : 0;

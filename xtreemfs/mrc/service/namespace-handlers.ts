@@ -77,8 +77,8 @@ function registerEntries(server: RpcServer, mrc: Mrc): void {
       const inode = body(op);
       return { timestampS: stamp(op), ...changedStats(op, wantsStats, inode) };
     });
-  handle(server, mrc, mrcProcedures.mkdir, (call, { volumeName, path, mode, wantsStats }) =>
-    stamped(call, wantsStats, (op) => mkdir(op, volumeName, path, mode)),
+  handle(server, mrc, mrcProcedures.mkdir, (call, { volumeName, path, mode, unmaskedMode, wantsStats }) =>
+    stamped(call, wantsStats, (op) => mkdir(op, volumeName, path, mode, unmaskedMode)),
   );
   handle(server, mrc, mrcProcedures.rmdir, (call, { volumeName, path, wantsStats }) =>
     stamped(call, wantsStats, (op) => {

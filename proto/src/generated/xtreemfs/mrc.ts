@@ -64,6 +64,8 @@ export interface Stat {
   attributes?: number | undefined;
   /** Ours: real link count of a directory. nlink of directories is 1, because upstream's client stops when it has another number in its cache. Absent from upstream's servers and for anything but directories. */
   directoryLinks?: number | undefined;
+  /** Ours: which access control lists the object has beside its mode: bit 1 its own, bit 2 one that what is made in it gets. */
+  acls?: number | undefined;
 }
 
 export function writeStat(writer: Writer, message: Stat): void {
@@ -88,6 +90,9 @@ export function writeStat(writer: Writer, message: Stat): void {
   if (message.directoryLinks !== undefined) {
     writer.fixed32(125, message.directoryLinks);
   }
+  if (message.acls !== undefined) {
+    writer.fixed32(133, message.acls);
+  }
 }
 export function readStat(reader: Reader): Stat {
   let dev: number = 0;
@@ -105,6 +110,7 @@ export function readStat(reader: Reader): Stat {
   let truncateEpoch: number = 0;
   let attributes: number | undefined;
   let directoryLinks: number | undefined;
+  let acls: number | undefined;
   for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
     switch (tag) {
       case 9: {
@@ -167,11 +173,15 @@ export function readStat(reader: Reader): Stat {
         directoryLinks = reader.fixed32();
         break;
       }
+      case 133: {
+        acls = reader.fixed32();
+        break;
+      }
       default:
         reader.skip(tag);
     }
   }
-  return { dev, ino, mode, nlink, userId, groupId, size, atimeNs, mtimeNs, ctimeNs, blksize, etag, truncateEpoch, attributes, directoryLinks };
+  return { dev, ino, mode, nlink, userId, groupId, size, atimeNs, mtimeNs, ctimeNs, blksize, etag, truncateEpoch, attributes, directoryLinks, acls };
 }
 export const statCodec: Codec<Stat> = makeCodec('Stat', writeStat, readStat);
 
@@ -746,6 +756,8 @@ export interface MkdirRequest {
   volumeName: string;
   path: string;
   mode: number;
+  /** Ours: the mode before the caller's umask, which counts where a default access control list does. */
+  unmaskedMode?: number | undefined;
   /** Ours: see ChangedDirectory. */
   wantsStats?: boolean | undefined;
 }
@@ -754,6 +766,9 @@ export function writeMkdirRequest(writer: Writer, message: MkdirRequest): void {
   writer.string(10, message.volumeName);
   writer.string(18, message.path);
   writer.fixed32(29, message.mode);
+  if (message.unmaskedMode !== undefined) {
+    writer.fixed32(109, message.unmaskedMode);
+  }
   if (message.wantsStats !== undefined) {
     writer.bool(120, message.wantsStats);
   }
@@ -762,6 +777,7 @@ export function readMkdirRequest(reader: Reader): MkdirRequest {
   let volumeName: string = '';
   let path: string = '';
   let mode: number = 0;
+  let unmaskedMode: number | undefined;
   let wantsStats: boolean | undefined;
   for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
     switch (tag) {
@@ -777,6 +793,10 @@ export function readMkdirRequest(reader: Reader): MkdirRequest {
         mode = reader.fixed32();
         break;
       }
+      case 109: {
+        unmaskedMode = reader.fixed32();
+        break;
+      }
       case 120: {
         wantsStats = reader.bool();
         break;
@@ -785,7 +805,7 @@ export function readMkdirRequest(reader: Reader): MkdirRequest {
         reader.skip(tag);
     }
   }
-  return { volumeName, path, mode, wantsStats };
+  return { volumeName, path, mode, unmaskedMode, wantsStats };
 }
 export const mkdirRequestCodec: Codec<MkdirRequest> = makeCodec('mkdirRequest', writeMkdirRequest, readMkdirRequest);
 
@@ -800,6 +820,8 @@ export interface OpenRequest {
   wantsStats?: boolean | undefined;
   /** Ours: UUID of the mount that asks, the same as for locks. A file that only it has open leaves its objects to it. */
   clientUuid?: string | undefined;
+  /** Ours: as in mkdirRequest. */
+  unmaskedMode?: number | undefined;
 }
 
 export function writeOpenRequest(writer: Writer, message: OpenRequest): void {
@@ -819,6 +841,9 @@ export function writeOpenRequest(writer: Writer, message: OpenRequest): void {
   if (message.clientUuid !== undefined) {
     writer.string(114, message.clientUuid);
   }
+  if (message.unmaskedMode !== undefined) {
+    writer.fixed32(109, message.unmaskedMode);
+  }
 }
 export function readOpenRequest(reader: Reader): OpenRequest {
   let volumeName: string = '';
@@ -829,6 +854,7 @@ export function readOpenRequest(reader: Reader): OpenRequest {
   let coordinates: VivaldiCoordinates | undefined;
   let wantsStats: boolean | undefined;
   let clientUuid: string | undefined;
+  let unmaskedMode: number | undefined;
   for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
     switch (tag) {
       case 10: {
@@ -865,11 +891,15 @@ export function readOpenRequest(reader: Reader): OpenRequest {
         clientUuid = reader.string();
         break;
       }
+      case 109: {
+        unmaskedMode = reader.fixed32();
+        break;
+      }
       default:
         reader.skip(tag);
     }
   }
-  return { volumeName, path, flags, mode, attributes, coordinates, wantsStats, clientUuid };
+  return { volumeName, path, flags, mode, attributes, coordinates, wantsStats, clientUuid, unmaskedMode };
 }
 export const openRequestCodec: Codec<OpenRequest> = makeCodec('openRequest', writeOpenRequest, readOpenRequest);
 
