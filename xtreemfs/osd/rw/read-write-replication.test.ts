@@ -126,6 +126,37 @@ test.each(['WqRq', 'WaR1'])('writes to the replicas, redirects to the primary, a
   expect(error).toMatchObject({ errorType: ErrorType.REDIRECT, redirectTo: primary });
 });
 
+test.each(['WqRq', 'WaR1'])(
+  'repairs damage at the primary from another replica, reading and writing (%s)',
+  async (policy) => {
+    const client = new ReplicatedClient(policy);
+    const wanted = Buffer.alloc(4096, 7);
+    for (const object of [0, 1]) await client.write(object, 0, wanted);
+    await client.truncate(4096 + 100);
+    const primary = client.lastAnswered;
+    const damage = async (): Promise<number[]> => {
+      for (let i = 0; i < 12; i++) disks.get(primary)!.flipBit(/volume:1\.s1$/);
+      const { damaged } = await cluster.core(primary).scrubber.pass();
+      return [...(damaged.get('volume:1') ?? [])];
+    };
+    expect(await damage()).toContain(0);
+    await client.write(0, 10, Buffer.from('middle'));
+    wanted.write('middle', 10);
+    expect((await client.read(0)).equals(wanted)).toBe(true);
+    expect(await damage()).toContain(0);
+    expect((await client.read(0)).equals(wanted)).toBe(true);
+    expect((await client.read(1)).equals(Buffer.alloc(100, 7))).toBe(true);
+    expect([client.lastAnswered, (await cluster.core(primary).scrubber.pass()).damaged.size]).toEqual([primary, 0]);
+  },
+);
+
+test('says EIO for damage that no replica can repair', async () => {
+  const client = new ReplicatedClient();
+  await client.write(0, 0, Buffer.alloc(4096, 7));
+  for (const disk of disks.values()) for (let i = 0; i < 12; i++) disk.flipBit(/volume:1\.s1$/);
+  await expect(client.read(0)).rejects.toMatchObject({ code: 'EIO' });
+});
+
 test('goes on after the primary died, with everything that was acknowledged', async () => {
   const client = new ReplicatedClient();
   for (let object = 0; object < 5; object++) await client.write(object, 0, Buffer.alloc(4096, object + 1));

@@ -1,4 +1,5 @@
 import type { Clock } from '#common/clock.ts';
+import { describeError } from '#common/errors.ts';
 import type { Logger } from '#common/logger.ts';
 import type { OsdWriteResponse } from '#proto/generated/xtreemfs/global-types.ts';
 import { osdProcedures, type AuthoritativeReplicaState, type ReplicaStatus } from '#proto/generated/xtreemfs/osd.ts';
@@ -12,6 +13,7 @@ import { osdSyncLocalProcedure } from '../extensions.ts';
 import type { OpenFiles } from '../open-files.ts';
 import type { PeerOsds } from '../peer-osds.ts';
 import type { ReplicatedFiles } from '../replicated-files.ts';
+import { CorruptionError } from '../store/disk.ts';
 import type { FileLog } from '../store/file-log.ts';
 import type { ObjectBytes } from '../store/log-reader.ts';
 import type { ObjectStore } from '../store/object-store.ts';
@@ -95,9 +97,27 @@ export class ReadWriteReplication implements ReplicatedFiles {
 
   async read(access: FileAccess, object: number, offset: number, length: number): Promise<ObjectBytes> {
     const epoch = await this.becomePrimary(access);
-    const bytes = await this.options.files.read(access, object, offset, length);
+    const { files } = this.options;
+    const bytes = await files.read(access, object, offset, length).catch(async (error: unknown) => {
+      await this.primaryFile(access.fileId).order.onObject(object, () => this.repair(access, object, error));
+      return files.read(access, object, offset, length);
+    });
     this.checkPrimary(access, epoch);
     return bytes;
+  }
+
+  /** Gets a damaged object from another replica. @throws any other error, and damage that no replica can put right. */
+  private async repair(access: FileAccess, object: number, error: unknown): Promise<void> {
+    if (!(error instanceof CorruptionError)) throw error;
+    const { logger } = this.options;
+    const { fileId } = access;
+    try {
+      await this.replicas.repair(access, object);
+    } catch (problem) {
+      logger.error('No replica can repair a damaged object', { fileId, object, problem: describeError(problem) });
+      throw error;
+    }
+    logger.warn('Repaired a damaged object', { fileId, object });
   }
 
   async write(access: FileAccess, object: number, offset: number, data: Buffer): Promise<OsdWriteResponse> {
@@ -107,9 +127,14 @@ export class ReadWriteReplication implements ReplicatedFiles {
     const file = this.primaryFile(fileId);
     return file.order.onObject(object, async () => {
       const fileBytes = object * stripe.objectBytes + offset + data.length;
-      const whole = await this.options.store.use(fileId, (log) => {
-        checkVoucher(this.options.openFiles.touch(fileId), log, access, fileBytes);
-        return wholeObject(log, object, offset, data, stripe.objectBytes);
+      const makeWhole = (): Promise<Buffer> =>
+        this.options.store.use(fileId, (log) => {
+          checkVoucher(this.options.openFiles.touch(fileId), log, access, fileBytes);
+          return wholeObject(log, object, offset, data, stripe.objectBytes);
+        });
+      const whole = await makeWhole().catch(async (error: unknown) => {
+        await this.repair(access, object, error);
+        return makeWhole();
       });
       this.checkPrimary(access, epoch);
       const objectVersion = nextVersion(file, epoch);

@@ -8,7 +8,7 @@ import type { FileLog } from '../store/file-log.ts';
 import { Gate } from '../store/gate.ts';
 import type { ObjectStore } from '../store/object-store.ts';
 import { flagWhole, recordType } from '../store/record.ts';
-import { requestOf, unavailable } from './quorum.ts';
+import { remotesOf, requestOf, unavailable } from './quorum.ts';
 import { isMatching, newestOf, planReset, statusOf, type ResetPlan } from './replica-state.ts';
 
 /** What {@link ReplicaSync} needs. */
@@ -73,6 +73,21 @@ export class ReplicaSync {
     return done;
   }
 
+  /**
+   * Puts an object that is damaged here right by the copy of another replica, of the same version. Only in turn with
+   * changes of the object.
+   * @throws {RpcError} INTERNAL_SERVER_ERROR when no replica gives it.
+   */
+  repair(access: FileAccess, object: number): Promise<void> {
+    return this.options.store.use(access.fileId, async (log) => {
+      const entry = log.state.objects.get(object);
+      if (entry === undefined) return;
+      const sources = remotesOf(access, this.options.osdUuid);
+      await this.fetchObject(access, log, object, entry.version, sources, entry.length);
+      await log.sync();
+    });
+  }
+
   private takeOver(access: FileAccess, state: AuthoritativeReplicaState, masterEpoch: number): Promise<void> {
     return this.options.store.use(access.fileId, async (log) => {
       const plan = await log.exclusive(async () => {
@@ -96,6 +111,7 @@ export class ReplicaSync {
     object: number,
     version: number,
     sources: readonly string[],
+    bytesMax = access.stripe.objectBytes,
   ): Promise<void> {
     const { peers, osdUuid, answerTimeoutMs } = this.options;
     const request = { ...requestOf(access), objectNumber: object, objectVersion: version };
@@ -104,7 +120,9 @@ export class ReplicaSync {
       if (uuid === osdUuid) continue;
       try {
         const { response, data } = await peers.call(uuid, osdProcedures.rwrFetch, request, undefined, answerTimeoutMs);
-        await putVersion(log, object, version, data, data.length + response.zeroPadding);
+        // A replica that has not heard of the last truncate has more of the object than there is.
+        const length = Math.min(bytesMax, data.length + response.zeroPadding);
+        await putVersion(log, object, version, data.subarray(0, length), length);
         return;
       } catch (error) {
         problem = error;
