@@ -3,7 +3,7 @@ import { type Secret, secrets } from '#runtime/builtin.ts';
 import type { Client, Informer } from '#runtime/contracts.ts';
 import { AlreadyExistsError } from '#runtime/errors.ts';
 import { Sealer, sealKeyBytes } from './sealing.ts';
-import { gatewayLabel } from './sessions.ts';
+import { gatewayLabel } from './sealed-records.ts';
 
 const secretName = 'xtreemos-gateway-key';
 

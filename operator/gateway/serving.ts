@@ -19,7 +19,8 @@ import type { Logins } from './login/logins.ts';
 import type { GatewayMetrics } from './metrics.ts';
 import { gatewayIdentity } from './peers/peer-identity.ts';
 import { GatewayServer, type ServerParts, type TlsMaterial } from './server.ts';
-import { gatewayLabel, type Sessions } from './sessions.ts';
+import { gatewayLabel } from './sealed-records.ts';
+import type { Sessions } from './sessions.ts';
 
 const tlsSecret = 'xtreemos-gateway-tls';
 const authorityName = 'xtreemos-gateway-ca';

@@ -1,18 +1,11 @@
 import { createHash, createHmac, randomBytes, timingSafeEqual } from 'node:crypto';
 import { z } from 'zod';
-import type { Clock } from '#common/clock.ts';
 import { organizationsAsked, principalSchema, type SessionAnswer } from '#common/identity/gateway-api.ts';
 import type { Principal } from '#common/identity/ids.ts';
-import { type Secret, secrets } from '#runtime/builtin.ts';
-import type { Client, Informer } from '#runtime/contracts.ts';
 import { ConflictError, ignoreNotFound, NotFoundError } from '#runtime/errors.ts';
-import type { Stored } from '#runtime/types.ts';
 import { Refusal } from './refusal.ts';
-import type { Sealer } from './sealing.ts';
+import { type ReadRecord, type RecordParts, SealedRecords } from './sealed-records.ts';
 
-/** On Secrets of the gateway: what it is. */
-export const gatewayLabel = 'xtreemos.io/gateway';
-const sessionUse = 'session';
 /** Prefixes make tokens easy to tell, and to find by scanners of leaked secrets. */
 const prefixes = { session: 'xoss_', refresh: 'xosr_' };
 
@@ -56,32 +49,21 @@ export interface Session {
   readonly virtualOrganizations: readonly string[] | undefined;
 }
 
-/** What sessions need. */
-export interface SessionParts {
-  /** Not fenced: every replica keeps sessions, and each write compares versions. */
-  readonly client: Client;
-  /** Secrets of the operator's namespace with {@link gatewayLabel}. */
-  readonly informer: Informer<Secret>;
-  readonly namespace: string;
-  readonly sealer: () => Promise<Sealer>;
-  /** The key that refresh tokens are made with. */
-  readonly refreshKey: () => Promise<Buffer>;
-  readonly clock: Clock;
-}
-
-const principalIndex = 'principal';
-
 /**
  * Sessions of users: one sealed record each, in a Secret of the operator's namespace. Session tokens are checked without a request; refresh tokens are
  * good once (RFC 9700 §4.14.2): using one again ends the whole family, since somebody has stolen it. Answers get lost when a gateway or a client
  * dies: the same attempt is answered again, as long as its answer was not used itself. Whoever stole a token does not know the attempt.
  */
 export class Sessions {
-  private readonly parts: SessionParts;
+  private readonly parts: RecordParts;
+  private readonly records: SealedRecords<SessionRecord>;
 
-  constructor(parts: SessionParts) {
+  constructor(parts: RecordParts) {
     this.parts = parts;
-    parts.informer.addIndex(principalIndex, ({ metadata }) => [metadata.labels?.['xtreemos.io/principal'] ?? '']);
+    this.records = new SealedRecords(parts, {
+      ...{ use: 'session', prefix: 'session', sealedAs: 'session-record' },
+      ...{ tagLabel: 'xtreemos.io/principal', schema: recordSchema },
+    });
   }
 
   /** Begins a session. @throws {Refusal} when there are too many. */
@@ -90,11 +72,10 @@ export class Sessions {
     method: string,
     signal: AbortSignal,
   ): Promise<SessionAnswer> {
-    const { clock, client } = this.parts;
-    const tag = await this.tagOf(principal);
+    const tag = await this.records.tagOf('principal', principal.issuer, principal.subject);
     await this.makeRoom(tag, signal);
     const id = randomBytes(16).toString('hex');
-    const now = clock.now();
+    const now = this.parts.clock.now();
     const record: SessionRecord = {
       principal,
       method,
@@ -104,7 +85,7 @@ export class Sessions {
       generation: 0,
       nonce: randomBytes(16).toString('base64url'),
     };
-    await client.of(secrets).create(await this.secretOf(id, record, tag), { signal });
+    await this.records.create(id, record, tag, signal);
     return this.answer(id, record);
   }
 
@@ -113,7 +94,8 @@ export class Sessions {
     const { id, generation, mac } = parseRefreshToken(token);
     const digest = createHash('sha256').update(attempt).digest('base64url');
     for (let round = 0; round < 3; round++) {
-      const { secret, record } = await this.read(id, signal);
+      const found = await this.read(id, signal);
+      const record = found.content;
       if (!sameText(mac, await this.macOf(id, record, generation))) throw unknownToken();
       const isLostAnswer = generation === record.generation - 1 && sameText(digest, record.attempt ?? '');
       if (isLostAnswer) return this.answer(id, record);
@@ -129,9 +111,7 @@ export class Sessions {
       }
       const next: SessionRecord = { ...record, generation: generation + 1, attempt: digest };
       try {
-        const changed = await this.secretOf(id, next, secret.metadata.labels?.['xtreemos.io/principal'] ?? '');
-        changed.metadata.resourceVersion = secret.metadata.resourceVersion;
-        await this.parts.client.of(secrets).update(changed, { signal });
+        await this.records.update(found, next, signal);
         return await this.answer(id, next);
       } catch (error) {
         // Somebody uses the same token at this moment: what that means is seen from the record.
@@ -155,33 +135,21 @@ export class Sessions {
       throw new Refusal('Unauthenticated', 'The session token is over: refresh the session.', {
         reason: 'SessionTokenExpired',
       });
-    // A logout counts at once. What the cache doesn't know yet, another replica may just have made.
-    const key = { namespace: this.parts.namespace, name: nameOf(id) };
-    const found = this.parts.informer.get(key) ?? (await this.parts.client.of(secrets).find(key, { signal }));
-    if (found === undefined) throw new Refusal('SessionEnded', 'The session has ended: log in again.');
+    // A logout counts at once.
+    if (!(await this.records.exists(id, signal))) {
+      throw new Refusal('SessionEnded', 'The session has ended: log in again.');
+    }
     return { id, principal, endsMs: sessionEndsMs, virtualOrganizations };
   }
 
   /** Ends a session and every token of it. May be repeated. */
   async end(id: string, signal: AbortSignal): Promise<void> {
-    await ignoreNotFound(
-      this.parts.client.of(secrets).delete({ namespace: this.parts.namespace, name: nameOf(id) }, { signal }),
-    );
+    await ignoreNotFound(this.records.remove(id, signal));
   }
 
   /** Ends sessions whose time is over. For the one leader to call now and then. @returns how many are left. */
   async expire(signal: AbortSignal): Promise<number> {
-    let left = 0;
-    for (const secret of this.all()) {
-      const endsMs = Number(secret.metadata.annotations?.['xtreemos.io/ends-ms']);
-      if (endsMs > this.parts.clock.now()) left++;
-      else await this.end(secret.metadata.name.slice(nameOf('').length), signal);
-    }
-    return left;
-  }
-
-  private all(): Stored<Secret>[] {
-    return this.parts.informer.list().filter(({ metadata }) => metadata.labels?.[gatewayLabel] === sessionUse);
+    return this.records.expire(signal);
   }
 
   private async makeRoom(tag: string, signal: AbortSignal): Promise<void> {
@@ -190,25 +158,14 @@ export class Sessions {
         retryAfterSeconds: 300,
       });
     }
-    const own = this.parts.informer.byIndex(principalIndex, tag);
-    const age = ({ metadata }: Stored<Secret>): number => Date.parse(metadata.creationTimestamp);
-    for (const secret of own.sort((a, b) => age(b) - age(a)).slice(perPrincipalMax - 1)) {
-      await this.end(secret.metadata.name.slice(nameOf('').length), signal);
-    }
+    for (const id of this.records.tagged(tag).slice(perPrincipalMax - 1)) await this.end(id, signal);
   }
 
-  private async read(id: string, signal: AbortSignal): Promise<{ secret: Stored<Secret>; record: SessionRecord }> {
-    const secret = await this.parts.client
-      .of(secrets)
-      .find({ namespace: this.parts.namespace, name: nameOf(id) }, { signal });
-    if (secret === undefined) throw unknownToken();
-    const sealed = Buffer.from(secret.data?.record ?? '', 'base64').toString();
-    const record = recordSchema.safeParse((await this.parts.sealer()).open('session-record', sealed, id));
-    if (!record.success || record.data.endsMs <= this.parts.clock.now()) {
-      await this.end(id, signal);
-      throw unknownToken();
-    }
-    return { secret, record: record.data };
+  private async read(id: string, signal: AbortSignal): Promise<ReadRecord<SessionRecord>> {
+    const found = await this.records.read(id, signal);
+    if (found !== undefined) return found;
+    await this.end(id, signal);
+    throw unknownToken();
   }
 
   private async answer(id: string, record: SessionRecord): Promise<SessionAnswer> {
@@ -224,28 +181,6 @@ export class Sessions {
       refreshToken: `${prefixes.refresh}${id}.${record.generation}.${mac}`,
       expiresAt: new Date(record.endsMs).toISOString(),
     };
-  }
-
-  private async secretOf(id: string, record: SessionRecord, tag: string): Promise<Secret> {
-    const sealed = (await this.parts.sealer()).seal('session-record', record, id);
-    return {
-      metadata: {
-        name: nameOf(id),
-        namespace: this.parts.namespace,
-        labels: { [gatewayLabel]: sessionUse, 'xtreemos.io/principal': tag },
-        annotations: { 'xtreemos.io/ends-ms': String(record.endsMs) },
-      },
-      type: 'xtreemos.io/session',
-      data: { record: Buffer.from(sealed).toString('base64') },
-    };
-  }
-
-  /** Tells principals apart without naming them. */
-  private async tagOf({ issuer, subject }: Principal): Promise<string> {
-    const mac = createHmac('sha256', await this.parts.refreshKey()).update(
-      JSON.stringify(['principal', issuer, subject]),
-    );
-    return mac.digest('hex').slice(0, 32);
   }
 
   private async macOf(id: string, record: SessionRecord, generation: number): Promise<string> {
@@ -264,10 +199,6 @@ export function checkCovers({ virtualOrganizations }: Session, organization: str
     `This session is for ${virtualOrganizations.join(', ')} alone: log in again for ${organization} (xos login, without --vo or with this one).`,
     { policy: 'session/virtualOrganizations', reason: 'OutsideOfSession' },
   );
-}
-
-function nameOf(id: string): string {
-  return `session-${id}`;
 }
 
 function parseRefreshToken(token: string): { id: string; generation: number; mac: string } {

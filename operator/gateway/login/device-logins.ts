@@ -1,18 +1,13 @@
-import { createHmac, randomInt } from 'node:crypto';
+import { randomInt } from 'node:crypto';
 import { z } from 'zod';
-import type { Clock } from '#common/clock.ts';
 import { organizationsAsked, type PendingAnswer, principalSchema } from '#common/identity/gateway-api.ts';
 import type { Principal } from '#common/identity/ids.ts';
-import { type Secret, secrets } from '#runtime/builtin.ts';
-import type { Client, Informer } from '#runtime/contracts.ts';
-import { ConflictError, ignoreNotFound, NotFoundError } from '#runtime/errors.ts';
-import type { Stored } from '#runtime/types.ts';
+import { ConflictError, NotFoundError } from '#runtime/errors.ts';
 import { Refusal } from '../refusal.ts';
+import { type RecordParts, SealedRecords } from '../sealed-records.ts';
 import type { Sealer } from '../sealing.ts';
-import { gatewayLabel } from '../sessions.ts';
 import { type DeviceHandle, sealHandle } from './handles.ts';
 
-const deviceUse = 'device-login';
 /** People have so long to type the code and to agree. */
 const deviceMs = 10 * 60_000;
 const intervalSeconds = 3;
@@ -44,8 +39,8 @@ type DeviceRecord = z.infer<typeof recordSchema>;
 
 /** What a program asked for, as the person sees it who is to agree. */
 export interface DeviceRequest extends DeviceRecord {
-  /** Name of the record, which tells nothing of the code. */
-  readonly name: string;
+  /** Of the record; tells nothing of the code. */
+  readonly id: string;
 }
 
 /** What a program asks with. */
@@ -58,22 +53,10 @@ export interface DeviceStart {
 }
 
 /** What device logins need. */
-export interface DeviceLoginParts {
-  /** Not fenced: every replica keeps them, and each write compares versions. */
-  readonly client: Client;
-  /** Secrets of the operator's namespace with {@link gatewayLabel}. */
-  readonly informer: Informer<Secret>;
-  readonly namespace: string;
-  readonly sealer: () => Promise<Sealer>;
-  /** The key that names of records are made with. */
-  readonly refreshKey: () => Promise<Buffer>;
-  readonly clock: Clock;
+export interface DeviceLoginParts extends RecordParts {
   /** `host:port` under which users reach the gateway. */
   readonly address: string;
 }
-
-const addressLabel = 'xtreemos.io/address';
-const addressIndex = 'address';
 
 /**
  * Logins of programs that have no browser (RFC 8628), for which somebody types a code at a page of this gateway and agrees there (threat 38): the pages of
@@ -82,34 +65,35 @@ const addressIndex = 'address';
  */
 export class DeviceLogins {
   private readonly parts: DeviceLoginParts;
+  private readonly records: SealedRecords<DeviceRecord>;
 
   constructor(parts: DeviceLoginParts) {
     this.parts = parts;
-    parts.informer.addIndex(addressIndex, ({ metadata }) => [metadata.labels?.[addressLabel] ?? '']);
+    this.records = new SealedRecords(parts, {
+      ...{ use: 'device-login', prefix: 'device', sealedAs: 'device-login' },
+      ...{ tagLabel: 'xtreemos.io/address', schema: recordSchema },
+    });
   }
 
   /** Starts one. @throws {Refusal} when too many wait. */
   async begin(start: DeviceStart, signal: AbortSignal): Promise<PendingAnswer> {
-    const { client, clock, sealer, address } = this.parts;
-    const addressTag = await this.tag('address', start.address);
-    if (
-      this.all().length >= waitingMax ||
-      this.parts.informer.byIndex(addressIndex, addressTag).length >= perAddressMax
-    ) {
+    const { clock, sealer, address } = this.parts;
+    const addressTag = await this.records.tagOf('address', start.address);
+    if (this.records.ids().length >= waitingMax || this.records.tagged(addressTag).length >= perAddressMax) {
       throw new Refusal('TooManyRequests', 'Too many logins wait for somebody to type their codes: try again later.', {
         retryAfterSeconds: 60,
       });
     }
     const code = Array.from({ length: codeLength }, () => letters[randomInt(letters.length)]).join('');
-    const name = await this.nameOf(code);
+    const id = await this.idOf(code);
     const now = clock.now();
     const { challenge, ...shown } = start;
     const userCode = `${code.slice(0, codeLength / 2)}-${code.slice(codeLength / 2)}`;
     const endsMs = now + deviceMs;
     const record = recordSchema.parse({ ...shown, userCode, beganMs: now, endsMs });
-    await client.of(secrets).create(await this.secretOf(name, record, addressTag), { signal });
+    await this.records.create(id, record, addressTag, signal);
     return {
-      ...this.pending(await sealer(), { method: 'device', record: name, challenge, endsMs }),
+      ...this.pending(await sealer(), { method: 'device', record: id, challenge, endsMs }),
       userCode,
       verificationURI: `https://${address}/device`,
       verificationURIComplete: `https://${address}/device?code=${userCode}`,
@@ -121,13 +105,12 @@ export class DeviceLogins {
     handle: DeviceHandle,
     signal: AbortSignal,
   ): Promise<{ principal: Principal; virtualOrganizations: readonly string[] | undefined } | PendingAnswer> {
-    const found = await this.read(handle.record, signal);
-    const { decision, virtualOrganizations } = found?.record ?? {};
+    const found = await this.records.read(handle.record, signal);
     if (found === undefined) throw over();
+    const { decision, virtualOrganizations } = found.content;
     if (decision === undefined) return this.pending(await this.parts.sealer(), handle);
     try {
-      const key = { namespace: this.parts.namespace, name: handle.record };
-      await this.parts.client.of(secrets).delete(key, { signal });
+      await this.records.remove(handle.record, signal);
     } catch (error) {
       if (error instanceof NotFoundError) throw over();
       throw error;
@@ -141,30 +124,27 @@ export class DeviceLogins {
   /** What the program with this code asked for, while nobody has decided. @param code - as people type it. @throws {Refusal} */
   async find(code: string, signal: AbortSignal): Promise<DeviceRequest> {
     const plain = code.toUpperCase().replaceAll(/[^A-Z]/g, '');
-    return this.open(plain.length === codeLength ? await this.nameOf(plain) : '', signal);
+    return this.open(plain.length === codeLength ? await this.idOf(plain) : '', signal);
   }
 
-  /** The same, by the name of its record. @throws {Refusal} */
-  async open(name: string, signal: AbortSignal): Promise<DeviceRequest> {
-    const found = name === '' ? undefined : await this.read(name, signal);
-    if (found === undefined || found.record.decision !== undefined) {
+  /** The same, by the id of its record. @throws {Refusal} */
+  async open(id: string, signal: AbortSignal): Promise<DeviceRequest> {
+    const found = id === '' ? undefined : await this.records.read(id, signal);
+    if (found === undefined || found.content.decision !== undefined) {
       throw new Refusal('LoginExpired', 'No program waits with this code: it was mistyped, or its time is over.', {
         reason: 'UnknownUserCode',
       });
     }
-    return { name, ...found.record };
+    return { id, ...found.content };
   }
 
   /** Writes down what somebody decided; the first one counts. @param principal - who agreed; undefined: somebody refused. @throws {Refusal} */
-  async decide(name: string, principal: Principal | undefined, signal: AbortSignal): Promise<void> {
-    const found = await this.read(name, signal);
-    if (found === undefined || found.record.decision !== undefined) throw over();
-    const { secret, record } = found;
+  async decide(id: string, principal: Principal | undefined, signal: AbortSignal): Promise<void> {
+    const found = await this.records.read(id, signal);
+    if (found === undefined || found.content.decision !== undefined) throw over();
     const decision = principal === undefined ? ({ is: 'Refused' } as const) : ({ is: 'Allowed', principal } as const);
-    const changed = await this.secretOf(name, { ...record, decision }, secret.metadata.labels?.[addressLabel] ?? '');
-    changed.metadata.resourceVersion = secret.metadata.resourceVersion;
     try {
-      await this.parts.client.of(secrets).update(changed, { signal });
+      await this.records.update(found, { ...found.content, decision }, signal);
     } catch (error) {
       if (error instanceof NotFoundError || error instanceof ConflictError) throw over();
       throw error;
@@ -173,14 +153,7 @@ export class DeviceLogins {
 
   /** Forgets those whose time is over. For the one leader to call now and then. */
   async expire(signal: AbortSignal): Promise<void> {
-    for (const { metadata } of this.all()) {
-      if (Number(metadata.annotations?.['xtreemos.io/ends-ms']) > this.parts.clock.now()) continue;
-      await ignoreNotFound(this.parts.client.of(secrets).delete(metadata, { signal }));
-    }
-  }
-
-  private all(): Stored<Secret>[] {
-    return this.parts.informer.list().filter(({ metadata }) => metadata.labels?.[gatewayLabel] === deviceUse);
+    await this.records.expire(signal);
   }
 
   private pending(sealer: Sealer, handle: DeviceHandle): Extract<PendingAnswer, { method: 'device' }> {
@@ -188,39 +161,8 @@ export class DeviceLogins {
     return { method: 'device', handle: sealHandle(sealer, handle), intervalSeconds, expiresAt };
   }
 
-  /** Read from the API server itself: what was decided at another replica counts at once. */
-  private async read(
-    name: string,
-    signal: AbortSignal,
-  ): Promise<{ secret: Stored<Secret>; record: DeviceRecord } | undefined> {
-    const secret = await this.parts.client.of(secrets).find({ namespace: this.parts.namespace, name }, { signal });
-    const sealed = Buffer.from(secret?.data?.record ?? '', 'base64').toString();
-    const record = recordSchema.safeParse((await this.parts.sealer()).open('device-login', sealed, name));
-    if (secret === undefined || !record.success || record.data.endsMs <= this.parts.clock.now()) return undefined;
-    return { secret, record: record.data };
-  }
-
-  private async secretOf(name: string, record: DeviceRecord, addressTag: string): Promise<Secret> {
-    const sealed = (await this.parts.sealer()).seal('device-login', record, name);
-    return {
-      metadata: {
-        name,
-        namespace: this.parts.namespace,
-        labels: { [gatewayLabel]: deviceUse, [addressLabel]: addressTag },
-        annotations: { 'xtreemos.io/ends-ms': String(record.endsMs) },
-      },
-      type: 'xtreemos.io/device-login',
-      data: { record: Buffer.from(sealed).toString('base64') },
-    };
-  }
-
-  private async nameOf(code: string): Promise<string> {
-    return `device-${await this.tag('user-code', code)}`;
-  }
-
-  private async tag(use: string, text: string): Promise<string> {
-    const mac = createHmac('sha256', await this.parts.refreshKey()).update(JSON.stringify([use, text]));
-    return mac.digest('hex').slice(0, 32);
+  private async idOf(code: string): Promise<string> {
+    return this.records.tagOf('user-code', code);
   }
 }
 

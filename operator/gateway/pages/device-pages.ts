@@ -85,14 +85,14 @@ class DevicePages {
   async logIn(context: RequestContext): Promise<RouteAnswer> {
     const { devices, logins, address } = this.parts;
     const { code } = read(codeForm, context.body);
-    const { name, provider } = await devices.find(code, context.signal);
+    const { id, provider } = await devices.find(code, context.signal);
     const verifier = randomBytes(32).toString('base64url');
     const { handle, authorizationURL } = await (
       await logins.openID(provider)
     ).startCode({
       challenge: createHash('sha256').update(verifier).digest('base64url'),
       redirectURI: `https://${address}/device/callback`,
-      device: name,
+      device: id,
     });
     return { status: 303, headers: { location: authorizationURL, 'set-cookie': cookie(`${verifier}.${handle}`) } };
   }
@@ -134,7 +134,7 @@ class DevicePages {
     context.concern('Program', request.program);
     context.concern('Address', request.address);
     const isAllowed = decision === 'allow';
-    await this.parts.devices.decide(request.name, isAllowed ? principal : undefined, context.signal);
+    await this.parts.devices.decide(request.id, isAllowed ? principal : undefined, context.signal);
     const headers = { 'set-cookie': `${cookieName}=; Max-Age=0; ${cookieRules}` };
     return { status: 200, page: decidedPage(isAllowed), headers, why: isAllowed ? 'DeviceAllowed' : 'DeviceRefused' };
   }
