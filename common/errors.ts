@@ -45,6 +45,11 @@ export function describeError(thrown: unknown): string {
   return parts.join(': ');
 }
 
+/** Anything thrown as an Error: itself, or one that says it. */
+export function asError(thrown: unknown): Error {
+  return thrown instanceof Error ? thrown : new Error(String(thrown));
+}
+
 /** Told by shape: errors of another realm (a `vm` context, a worker) are no instances of this realm's Error. */
 function textOf(thrown: unknown): string {
   if (typeof thrown === 'string') return thrown;

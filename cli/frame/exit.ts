@@ -1,5 +1,6 @@
 /** What ends a command other than success: exit statuses and the words for it. */
 import { describeError, TerminalError } from '#common/errors.ts';
+import { withoutRequest } from '#runtime/errors.ts';
 
 /** Exit statuses of `xos`, documented in docs/cli.md. A job's own status is passed on by commands that follow a job. */
 export const exitStatuses = {
@@ -67,7 +68,7 @@ export function endingOf(error: unknown, interrupted: boolean): Ending {
 }
 
 function endingOfApiError(error: ApiErrorShape): Ending {
-  const said = error.message.replace(/^[A-Z]+ \/\S*: /, '');
+  const said = withoutRequest(error.message);
   switch (error.statusCode) {
     case 401: {
       const remedy = 'Log in: xos login. (With a kubeconfig of your own, renew its credentials.)';

@@ -28,6 +28,11 @@ export class ApiError extends Error {
   }
 }
 
+/** What an {@link ApiError} says without the request that it begins with: for those who made none themselves. */
+export function withoutRequest(message: string): string {
+  return message.replace(/^[A-Z]+ \/\S*: /, '');
+}
+
 /** 404: the object, namespace or kind isn't there. */
 export class NotFoundError extends ApiError {
   override readonly name = 'NotFoundError';

@@ -1,3 +1,4 @@
+import { asError } from '#common/errors.ts';
 import type { Dispatcher } from 'undici';
 import type { Fence } from './fence.ts';
 
@@ -230,8 +231,4 @@ export class LineExchange extends StreamExchange {
     this.restBytes = 0;
     this.onLine(line);
   }
-}
-
-function asError(thrown: unknown): Error {
-  return thrown instanceof Error ? thrown : new Error(String(thrown));
 }

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
 import { untilAborted } from '#common/abort.ts';
+import { asError } from '#common/errors.ts';
 import { type Clock, systemClock } from '#common/clock.ts';
 import { type Logger, silentLogger } from '#common/logger.ts';
 import { createRegistry, type Registry } from '#common/metrics.ts';
@@ -287,7 +288,7 @@ class WorkGroup {
   /** Stops everything because of an error; the first one is what `run` throws. */
   fail(error: unknown): void {
     if (this.failure === undefined) {
-      this.failure = error instanceof Error ? error : new Error(String(error));
+      this.failure = asError(error);
       this.logger.error('Stopping', { err: error });
     }
     this.failed.reject(this.failure);

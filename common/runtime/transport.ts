@@ -3,7 +3,7 @@ import Agent from 'undici/lib/dispatcher/agent.js';
 import ProxyAgent from 'undici/lib/dispatcher/proxy-agent.js';
 import { SpanKind, SpanStatusCode, trace } from '@opentelemetry/api';
 import { type Clock, systemClock, type Timer } from '#common/clock.ts';
-import { assert, describeError, systemErrorCode } from '#common/errors.ts';
+import { asError, assert, describeError, systemErrorCode } from '#common/errors.ts';
 import { type Logger, silentLogger } from '#common/logger.ts';
 import { createRegistry } from '#common/metrics.ts';
 import { type Random, systemRandom } from '#common/random.ts';
@@ -265,7 +265,7 @@ export class HttpTransport implements Transport {
     try {
       dispatcher.dispatch(options, exchange);
     } catch (error) {
-      exchange.cancel(error instanceof Error ? error : new Error(String(error)));
+      exchange.cancel(asError(error));
     }
   }
 

@@ -9,7 +9,7 @@ import { IndexSet } from '#operator/scheduling/index-set.ts';
 import { createClient } from '#runtime/client.ts';
 import type { Client } from '#runtime/contracts.ts';
 import { type CredentialSource, withBearer } from '#runtime/credentials.ts';
-import { type ApiError, ForbiddenError, NotFoundError, UnauthorizedError } from '#runtime/errors.ts';
+import { type ApiError, ForbiddenError, NotFoundError, UnauthorizedError, withoutRequest } from '#runtime/errors.ts';
 import { createRuntimeMetrics } from '#runtime/metrics.ts';
 import { mayI, type Right, whoAmI } from '#runtime/self-review.ts';
 import { HttpTransport } from '#runtime/transport.ts';
@@ -138,5 +138,5 @@ async function checkRights(
 }
 
 function wordsOf(error: ApiError): string {
-  return error.message.replace(/^[A-Z]+ \/\S*: /, '');
+  return withoutRequest(error.message);
 }

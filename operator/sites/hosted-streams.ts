@@ -1,6 +1,7 @@
 import type { AuditLog, AuditOutcome } from '#common/audit.ts';
 import type { Clock } from '#common/clock.ts';
-import { describeError } from '#common/errors.ts';
+import { rejectedOnAbort } from '#common/abort.ts';
+import { asError, describeError } from '#common/errors.ts';
 import type { Principal } from '#common/identity/ids.ts';
 import { WaitingQueue } from '#common/waiting-queue.ts';
 import { type Execution, podLabels, taskContainerName } from '#crds/execution.ts';
@@ -107,7 +108,7 @@ export class HostedStreams {
     const timer = this.options.clock.after(openMs, () => late.abort(new PeerError('Invalid', 'Nothing was opened.')));
     try {
       const ended = AbortSignal.any([late.signal, signal]);
-      const next = await Promise.race([incoming.next(), rejection(ended)]);
+      const next = await Promise.race([incoming.next(), rejectedOnAbort(ended)]);
       const open = next.done === true ? undefined : next.value.open;
       if (open === undefined) throw new PeerError('Invalid', 'The first message of a stream has to open it.');
       return open;
@@ -277,20 +278,8 @@ function sizeOf({ stdout, stderr }: ConnectResponse): number {
 
 const reasonOf = (signal: AbortSignal): Error => asError(signal.reason);
 
-function asError(thrown: unknown): Error {
-  return thrown instanceof Error ? thrown : new Error(String(thrown));
-}
-
 function has(tasks: string, index: number): boolean {
   return IndexSet.parse(tasks).has(index);
-}
-
-async function rejection(signal: AbortSignal): Promise<never> {
-  return new Promise((_resolve, reject) => {
-    const onAbort = (): void => reject(signal.reason as Error);
-    if (signal.aborted) onAbort();
-    signal.addEventListener('abort', onAbort, { once: true });
-  });
 }
 
 /** What the home is told, or our own trouble. Words of the API server are the member's to read: it was asked as the member. */

@@ -1,3 +1,4 @@
+import { rejectedOnAbort } from '#common/abort.ts';
 import { type ClusterInput, withCluster } from '../../api/cluster.ts';
 import { chooseOrganization, namespaceOf } from '../../api/organizations.ts';
 import { readKubeconfig } from '../../api/kubeconfig.ts';
@@ -11,11 +12,8 @@ const timeoutMs = 1500;
 export async function printCandidates(context: Context, { line }: { readonly line: readonly string[] }): Promise<void> {
   const limited = { ...context, signal: AbortSignal.any([context.signal, AbortSignal.timeout(timeoutMs)]) };
   const findNames: FindNames = async (what, options) => {
-    const late = new Promise<never>((_, reject) => {
-      limited.signal.addEventListener('abort', () => reject(limited.signal.reason as Error), { once: true });
-    });
     // No names are better than a message in the middle of a line that is being typed.
-    return Promise.race([namesOf(limited, what, options), late]).catch(() => []);
+    return Promise.race([namesOf(limited, what, options), rejectedOnAbort(limited.signal)]).catch(() => []);
   };
   context.terminal.print(await complete(context.areas, line, findNames));
   // Whatever still waits for a server that doesn't answer.

@@ -5,7 +5,14 @@ import { type GridJob, gridJobDefinition, gridJobs } from '#crds/grid-job.ts';
 import { apiVersionOf } from '#crds/kind.ts';
 import { stageOf } from '#operator/controllers/gridjob/gates.ts';
 import type { Client } from '#runtime/contracts.ts';
-import { AlreadyExistsError, ConflictError, ForbiddenError, InvalidError, NotFoundError } from '#runtime/errors.ts';
+import {
+  AlreadyExistsError,
+  ConflictError,
+  ForbiddenError,
+  InvalidError,
+  NotFoundError,
+  withoutRequest,
+} from '#runtime/errors.ts';
 import { collectionPath } from '#runtime/kind.ts';
 import type { Stored } from '#runtime/types.ts';
 import { Refusal } from '../refusal.ts';
@@ -133,7 +140,7 @@ function named(
 
 /** What the API server refuses, in its own words. */
 function refused(error: unknown): never {
-  const text = error instanceof Error ? error.message.replace(/^[A-Z]+ \/\S*: /, '').slice(0, 1_000) : '';
+  const text = error instanceof Error ? withoutRequest(error.message).slice(0, 1_000) : '';
   if (error instanceof InvalidError) throw new Refusal('InvalidRequest', text, { cause: error });
   if (error instanceof AlreadyExistsError) {
     const message = `${text}: names are those of all jobs of the virtual organization, so choose another.`;

@@ -1,3 +1,4 @@
+import { asError } from '#common/errors.ts';
 import type { Principal, SliceId } from '#common/identity/ids.ts';
 import type { Random } from '#common/random.ts';
 import type { IdentitySlice } from '#crds/identity-slice.ts';
@@ -76,7 +77,7 @@ export class IdWorld {
           try {
             resolve(act());
           } catch (error) {
-            reject(error instanceof Error ? error : new Error(String(error)));
+            reject(asError(error));
           }
         };
         this.pending.push({ client, act: run });
