@@ -6,6 +6,7 @@ import { verifyGenesis, verifyState } from '#common/identity/vo-state.ts';
 import type { VirtualOrganization } from '#crds/virtual-organization.ts';
 import type { Stored } from '#runtime/types.ts';
 import { type KubeObject, waitFor } from '#sites/kube-client.ts';
+import { renewCertificate } from '../testing/cert-manager.ts';
 import { describeAuthority } from './testing/authority-compliance.ts';
 import {
   administrators,
@@ -174,22 +175,8 @@ test('a signing key is replaced by cert-manager with overlap: tokens of the old 
   const vo = await settled(name, ({ keys, state }) => keys.length === 2 && state === 'Operational');
   const mint = async (): Promise<string> => (await operator.minter.mint(vo, content(8), 3600)).token;
   const old = await mint();
-  const renew = async (index: number): Promise<void> => {
-    const path = `/apis/cert-manager.io/v1/namespaces/${namespace}/certificates/vo-${vo.metadata.uid}-signing-${index}/status`;
-    const issuing = {
-      type: 'Issuing',
-      status: 'True',
-      reason: 'Test',
-      message: 'Renew',
-      lastTransitionTime: new Date().toISOString(),
-    };
-    const { status } = await scene.client.json('GET', path);
-    const conditions = [...((status?.conditions ?? []) as object[]), issuing];
-    await scene.client.json('PATCH', path, {
-      body: { status: { conditions } },
-      contentType: 'application/merge-patch+json',
-    });
-  };
+  const renew = async (index: number): Promise<void> =>
+    renewCertificate(scene.client, namespace, `vo-${vo.metadata.uid}-signing-${index}`);
   await renew(0);
   await settled(name, ({ keys }) => keys.length === 3);
   const between = await mint();

@@ -21,12 +21,8 @@ export async function startCertManager(client: KubeClient, kubeconfig: string): 
     await waitFor(`${plural} are served`, async () => client.list(`/apis/cert-manager.io/v1/${plural}`));
   }
   const flags = [`--kubeconfig=${kubeconfig}`, '--leader-elect=false', '--metrics-listen-address=127.0.0.1:0'];
-  const quiet = ['--controllers=*,-orders,-challenges', '--namespace=', '--healthz-listen-address=127.0.0.1:0'];
-  const command = [
-    tools.path('cert-manager-controller'),
-    ...flags,
-    ...quiet.filter((flag) => !flag.startsWith('--healthz')),
-  ];
+  const what = ['--controllers=*,-orders,-challenges', '--namespace='];
+  const command = [tools.path('cert-manager-controller'), ...flags, ...what];
   const child = spawn('/usr/bin/setpriv', ['--pdeathsig', 'KILL', '--', ...command], { stdio: 'ignore' });
   return {
     stop: async () => {
@@ -35,4 +31,14 @@ export async function startCertManager(client: KubeClient, kubeconfig: string): 
       await once(child, 'exit');
     },
   };
+}
+
+/** Has cert-manager issue a certificate anew, as `cmctl renew` does. */
+export async function renewCertificate(client: KubeClient, namespace: string, name: string): Promise<void> {
+  const path = `/apis/cert-manager.io/v1/namespaces/${namespace}/certificates/${name}/status`;
+  const lastTransitionTime = new Date().toISOString();
+  const issuing = { type: 'Issuing', status: 'True', reason: 'Test', message: 'Renew', lastTransitionTime };
+  const { status } = await client.json('GET', path);
+  const conditions = [...((status?.conditions ?? []) as object[]), issuing];
+  await client.json('PATCH', path, { body: { status: { conditions } }, contentType: 'application/merge-patch+json' });
 }

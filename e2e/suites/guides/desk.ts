@@ -17,6 +17,13 @@ export function stepsOf(file: string): Step[] {
   return readGuide(path.join(root, file));
 }
 
+/** The steps of a guide under one of its headings. @throws when there are none. */
+export function stepsUnder(file: string, heading: string): [Step, ...Step[]] {
+  const [first, ...rest] = stepsOf(file).filter((step) => step.heading === heading);
+  if (first === undefined) throw new Error(`${file} has no commands under «${heading}»`);
+  return [first, ...rest];
+}
+
 /** A place to type the guides that use the site `demo`. */
 export class Desk {
   readonly site: TestSite;

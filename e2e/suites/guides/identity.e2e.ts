@@ -6,7 +6,7 @@ import { afterAll, beforeAll, expect, jest, test } from '@jest/globals';
 import { TestOpenIDProvider } from '#operator/testing/openid-provider.ts';
 import { readCredentials } from '#sites/kubeconfig.ts';
 import { waitFor } from '#sites/harness.ts';
-import { Desk, stepsOf } from './desk.ts';
+import { Desk, stepsUnder } from './desk.ts';
 import type { Step } from './guide.ts';
 
 jest.setTimeout(180_000);
@@ -43,12 +43,7 @@ afterAll(async () => {
 });
 
 const guide = path.resolve(import.meta.dirname, '../../../docs/identity.md');
-const steps = stepsOf('docs/identity.md');
-const under = (heading: string): [Step, ...Step[]] => {
-  const [first, ...rest] = steps.filter((step) => step.heading === heading);
-  if (first === undefined) throw new Error(`the guide has no commands under «${heading}»`);
-  return [first, ...rest];
-};
+const under = (heading: string): [Step, ...Step[]] => stepsUnder('docs/identity.md', heading);
 
 /** Types commands of a guide with the names of this site in place of those of an example. */
 async function typeWith(step: Step, names: Readonly<Record<string, string>>): Promise<void> {

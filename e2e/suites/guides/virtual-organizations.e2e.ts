@@ -1,6 +1,7 @@
 /** The guide to virtual organizations, typed as it stands by the owner of the site, who is an administrator too. */
 import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
-import { Desk, stepsOf } from './desk.ts';
+import { Desk, stepsUnder } from './desk.ts';
+import type { Step } from './guide.ts';
 
 jest.setTimeout(180_000);
 
@@ -15,12 +16,7 @@ afterAll(async () => {
   await desk.close();
 });
 
-const steps = stepsOf('docs/virtual-organizations.md');
-const under = (heading: string): typeof steps => {
-  const found = steps.filter((step) => step.heading === heading);
-  if (found.length === 0) throw new Error(`the guide has no commands under «${heading}»`);
-  return found;
-};
+const under = (heading: string): Step[] => stepsUnder('docs/virtual-organizations.md', heading);
 
 describe.each(['For the owner of a site', 'For an administrator of a VO', 'A life'])('%s', (heading) => {
   test.each(under(heading).map((step, index) => ({ ...step, number: index + 1 })))('step $number', async (step) => {

@@ -1,6 +1,7 @@
 import { connect } from 'node:tls';
 import { describe, expect, test } from '@jest/globals';
 import { waitFor } from '#sites/kube-client.ts';
+import { renewCertificate } from '../../testing/cert-manager.ts';
 import { aVerifier } from '../../testing/gateway-client.ts';
 import { systemNamespace } from '../../testing/gateway-site.ts';
 import { errorOf, type GatewayScene } from './gateway-scene.ts';
@@ -118,7 +119,6 @@ export function troubleCases(scene: GatewayScene): void {
   });
 
   test('takes over a new certificate without closing anything', async () => {
-    const path = `/apis/cert-manager.io/v1/namespaces/${systemNamespace}/certificates/xtreemos-gateway-tls/status`;
     const port = await scene.first.port();
     const serial = async (): Promise<string> =>
       new Promise((resolve, reject) => {
@@ -129,19 +129,7 @@ export function troubleCases(scene: GatewayScene): void {
         socket.on('error', reject);
       });
     const before = await serial();
-    const { status } = await scene.site.client.json('GET', path);
-    const issuing = {
-      type: 'Issuing',
-      status: 'True',
-      reason: 'Test',
-      message: 'Renew',
-      lastTransitionTime: new Date().toISOString(),
-    };
-    const conditions = [...((status?.conditions ?? []) as object[]), issuing];
-    await scene.site.client.json('PATCH', path, {
-      body: { status: { conditions } },
-      contentType: 'application/merge-patch+json',
-    });
+    await renewCertificate(scene.site.client, systemNamespace, 'xtreemos-gateway-tls');
     await waitFor('another certificate is served', async () => (await serial()) !== before, { limitMs: 30_000 });
     expect((await scene.gateway.call('GET', '/v1/site')).status).toBe(200);
   });
