@@ -85,6 +85,8 @@ function addPublicAddress(add: Add, subject: object): void {
     rules: [
       { apiGroups: [''], resources: ['configmaps'], verbs: ['create'] },
       { apiGroups: [''], resources: ['configmaps'], resourceNames: [publicName], verbs: ['get', 'patch'] },
+      // It owns that ConfigMap, which so goes with the release.
+      { apiGroups: [rbac], resources: ['roles'], resourceNames: [named(writer)], verbs: ['get'] },
     ],
   });
   add('gateway-address-writer-rolebinding', `${rbac}/v1`, 'RoleBinding', {

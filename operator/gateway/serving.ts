@@ -10,16 +10,18 @@ import {
   selfSigned,
   selfSignedIssuer,
 } from '#operator/identity/cert-manager.ts';
-import { configMaps, type Secret } from '#runtime/builtin.ts';
+import { configMaps, roles, type Secret } from '#runtime/builtin.ts';
 import type { Client, Informer, Runnable } from '#runtime/contracts.ts';
 import { ApiError, isServerTrouble } from '#runtime/errors.ts';
+import { controllerReference } from '#runtime/kind.ts';
+import type { OwnerReference } from '#runtime/types.ts';
 import { certificatesIn } from './login/client-certificate.ts';
 import type { DeviceLogins } from './login/device-logins.ts';
 import type { Logins } from './login/logins.ts';
 import type { GatewayMetrics } from './metrics.ts';
 import { gatewayIdentity } from './peers/peer-identity.ts';
-import { GatewayServer, type ServerParts, type TlsMaterial } from './server.ts';
 import { gatewayLabel } from './sealed-records.ts';
+import { GatewayServer, type ServerParts, type TlsMaterial } from './server.ts';
 import type { Sessions } from './sessions.ts';
 
 const tlsSecret = 'xtreemos-gateway-tls';
@@ -179,10 +181,18 @@ export class GatewayKeeper implements Runnable {
     const caBundle = material.current?.authority;
     if (caBundle === undefined) return;
     const data = { site, namespace, address, trustDomain, caBundle };
-    const text = JSON.stringify(data);
+    const ownerReferences = await this.installation(signal);
+    const text = JSON.stringify([data, ownerReferences]);
     if (this.published === text && (await this.isPublished(data, signal))) return;
-    await client.of(configMaps).apply({ metadata: publicKey, data }, { signal });
+    await client.of(configMaps).apply({ metadata: { ...publicKey, ownerReferences }, data }, { signal });
     this.published = text;
+  }
+
+  /** What is taken away when the product is, the role by which the address is written: what the gateway told of itself goes with it. */
+  private async installation(signal: AbortSignal): Promise<OwnerReference[]> {
+    const key = { namespace: publicKey.namespace, name: `${this.parts.service}-address-writer` };
+    const role = await this.parts.client.of(roles).find(key, { signal });
+    return role === undefined ? [] : [{ ...controllerReference(roles, role), blockOwnerDeletion: false }];
   }
 
   private async isPublished(data: Readonly<Record<string, string>>, signal: AbortSignal): Promise<boolean> {

@@ -206,6 +206,8 @@ describe('taking it away', () => {
     expect((await site.tryKubectl(['get', 'deployment', 'xtreemos', '-n', namespace])).status).not.toBe(0);
     expect((await site.tryKubectl(['get', 'clusterrole', 'xtreemos'])).status).not.toBe(0);
     expect((await home()).spec).toMatchObject({ local: { attributes: { organization: 'Example University' } } });
+    const told = ['get', 'configmap', 'xtreemos-gateway', '-n', 'kube-public'];
+    await waitFor('nobody is told of a gateway', async () => (await site.tryKubectl(told)).status !== 0);
   });
 
   test('the documented command removes the rest', async () => {

@@ -72,6 +72,7 @@ async function mount(): Promise<Mounted> {
     (error: unknown) => String(error),
   );
   const connection = await waitFor('it is mounted', async () => Promise.resolve(connectionOf(mountPoint)));
+  await waitFor('it has a worker', async () => Promise.resolve(keeper.workerPid));
   return { keeper, mountPoint, connection, end };
 }
 
