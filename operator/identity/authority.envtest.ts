@@ -275,9 +275,10 @@ describe('at the end', () => {
     const { token } = await operator.minter.mint(vo, content(11), 3600);
     const { authority } = operator.signing;
     const signal = AbortSignal.timeout(20_000);
+    const { state: before } = await read(name);
     // Its cache may be behind what it wrote itself: then it tries again, as a controller does.
     const last = await waitFor('the final state is written', async () => authority.revoke(vo, signal));
-    expect(last.epoch).toBe((vo.status?.epoch ?? 0) + 1);
+    expect(last.epoch).toBe(before.epoch + 1);
     // Again, as after a crash: the same.
     expect(await authority.revoke(vo, signal)).toEqual(last);
     const { genesis, jws, state } = await read(name);
