@@ -8,7 +8,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
-import { describeError } from '#common/errors.ts';
+import { describeError, InvalidInputError } from '#common/errors.ts';
 import { siteTools } from '#sites/lifecycle.ts';
 import { ensureTools } from '#sites/tools.ts';
 
@@ -39,9 +39,18 @@ interface JestReport {
  */
 const workersOf: Partial<Record<string, number>> = { envtest: 2, e2e: 1 };
 /** Steps that are no tier of tests. */
-const steps: Partial<Record<string, (name: string) => Promise<Counts>>> = { verify, programs };
+const steps: Partial<Record<string, () => Promise<Counts>>> = { verify, programs };
+/** One after the other; what stands together runs at the same time, since it waits more than it computes. */
+const order = [['verify'], ['unit'], ['sim'], ['programs'], ['envtest', 'e2e']];
 const { positionals } = parseArgs({ allowPositionals: true });
-const chosen = positionals.length === 0 ? ['verify', 'unit', 'sim', 'programs', 'envtest', 'e2e'] : positionals;
+const stranger = positionals.find((step) => !order.flat().includes(step));
+if (stranger !== undefined) {
+  throw new InvalidInputError('step', `${stranger} is none: choose from ${order.flat().join(', ')}`);
+}
+const chosen =
+  positionals.length === 0
+    ? order
+    : order.map((stage) => stage.filter((step) => positionals.includes(step))).filter(({ length }) => length > 0);
 const started = Date.now();
 const scratch = mkdtempSync(path.join(tmpdir(), 'xtreemos-test-'));
 const total: Counts = { passed: 0, failed: 0, skipped: 0 };
@@ -49,18 +58,22 @@ const lines: string[] = [];
 /** More files than this that fail at once are no accident of timing. */
 const mostRetried = 3;
 const flaky: string[] = [];
+/** What counts for a tier without a report. */
+const withoutReport: Counts = { passed: 0, failed: 1, skipped: 0 };
 
 try {
-  for (const [index, step] of chosen.entries()) {
-    const begin = Date.now();
-    console.log(`\n=== ${step} (${index + 1} of ${chosen.length}, ${minutes(started)} min so far)`);
-    const counts = await (steps[step] ?? tier)(step);
-    total.passed += counts.passed;
-    total.failed += counts.failed;
-    total.skipped += counts.skipped;
-    lines.push(
-      `  ${step.padEnd(8)} ${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped, ${minutes(begin)} min`,
-    );
+  for (const [index, stage] of chosen.entries()) {
+    console.log(`\n=== ${stage.join(' and ')} (${index + 1} of ${chosen.length}, ${minutes(started)} min so far)`);
+    const first = await Promise.all(stage.map(firstRun));
+    for (const { step, took, finish } of first) {
+      const counts = await finish();
+      total.passed += counts.passed;
+      total.failed += counts.failed;
+      total.skipped += counts.skipped;
+      lines.push(
+        `  ${step.padEnd(8)} ${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped, ${took} min`,
+      );
+    }
   }
 } finally {
   rmSync(scratch, { recursive: true, force: true });
@@ -69,6 +82,20 @@ console.log(`\n${lines.join('\n')}\n`);
 for (const name of flaky) console.log(`flaky, passed when run by itself: ${name}`);
 console.log(`${total.passed} passed, ${total.failed} failed${total.skipped > 0 ? `, ${total.skipped} skipped` : ''}`);
 process.exitCode = total.failed === 0 && total.passed > 0 ? 0 : 1;
+
+/** A step that ran once. */
+interface FirstRun {
+  readonly step: string;
+  readonly took: string;
+  /** Runs once more what may have failed by accident. For when nothing else runs. */
+  readonly finish: () => Promise<Counts>;
+}
+
+async function firstRun(step: string): Promise<FirstRun> {
+  const begin = Date.now();
+  const finish = await (steps[step]?.().then((counts) => async () => Promise.resolve(counts)) ?? tier(step));
+  return { step, took: minutes(begin), finish };
+}
 
 async function verify(): Promise<Counts> {
   const status = await run('make', ['verify']);
@@ -86,30 +113,38 @@ async function programs(): Promise<Counts> {
   }
 }
 
-async function tier(name: string): Promise<Counts> {
-  try {
-    const workers = workersOf[name] === undefined ? [] : [`--maxWorkers=${workersOf[name]}`];
-    const first = await jest(name, workers);
-    const failed = first.report.testResults.filter(({ status }) => status === 'failed');
-    if (failed.length === 0 || failed.length > mostRetried) return counted(first);
-    const files = failed.map((file) => file.name);
-    console.log(`\n=== ${name}, once more: ${files.map((file) => path.relative('.', file)).join(', ')}`);
-    const second = await jest(name, ['--runInBand', '--runTestsByPath', ...files]);
-    const again = counted(second);
-    const stillFailing = new Set(failedTests(second.report));
-    flaky.push(...failedTests(first.report).filter((test) => !stillFailing.has(test)));
-    const { passed, skipped } = counted(first);
-    const inFailed = (wanted: (status: string) => boolean): number =>
-      failed.flatMap((file) => file.assertionResults).filter(({ status }) => wanted(status)).length;
-    return {
-      passed: passed - inFailed((status) => status === 'passed') + again.passed,
-      failed: again.failed,
-      skipped: skipped - inFailed((status) => status !== 'passed' && status !== 'failed') + again.skipped,
-    };
-  } catch (error) {
+async function tier(name: string): Promise<FirstRun['finish']> {
+  const workers = workersOf[name] === undefined ? [] : [`--maxWorkers=${workersOf[name]}`];
+  const first = await reported(name, jest(name, workers));
+  return async () => (first === undefined ? withoutReport : await retried(name, first));
+}
+
+/** Runs a few files that failed once more by themselves. */
+async function retried(name: string, first: Ran): Promise<Counts> {
+  const failed = first.report.testResults.filter(({ status }) => status === 'failed');
+  if (failed.length === 0 || failed.length > mostRetried) return counted(first);
+  const files = failed.map((file) => file.name);
+  console.log(`\n=== ${name}, once more: ${files.map((file) => path.relative('.', file)).join(', ')}`);
+  const second = await reported(name, jest(name, ['--runInBand', '--runTestsByPath', ...files]));
+  if (second === undefined) return withoutReport;
+  const again = counted(second);
+  const stillFailing = new Set(failedTests(second.report));
+  flaky.push(...failedTests(first.report).filter((test) => !stillFailing.has(test)));
+  const { passed, skipped } = counted(first);
+  const inFailed = (wanted: (status: string) => boolean): number =>
+    failed.flatMap((file) => file.assertionResults).filter(({ status }) => wanted(status)).length;
+  return {
+    passed: passed - inFailed((status) => status === 'passed') + again.passed,
+    failed: again.failed,
+    skipped: skipped - inFailed((status) => status !== 'passed' && status !== 'failed') + again.skipped,
+  };
+}
+
+async function reported(name: string, run: Promise<Ran>): Promise<Ran | undefined> {
+  return run.catch((error: unknown) => {
     console.error(`No report of the ${name} tests: ${describeError(error)}`);
-    return { passed: 0, failed: 1, skipped: 0 };
-  }
+    return undefined;
+  });
 }
 
 /** Tests that failed, with their files; a file that failed as a whole is named alone. */
