@@ -1,4 +1,4 @@
-/** What `make bench-jobs` measures, each part by itself. Every part leaves the world as it found it. */
+/** What `make bench-jobs` measures, each part by itself. Every part but the last leaves the world as it found it. */
 import { performance } from 'node:perf_hooks';
 import { type Execution, executions, podLabels } from '#crds/execution.ts';
 import { type GridJob, gridJobs } from '#crds/grid-job.ts';
@@ -6,7 +6,6 @@ import { owner } from '#operator/testing/jobs.ts';
 import {
   collectionPath,
   createManager,
-  defineKind,
   type Informer,
   type Kind,
   type KubeObject,
@@ -15,24 +14,14 @@ import {
   type Stored,
 } from '#runtime/index.ts';
 import { waitFor } from '#sites/kube-client.ts';
+import { plainJobs } from './jobs-first-process.ts';
 import { images, type JobWorld, namespace } from './jobs-world.ts';
 
 /** Jobs that are submitted at the same time. */
 const submitters = 32;
-const limitMs = 1_200_000;
+/** How often a wait tells how far it has come. */
+const tellEveryMs = 10_000;
 const request = { cpu: '100m', memory: '64Mi' };
-
-/** As much of a Job of Kubernetes as is written here. */
-interface PlainJob extends KubeObject {
-  spec: { template: object; backoffLimit: number };
-}
-const plainJobs = defineKind<PlainJob>({
-  group: 'batch',
-  version: 'v1',
-  kind: 'Job',
-  plural: 'jobs',
-  namespaced: true,
-});
 
 /** How fast some jobs went. */
 export interface Pace {
@@ -45,6 +34,9 @@ export interface Pace {
 
 /** Notes when things are first seen, with watches of its own. */
 export class Witness {
+  /** What a part of the figures may wait for at most, milliseconds. */
+  readonly limitMs: number;
+  private readonly report: (line: string) => void;
   private readonly stop = new AbortController();
   private readonly end: Promise<void>;
   readonly pods: Informer<Pod>;
@@ -55,7 +47,9 @@ export class Witness {
   /** By name of job: when its Execution was first seen, which is when its nodes were decided. */
   readonly decidedAt = new Map<string, number>();
 
-  constructor(world: JobWorld) {
+  constructor(world: JobWorld, limitMs: number, report: (line: string) => void) {
+    this.limitMs = limitMs;
+    this.report = report;
     const transport = world.newTransport();
     const manager = createManager({ name: 'witness', transport, graceMs: 0 });
     this.pods = manager.informer(podKind);
@@ -75,6 +69,20 @@ export class Witness {
 
   async synced(): Promise<void> {
     await Promise.all([this.pods, this.executions, this.jobs].map(async (each) => each.synced(this.stop.signal)));
+  }
+
+  /** Waits until as many are so as should be, and tells every now and then how many are. @throws when the time is over. */
+  async until(what: string, total: number, count: () => number): Promise<void> {
+    let toldAt = performance.now();
+    const isReached = (): boolean => {
+      const reached = count();
+      if (performance.now() - toldAt >= tellEveryMs) {
+        toldAt = performance.now();
+        this.report(`  ${what}: ${reached} of ${total}`);
+      }
+      return reached >= total;
+    };
+    await waitFor(what, isReached, { limitMs: this.limitMs });
   }
 
   async close(): Promise<void> {
@@ -152,7 +160,7 @@ export async function gangs(world: JobWorld, witness: Witness, count: number, si
 }
 
 /**
- * Kills the controllers while jobs run, and starts them anew: how long until a job that is submitted at that moment has its node.
+ * Kills the controllers while jobs run, and starts them anew: how long until a job that is submitted at that moment has its node. The jobs stay.
  * @throws when a pod is another one afterwards.
  */
 export async function restart(world: JobWorld, witness: Witness, count: number): Promise<number> {
@@ -173,7 +181,6 @@ export async function restart(world: JobWorld, witness: Witness, count: number):
       `The restart disturbed jobs: ${changed.length} pods are others, ${witness.pods.list().length} in all`,
     );
   }
-  await clear(world, witness, gridJobs);
   return seconds;
 }
 
@@ -206,8 +213,7 @@ async function paceOf(
     submittedAt.set(name, performance.now());
     await create(name);
   });
-  const isDone = async (): Promise<boolean> => Promise.resolve(names.every((name) => witness.boundAt.has(name)));
-  await waitFor('every job has a node', isDone, { limitMs });
+  await witness.until('jobs with a node', names.length, () => countOf(names, (name) => witness.boundAt.has(name)));
   const bound = names.map((name) => witness.boundAt.get(name) ?? Infinity);
   const latencies = names
     .map((name, index) => (bound[index] ?? 0) - (submittedAt.get(name) ?? 0))
@@ -227,7 +233,16 @@ async function untilJobs(
     const job = witness.jobs.get({ namespace, name });
     return job !== undefined && is(job);
   };
-  await waitFor('the jobs have come so far', async () => Promise.resolve(names.every(reached)), { limitMs });
+  await witness.until('jobs that have come so far', names.length, () => countOf(names, reached));
+}
+
+function countOf(names: readonly string[], is: (name: string) => boolean): number {
+  return names.reduce((sum, name) => sum + Number(is(name)), 0);
+}
+
+/** Deletes whatever is left of a part that failed. */
+export async function clearAll(world: JobWorld, witness: Witness): Promise<void> {
+  for (const kind of [gridJobs, plainJobs] as const) await clear(world, witness, kind as Kind);
 }
 
 /** Deletes every job of a kind, and waits until nothing of them is left. */
@@ -237,9 +252,9 @@ async function clear<T extends KubeObject>(world: JobWorld, witness: Witness, ki
     body: JSON.stringify({ kind: 'DeleteOptions', apiVersion: 'v1', propagationPolicy: 'Background' }),
     ...{ verb: 'deletecollection', resource: kind.plural, timeoutMs: 300_000 },
   });
-  const isEmpty = (): boolean =>
-    witness.pods.list().length === 0 && witness.jobs.list().length === 0 && witness.executions.list().length === 0;
-  await waitFor('nothing is left', async () => Promise.resolve(isEmpty()), { limitMs });
+  const left = (): number => witness.pods.list().length + witness.jobs.list().length + witness.executions.list().length;
+  const before = left();
+  await witness.until('objects deleted', before, () => before - left());
   witness.boundAt.clear();
   witness.decidedAt.clear();
 }

@@ -23,6 +23,14 @@ export interface OperatorCost {
   readonly cpuMs: number;
   /** The most that it ever had resident. */
   readonly peakRssMb: number;
+  /** What of it is in use by JavaScript at the moment, and outside of its heap. */
+  readonly heapMb: number;
+  readonly externalMb: number;
+  /** Queries to the selectors, and how long they took on average. */
+  readonly queries: number;
+  readonly queryMs: number;
+  /** Nodes asked to hold resources, by answer. */
+  readonly holds: Readonly<Record<string, number>>;
 }
 
 const { values } = parseArgs({
@@ -64,7 +72,24 @@ async function cost(): Promise<OperatorCost> {
   // Logs are made up here, where no kubelet is; on real nodes each costs one request.
   requests['get pods/log'] = taskLogs.read.length;
   const { user, system } = process.cpuUsage();
-  return { requests, cpuMs: (user + system) / 1000, peakRssMb: process.resourceUsage().maxRSS / 1024 };
+  const { heapUsed, external } = process.memoryUsage();
+  return {
+    ...{ requests, cpuMs: (user + system) / 1000, peakRssMb: process.resourceUsage().maxRSS / 1024 },
+    ...{ heapMb: heapUsed / 2 ** 20, externalMb: external / 2 ** 20, ...(await dispatched()) },
+  };
+}
+
+async function dispatched(): Promise<Pick<OperatorCost, 'queries' | 'queryMs' | 'holds'>> {
+  const valuesOf = async (name: string): Promise<{ metricName?: string; labels: object; value: number }[]> =>
+    (await registry.getSingleMetric(name)?.get())?.values ?? [];
+  const seconds = await valuesOf('xtreemos_jobs_query_seconds');
+  const at = (end: string): number => seconds.find(({ metricName }) => metricName?.endsWith(end))?.value ?? 0;
+  const holds = await valuesOf('xtreemos_jobs_holds_total');
+  return {
+    queries: at('_count'),
+    queryMs: (1000 * at('_sum')) / Math.max(1, at('_count')),
+    holds: Object.fromEntries(holds.map(({ labels, value }) => [Object.values(labels).join(), value])),
+  };
 }
 
 process.on('message', () => {

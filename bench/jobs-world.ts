@@ -110,11 +110,13 @@ export class JobWorld {
   private readonly plane: AloneControlPlane;
   private readonly files: SiteFiles;
   private readonly kwok: ChildProcess;
+  private readonly profile: string | undefined;
   private selectors: HostedSelectors | undefined;
   private operator: ChildProcess | undefined;
   private isStopping = false;
 
-  private constructor(dir: string, plane: AloneControlPlane, files: SiteFiles, kwok: ChildProcess) {
+  private constructor(dir: string, plane: AloneControlPlane, files: SiteFiles, kwok: ChildProcess, profile?: string) {
+    this.profile = profile;
     this.dir = dir;
     this.plane = plane;
     this.files = files;
@@ -126,12 +128,17 @@ export class JobWorld {
     this.client = createClient(this.transport, { fieldManager: 'bench' });
   }
 
-  /** Starts everything but the operator. @param nodeCount - nodes of 16 CPUs, 64 GiB and 110 pods. */
-  static async start(nodeCount: number): Promise<JobWorld> {
+  /**
+   * Starts everything but the operator.
+   * @param nodeCount - nodes of 16 CPUs, 64 GiB and 110 pods.
+   * @param profile - folder for CPU profiles of the controllers and the selectors.
+   */
+  static async start(nodeCount: number, profile?: string): Promise<JobWorld> {
     const dir = mkdtempSync(path.join(tmpdir(), 'xtreemos-bench-jobs-'));
     const tools = await ensureTools(['kwok']);
     const plane = await startControlPlane({
       ...{ dir: path.join(dir, 'plane'), name: 'bench-jobs', withControllers: true },
+      apiServerArgs: ['--delete-collection-workers=16', `--profiling=${profile !== undefined}`],
       controllerArgs: {
         'kube-controller-manager': [
           ...fast,
@@ -158,7 +165,7 @@ export class JobWorld {
     mkdirSync(path.join(dir, 'keys'));
     const files = (await makeCredentials(path.join(dir, 'keys'), ['bench'])).get('bench');
     if (files === undefined) throw new Error('No credentials were made');
-    const world = new JobWorld(dir, plane, files, kwok);
+    const world = new JobWorld(dir, plane, files, kwok, profile);
     await world.furnish(nodeCount).catch(async (error: unknown) => {
       await world.stop();
       throw error;
@@ -178,12 +185,26 @@ export class JobWorld {
   async startOperator(): Promise<void> {
     if (this.selectors === undefined) throw new Error('The selectors do not run');
     const flags = ['--kubeconfig', this.plane.kubeconfigPath, '--selector', this.selectors.address];
-    this.operator = fork(path.join(import.meta.dirname, 'jobs-operator.ts'), [
-      ...flags,
-      '--files',
-      JSON.stringify(this.files),
-    ]);
+    this.operator = fork(
+      path.join(import.meta.dirname, 'jobs-operator.ts'),
+      [...flags, '--files', JSON.stringify(this.files)],
+      // As the chart starts it.
+      {
+        execArgv: ['--max-semi-space-size=1', ...this.profileFlags()],
+        env: { ...process.env, MALLOC_ARENA_MAX: '1' },
+      },
+    );
     await once(this.operator, 'message');
+  }
+
+  /** Ends the controllers, with their profile if they have one. */
+  private async endOperator(): Promise<void> {
+    const { operator } = this;
+    if (operator === undefined || this.profile === undefined) return this.killOperator();
+    const ended = once(operator, 'exit');
+    operator.disconnect();
+    await ended;
+    this.operator = undefined;
   }
 
   /** Ends the controllers in the middle of whatever they do. */
@@ -193,6 +214,10 @@ export class JobWorld {
     this.operator.kill('SIGKILL');
     await ended;
     this.operator = undefined;
+  }
+
+  private profileFlags(): string[] {
+    return this.profile === undefined ? [] : ['--cpu-prof', `--cpu-prof-dir=${this.profile}`];
   }
 
   /** What the controllers have cost since they started. */
@@ -212,7 +237,7 @@ export class JobWorld {
 
   async stop(): Promise<void> {
     this.isStopping = true;
-    await this.killOperator();
+    await this.endOperator();
     await this.selectors?.kill();
     this.kwok.kill('SIGKILL');
     await this.transport.close();
@@ -244,6 +269,10 @@ export class JobWorld {
     );
     const { kubeconfigPath: kubeconfig } = this.plane;
     const settings = { kubeconfig, site: 'bench', nodeLabels: nodeLabel, files: this.files };
-    this.selectors = await HostedSelectors.start({ ...settings, gossipPeriodMs: 10_000 });
+    this.selectors = await HostedSelectors.start({
+      ...settings,
+      gossipPeriodMs: 10_000,
+      nodeFlags: this.profileFlags(),
+    });
   }
 }

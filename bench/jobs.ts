@@ -1,64 +1,150 @@
 /**
  * `make bench-jobs`: GridJobs beside plain batch/v1 Jobs, in one run on one API server with nodes of kwok, whose selectors are the real ones, all in
  * one process. Then a long array, gangs, and a restart of the controllers while many jobs run. The controllers of Kubernetes run without throttles.
- * Kueue is not compared (no pinned module builds it), so `kueue_ratio` is null; nor is a first process measured, which needs nodes that run one.
+ * Last, on a site with a kubelet: how long until the first process runs. A part that fails or takes longer than the limit leaves null in the figure.
+ * Kueue is not compared, since no pinned module builds it: `kueue_ratio` is null.
  *
- * usage: node bench/jobs.ts [--nodes 1000] [--jobs 5000] [--array 10000] [--gangs 100] [--gang-size 50] [--in-flight 10000]
+ * usage: node bench/jobs.ts [--only scale,first-process] [--nodes 1000] [--jobs 5000] [--array 10000] [--gangs 100] [--gang-size 50]
+ *   [--in-flight 10000] [--samples 25] [--limit-s 600] [--site bench-jobs] [--profile FOLDER]
  */
 import { loadavg } from 'node:os';
 import { parseArgs } from 'node:util';
-import { array, gangs, grid, plain, restart, round, Witness } from './jobs-measures.ts';
+import { describeError, InvalidInputError } from '#common/errors.ts';
+import { measureFirstProcess } from './jobs-first-process.ts';
+import { array, clearAll, gangs, grid, plain, restart, round, Witness } from './jobs-measures.ts';
+import type { OperatorCost } from './jobs-operator.ts';
 import { JobWorld } from './jobs-world.ts';
+import { withProduct } from './product.ts';
 
 const { values } = parseArgs({
   options: {
+    only: { type: 'string', default: 'scale,first-process' },
     nodes: { type: 'string', default: '1000' },
     jobs: { type: 'string', default: '5000' },
     array: { type: 'string', default: '10000' },
     gangs: { type: 'string', default: '100' },
     'gang-size': { type: 'string', default: '50' },
     'in-flight': { type: 'string', default: '10000' },
+    samples: { type: 'string', default: '25' },
+    'limit-s': { type: 'string', default: '600' },
+    site: { type: 'string', default: 'bench-jobs' },
+    profile: { type: 'string' },
   },
 });
 
+const startedAt = performance.now();
+const report = (line: string): void => {
+  const s = ((performance.now() - startedAt) / 1000).toFixed(0).padStart(4);
+  console.log(`[${s} s] ${line}`);
+};
 const say = (what: string, facts: object): void =>
-  console.log(`${what} at load ${loadavg()[0]?.toFixed(1) ?? '?'}: ${JSON.stringify(facts)}`);
+  report(`${what} at load ${loadavg()[0]?.toFixed(1) ?? '?'}: ${JSON.stringify(facts)}`);
 
-const world = await JobWorld.start(Number(values.nodes));
-const witness = new Witness(world);
-for (const name of ['SIGINT', 'SIGTERM'] as const)
-  process.once(name, () => void world.stop().then(() => process.exit(1)));
-try {
-  await witness.synced();
-  await world.startOperator();
-  say('world', { nodes: Number(values.nodes), selectorsMb: round(world.selectorsMb(), 0) });
-  const jobs = Number(values.jobs);
-  const asGrid = await grid(world, witness, jobs);
-  say('GridJobs', asGrid);
-  const asPlain = await plain(world, witness, jobs);
-  say('plain Jobs', asPlain);
-  const arrayS = await array(world, witness, Number(values.array));
-  say('array', { arrayS });
-  const gangsS = await gangs(world, witness, Number(values.gangs), Number(values['gang-size']));
-  say('gangs', { gangsS });
-  const { peakRssMb } = await world.cost();
-  say('operator', { peakRssMb });
-  const restartS = await restart(world, witness, Number(values['in-flight']));
-  const { peakRssMb: afterMb } = await world.cost();
-  say('restart', { restartS, peakRssMb: afterMb, selectorsMb: round(world.selectorsMb(), 0) });
-  const figure = {
-    gridjobs_per_s: round(asGrid.decidedPerS),
-    plain_ratio: round(asGrid.boundPerS / asPlain.boundPerS, 2),
-    kueue_ratio: null,
-    operator_mb: round(Math.max(peakRssMb, afterMb), 0),
-    requests_per_job: round(asGrid.requestsPerJob, 2),
-    restart_s: round(restartS),
-    array_s: round(arrayS),
-    gangs_s: round(gangsS),
-    first_process_added_s: null,
-  };
-  console.log(`figure: ${JSON.stringify(figure)}`);
-} finally {
-  await witness.close();
-  await world.stop();
+/** Measures one part. What fails is told, and the others go on. */
+async function measured<T extends object>(
+  what: string,
+  part: () => Promise<T>,
+  mend?: () => Promise<void>,
+): Promise<T | undefined> {
+  try {
+    report(`${what} …`);
+    const facts = await part();
+    say(what, facts);
+    return facts;
+  } catch (error) {
+    process.exitCode = 1;
+    report(`${what} failed: ${describeError(error)}`);
+    await mend?.();
+    return undefined;
+  }
 }
+
+const costs = ({ peakRssMb, heapMb, externalMb, cpuMs, queries, queryMs, holds }: OperatorCost): object => ({
+  ...{ peakRssMb: round(peakRssMb, 0), heapMb: round(heapMb, 0), externalMb: round(externalMb, 0) },
+  ...{ cpuS: round(cpuMs / 1000), queries, queryMs: round(queryMs, 0), holds },
+});
+
+/** Jobs of each sort that nothing is measured of. */
+const warmUp = 200;
+
+type Figure = Readonly<Record<string, unknown>>;
+
+async function atScale(): Promise<Figure> {
+  report(`a world of ${values.nodes} nodes …`);
+  const world = await JobWorld.start(Number(values.nodes), values.profile);
+  const witness = new Witness(world, 1000 * Number(values['limit-s']), report);
+  const ended = async (): Promise<void> => {
+    await witness.close();
+    await world.stop();
+  };
+  for (const name of ['SIGINT', 'SIGTERM'] as const) process.once(name, () => void ended().then(() => process.exit(1)));
+  try {
+    await witness.synced();
+    await world.startOperator();
+    say('world', { nodes: Number(values.nodes), selectorsMb: round(world.selectorsMb(), 0) });
+    const mend = async (): Promise<void> => clearAll(world, witness);
+    // The API server compiles schemas and rules at first use, and works for a while on each kind that was installed; both programs are cold.
+    await measured(
+      'warming up',
+      async () => ({ ...(await grid(world, witness, warmUp)), plain: await plain(world, witness, warmUp) }),
+      mend,
+    );
+    const [jobs, flight] = [Number(values.jobs), Number(values['in-flight'])];
+    const asGrid = await measured(`${jobs} GridJobs`, async () => grid(world, witness, jobs), mend);
+    const asPlain = await measured(`${jobs} plain Jobs`, async () => plain(world, witness, jobs), mend);
+    const long = await measured(
+      `an array of ${values.array}`,
+      async () => ({ s: await array(world, witness, Number(values.array)) }),
+      mend,
+    );
+    const [count, size] = [Number(values.gangs), Number(values['gang-size'])];
+    const together = await measured(
+      `${count} gangs of ${size}`,
+      async () => ({ s: await gangs(world, witness, count, size) }),
+      mend,
+    );
+    const before = await world.cost();
+    say('operator', costs(before));
+    const again = await measured(
+      `a restart with ${flight} jobs`,
+      async () => ({ s: await restart(world, witness, flight) }),
+      mend,
+    );
+    const after = await world.cost();
+    say('operator', { ...costs(after), selectorsMb: round(world.selectorsMb(), 0) });
+    const orNull = (value: number | undefined, digits?: number): number | null =>
+      value === undefined ? null : round(value, digits);
+    report('kueue_ratio is null: Kueue is not compared');
+    return {
+      gridjobs_per_s: orNull(asGrid?.decidedPerS),
+      plain_ratio: asGrid && asPlain ? round(asGrid.boundPerS / asPlain.boundPerS, 2) : null,
+      kueue_ratio: null,
+      operator_mb: round(Math.max(before.peakRssMb, after.peakRssMb), 0),
+      requests_per_job: orNull(asGrid?.requestsPerJob, 2),
+      restart_s: orNull(again?.s),
+      array_s: orNull(long?.s),
+      gangs_s: orNull(together?.s),
+    };
+  } finally {
+    await ended();
+  }
+}
+
+async function firstProcess(): Promise<Figure> {
+  let facts: object | undefined;
+  await withProduct(values.site, [], async (product) => {
+    facts = await measured('first process', async () => measureFirstProcess(product, Number(values.samples), report));
+  });
+  return { first_process_added_s: facts ?? null };
+}
+
+const parts: Readonly<Record<string, () => Promise<Figure>>> = { scale: atScale, 'first-process': firstProcess };
+let figure: Figure = { first_process_added_s: null };
+for (const name of values.only.split(',')) {
+  const part = parts[name];
+  if (part === undefined) {
+    throw new InvalidInputError('--only', `${name} is no part: choose from ${Object.keys(parts).join(', ')}`);
+  }
+  figure = { ...figure, ...(await part()) };
+}
+console.log(`figure: ${JSON.stringify(figure)}`);
