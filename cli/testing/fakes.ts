@@ -194,6 +194,7 @@ export function anOrganization(
       identity: { uidMode: 'Global' },
       isolation: { minimum: 'Namespace' },
       quota: {},
+      jobs: { priorityMax: 0 },
       network: { internal: false, egress: [] },
       governance: { secondAdministrator: false, delaySeconds: 0 },
       ...spec,

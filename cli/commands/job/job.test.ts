@@ -7,7 +7,7 @@ import { memberNameOf } from '#common/identity/ids.ts';
 import type { GridJob } from '#crds/grid-job.ts';
 import { JobOutput } from '../../output/job-output.ts';
 import { aContext } from '../../testing/fakes.ts';
-import { aJob, aJobApi, aTaskPod, type FakePod, me, noNeeds, plainDraft } from '../../testing/jobs.ts';
+import { aJob, aJobApi, aTaskPod, type FakeJobs, type FakePod, me, noNeeds, plainDraft } from '../../testing/jobs.ts';
 import { runningTask } from './connect.ts';
 import { deliver } from './deliver.ts';
 import { Follower } from './follow.ts';
@@ -20,7 +20,7 @@ import { reservationSpec } from './reserve.ts';
 import { printJobs } from './show.ts';
 import { changeSignal, parseSignal } from './signals.ts';
 import { endLine, exitStatusOf, stateLine } from './state.ts';
-import { Gauges, look } from './top.ts';
+import { Gauges, look, show } from './top.ts';
 import { draftsOf, documentsOf, followToEnd, organizationOf, submit } from './submit.ts';
 
 const cluster = { context: undefined, kubeconfig: undefined, vo: undefined, namespace: undefined };
@@ -349,6 +349,47 @@ describe('top', () => {
     expect(api.endings.get('p0')?.aborted).toBe(true);
     gauges.stop();
     expect(api.endings.get('p2')?.aborted).toBe(true);
+  });
+});
+
+describe('top, as it is shown', () => {
+  const input = { ...cluster, jobs: [], everyone: false, output: 'table' as const };
+  const aTask = (): FakeJobs => {
+    const api = aJobApi([aJob('a')], [aTaskPod('p0', { isRunning: true, node: 'n0' })]);
+    const reading = (at: number, micros: number): string =>
+      `${at} 7.0\nusage_usec ${micros}\n2097152\ninactive_file 1048576\n.\n`;
+    api.commands.set('p0', { says: reading(10, 0) + reading(12, 3_000_000), status: undefined });
+    return api;
+  };
+  const row = /^a +0 +n0 +1\.50 +1\.0Mi .* true$/m;
+
+  test('is one table in a pipe, without anything that a terminal obeys', async () => {
+    const [context, api] = [aContext(), aTask()];
+    const gauges = new Gauges(api, context.clock);
+    await show(context, api, input, gauges);
+    gauges.stop();
+    expect(context.stdout().match(/^JOB +TASK +NODE +CPU +MEMORY/gm)).toHaveLength(1);
+    expect(context.stdout()).toMatch(row);
+    expect(context.stdout()).not.toContain('\u001b');
+  });
+
+  test('is drawn anew on a terminal, with a line for all of it, until it is interrupted', async () => {
+    const [base, api] = [aContext({ isTerminal: true }), aTask()];
+    let sleeps = 0;
+    const sleep = async (ms: number): Promise<void> => {
+      if (++sleeps > 3) throw new Error('interrupted');
+      await base.clock.sleep(ms);
+    };
+    const context = { ...base, clock: { ...base.clock, sleep } };
+    const gauges = new Gauges(api, context.clock);
+    await expect(show(context, api, input, gauges)).rejects.toThrow('interrupted');
+    gauges.stop();
+    const screens = base.stdout().split('\u001b[H\u001b[2J').slice(1);
+    expect(screens.length).toBeGreaterThan(1);
+    for (const screen of screens) {
+      expect(screen).toMatch(/^1 running task, 1\.50 CPU, 1\.0Mi$/m);
+      expect(screen).toMatch(row);
+    }
   });
 });
 

@@ -66,8 +66,8 @@ export async function top(context: Context, input: TopInput): Promise<void> {
   });
 }
 
-/** Prints once; on a terminal, again and again. */
-async function show(context: Context, api: JobApi, input: TopInput, gauges: Gauges): Promise<void> {
+/** Prints once; on a terminal, again and again until it is interrupted. */
+export async function show(context: Context, api: JobApi, input: TopInput, gauges: Gauges): Promise<void> {
   const { terminal, clock, signal } = context;
   const { output } = input;
   const owner = input.jobs.length > 0 ? undefined : await ownerOf(api, input);
