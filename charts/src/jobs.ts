@@ -22,6 +22,8 @@ export const operatorJobRules: readonly RoleRule[] = [
   { apiGroups: [group], resources: ['gridjobs/finalizers', 'executions/finalizers'], verbs: ['update'] },
   { apiGroups: [''], resources: ['pods'], verbs: [...read, 'create', 'delete'] },
   { apiGroups: [''], resources: ['pods/log'], verbs: ['get'] },
+  // Pods that are ended for a job of higher priority say so.
+  { apiGroups: [''], resources: ['pods/status'], verbs: ['patch'] },
   // The logs of tasks that are kept when their pods are gone.
   { apiGroups: [''], resources: ['configmaps'], verbs: ['get', 'create', 'update'] },
   { apiGroups: [''], resources: ['persistentvolumeclaims'], verbs: ['get'] },

@@ -140,13 +140,14 @@ function selectorContainer(
 }
 
 /**
- * A selector reads its node, the node's pods and the Site, writes Claims, and ends pods that give way to reservations; policies hold it to those of
- * its own node.
+ * A selector reads its node, the node's pods and the Site, writes Claims, and ends pods that give way to reservations, which say so before; policies
+ * hold it to those of its own node.
  */
 function addRights(add: Add): void {
   const rules = [
     { apiGroups: [''], resources: ['nodes', 'pods'], verbs: ['list', 'watch'] },
     { apiGroups: [''], resources: ['pods'], verbs: ['delete'] },
+    { apiGroups: [''], resources: ['pods/status'], verbs: ['patch'] },
     { apiGroups: [group], resources: ['sites'], verbs: ['list', 'watch'] },
     { apiGroups: [group], resources: ['claims'], verbs: ['get', 'list', 'watch', 'create', 'delete'] },
     { apiGroups: [group], resources: ['claims/status'], verbs: ['patch'] },
@@ -165,13 +166,20 @@ function addPolicies(add: Add): void {
     allowed: "variables.node != '' && variables.stored.spec.nodeName == variables.node",
     message: "'a selector writes Claims of its own node only, not of ' + variables.stored.spec.nodeName",
   });
+  const allowed =
+    "variables.node != '' && variables.stored.spec.?nodeName.orValue('') == variables.node && " +
+    `variables.stored.metadata.?annotations[?'${podFacts.givesWay}'].orValue('') == 'true'`;
   addPolicy(add, 'pod', {
     rule: { apiGroups: [''], apiVersions: ['v1'], resources: ['pods'] },
     operations: ['DELETE'],
-    allowed:
-      "variables.node != '' && variables.stored.spec.?nodeName.orValue('') == variables.node && " +
-      `variables.stored.metadata.?annotations[?'${podFacts.givesWay}'].orValue('') == 'true'`,
+    allowed,
     message: "'a selector ends pods of its own node only, that give way to reservations, not ' + request.name",
+  });
+  addPolicy(add, 'podstatus', {
+    rule: { apiGroups: [''], apiVersions: ['v1'], resources: ['pods/status'] },
+    operations: ['UPDATE'],
+    allowed,
+    message: "'a selector marks pods of its own node only, that give way to reservations, not ' + request.name",
   });
 }
 

@@ -1,4 +1,5 @@
 import type { z } from 'zod';
+import { formatTime } from '#runtime/conditions.ts';
 import type { Kind } from '#runtime/kind.ts';
 import type { KubeObject } from '#runtime/types.ts';
 import { conditions, defineCondition } from './conditions.ts';
@@ -20,6 +21,38 @@ export const podFacts = {
   /** `true` when the selector may end it as a reservation begins that needs its place. */
   givesWay: 'xtreemos.io/gives-way',
 } as const;
+
+/** Reasons of the condition `DisruptionTarget` of pods that were chosen to give way: to what. */
+export const givesWayTo = { reservation: 'PreemptionByReservation', priority: 'PreemptionByPriority' } as const;
+const disruptionTarget = 'DisruptionTarget';
+
+/** As much of a pod as says whether it was chosen to give way. */
+interface Disrupted {
+  readonly status?:
+    | {
+        readonly conditions?:
+          | readonly { readonly type: string; readonly status: string; readonly reason?: string | undefined }[]
+          | undefined;
+      }
+    | undefined;
+}
+
+/** Whether a pod was chosen to give way, by its node or by the operator: it says so itself, before it is deleted. */
+export function wasChosenToGiveWay({ status }: Disrupted): boolean {
+  const reasons: readonly string[] = Object.values(givesWayTo);
+  return (status?.conditions ?? []).some(
+    ({ type, status: is, reason = '' }) => type === disruptionTarget && is === 'True' && reasons.includes(reason),
+  );
+}
+
+/**
+ * The strategic merge patch of a pod's status that says so. It is refused when another pod has the name by now.
+ * @param now - milliseconds since the Unix epoch.
+ */
+export function chosenToGiveWay(uid: string, to: keyof typeof givesWayTo, message: string, now: number): object {
+  const condition = { type: disruptionTarget, status: 'True', reason: givesWayTo[to], message };
+  return { metadata: { uid }, status: { conditions: [{ ...condition, lastTransitionTime: formatTime(now) }] } };
+}
 
 /** Whether the work under a claim has to go. */
 export const claimPreempted = defineCondition(

@@ -24,6 +24,8 @@ export const gatewayVariables = {
 
 /** Label of a job that was submitted from within another: uid of the first of its tree. To find them by; `spec.parent` is what counts. */
 export const jobTreeLabel = 'xtreemos.io/job-tree';
+/** Annotations of the first job of a tree begin so that stand for jobs about to be made in it: until when, and its name. Written by the gateway alone. */
+export const jobRoomPrefix = 'job-room.xtreemos.io/';
 /** Bounds of what is submitted from within jobs. */
 export const jobTreeBounds = {
   /** Jobs above one another below the first. */

@@ -3,6 +3,7 @@ import type { Kind } from '#runtime/kind.ts';
 import type { KubeObject } from '#runtime/types.ts';
 import { conditions, defineCondition } from './conditions.ts';
 import { describeKind, group, runtimeKind } from './kind.ts';
+import { jobPriorityLimit } from './organization.ts';
 import { placement, rank, requirements } from './requirements.ts';
 import { taskTemplate, volumeFile, volumes } from './task-template.ts';
 import {
@@ -170,8 +171,11 @@ const tasks = object(
   },
 );
 
-const unchangeable = (field: string): { rule: string; message: string; fieldPath: string } => ({
-  rule: `has(self.${field}) == has(oldSelf.${field}) && (!has(self.${field}) || self.${field} == oldSelf.${field})`,
+const unchangeable = (field: string, isAlwaysThere = false): { rule: string; message: string; fieldPath: string } => ({
+  // Each look-up of a field costs the API server time, at every write of a status too.
+  rule: isAlwaysThere
+    ? `self.${field} == oldSelf.${field}`
+    : `has(self.${field}) == has(oldSelf.${field}) && (!has(self.${field}) || self.${field} == oldSelf.${field})`,
   message: `${field} can not change: submit another job`,
   fieldPath: `.${field}`,
 });
@@ -209,8 +213,8 @@ const spec = object(
       'Whether its tasks give way: to reservations, for they may run where something is reserved for later, and to jobs of higher priority of the same virtual organization that have no room. They are ended, start again elsewhere, and that is no failure.',
     ).default(false),
     priority: integer(
-      'Jobs of higher priority go first among those of the same virtual organization, and what is `preemptible` there and of lower priority gives way to them. Waiting adds to it, so that none waits for ever.',
-      { min: -1_000, max: 1_000 },
+      'Jobs of higher priority go first among those of the same virtual organization, and what is `preemptible` there and of lower priority gives way to them. Waiting adds to it, so that none waits for ever. Members may give at most what `jobs.priorityMax` of their virtual organization says.',
+      { min: -jobPriorityLimit, max: jobPriorityLimit },
     ).default(0),
     suspend: z
       .boolean()
@@ -242,21 +246,10 @@ const spec = object(
   },
   {
     rules: [
-      ...[
-        'owner',
-        'parent',
-        'template',
-        'requirements',
-        'rank',
-        'placement',
-        'volumes',
-        'stdin',
-        'stdout',
-        'stderr',
-      ].map(unchangeable),
-      ...['dependsOn', 'retries', 'interactive', 'reservation', 'preemptible', 'keepLogs', 'gridAccess'].map(
-        unchangeable,
-      ),
+      ...['owner', 'parent', 'rank', 'stdin', 'stdout', 'stderr', 'reservation'].map((field) => unchangeable(field)),
+      ...['template', 'requirements', 'placement', 'volumes', 'dependsOn', 'retries', 'interactive']
+        .concat('preemptible', 'keepLogs', 'gridAccess')
+        .map((field) => unchangeable(field, true)),
       {
         rule: '!has(self.reservation) || (self.requirements.static.size() == 0 && self.requirements.dynamic.size() == 0 && !has(self.rank))',
         message: 'the nodes are those of the reservation: leave requirements and rank out',

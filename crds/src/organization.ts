@@ -21,6 +21,11 @@ export const providerNameMax = 63;
 /** Most groups of a virtual organization; each holds one of the 1,023 group ids of a slice. */
 export const groupsMax = 256;
 
+/** `priority` of a job is at most this, and at least its negative. */
+export const jobPriorityLimit = 1_000;
+/** Annotation of the namespace: the highest `priority` that members may give their jobs. The operator writes it; without it they may give none above 0. */
+export const jobPriorityAnnotation = 'xtreemos.io/job-priority-max';
+
 /** Roles that every virtual organization has. */
 export const builtInRoles = ['administrator', 'member', 'observer'] as const;
 

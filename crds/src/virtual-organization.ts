@@ -11,6 +11,7 @@ import {
   groupsMax,
   isolationLevel,
   issuedId,
+  jobPriorityLimit,
   limitFields,
   principalFields,
   roleName,
@@ -244,6 +245,12 @@ const spec = object(
       'What it gives itself on each site. The limits of the site hold besides; the smaller one counts.',
       limitFields,
     ).default({}),
+    jobs: object('What its members may ask for their jobs.', {
+      priorityMax: integer(
+        'The highest `priority` that members may give their jobs. Administrators may give any. Jobs that have more already keep it.',
+        { min: 0, max: jobPriorityLimit },
+      ).default(0),
+    }).default({ priorityMax: 0 }),
     homeVolumes: homeVolumes.optional(),
     network: network.default({ internal: false, egress: [] }),
     governance: governance.default({ secondAdministrator: false, delaySeconds: 0 }),

@@ -126,6 +126,8 @@ export class Dispatcher implements Runnable {
   private readonly answers = new Map<string, Answer>();
   private readonly listeners = new Set<(key: string) => void>();
   private readonly busyShapes = new Set<string>();
+  /** Places that became free since those first in line were last tried for them. */
+  private freed = 0;
   private wake = Promise.withResolvers<undefined>();
   private timer: Timer | undefined;
   private holds = 0;
@@ -172,8 +174,8 @@ export class Dispatcher implements Runnable {
 
   /** Resources became free somewhere: those first in line are tried again soon. */
   nudge(count = 1): void {
-    const now = this.parts.clock.monotonic();
-    for (const waiting of this.inLine().slice(0, count + 1)) waiting.dueAt = Math.min(waiting.dueAt, now);
+    if (this.waiting.size === 0) return;
+    this.freed += count;
     this.wakeUp();
   }
 
@@ -216,22 +218,29 @@ export class Dispatcher implements Runnable {
   /** Everyone who waits, first in line first. */
   private inLine(): Waiting[] {
     const now = this.parts.clock.now();
-    return [...this.waiting.values()].sort(
-      (a, b) =>
-        effectivePriority(b.want, now) - effectivePriority(a.want, now) || a.want.submittedAt - b.want.submittedAt,
-    );
+    return [...this.waiting.values()]
+      .map((waiting) => ({ waiting, priority: effectivePriority(waiting.want, now) }))
+      .sort((a, b) => b.priority - a.priority || a.waiting.want.submittedAt - b.waiting.want.submittedAt)
+      .map(({ waiting }) => waiting);
   }
 
   /** Due wants by shape, each batch first in line first; shapes with a query under way wait for it. */
   private dueBatches(): Batch[] {
     const now = this.parts.clock.monotonic();
+    const isOpen = ({ isBusy, dueAt, want: { shape } }: Waiting): boolean =>
+      !isBusy && dueAt <= now && !this.busyShapes.has(shape.key);
+    // Thousands may wait for the query of their shape, and are not sorted anew for each of them.
+    if (this.freed === 0 && !isAny(this.waiting.values(), isOpen)) return [];
     const line = this.inLine();
+    if (this.freed > 0)
+      for (const waiting of line.slice(0, this.freed + 1)) waiting.dueAt = Math.min(waiting.dueAt, now);
+    this.freed = 0;
     const elder = this.elder(line);
     const batches = new Map<string, Batch>();
     for (const waiting of line) {
+      if (!isOpen(waiting)) continue;
       const { want } = waiting;
-      const key = want.shape.key;
-      if (waiting.isBusy || waiting.dueAt > now || this.busyShapes.has(key)) continue;
+      const { key } = want.shape;
       if (elder !== undefined && elder !== waiting && isKeptBack(want, elder.want)) continue;
       const batch = batches.get(key);
       if (batch === undefined) batches.set(key, [waiting]);
@@ -474,6 +483,11 @@ export class Dispatcher implements Runnable {
     const delayMs = Math.max(gatherMs, next - this.parts.clock.monotonic());
     this.timer = this.parts.clock.after(delayMs, () => this.wakeUp());
   }
+}
+
+function isAny<T>(items: Iterable<T>, is: (item: T) => boolean): boolean {
+  for (const item of items) if (is(item)) return true;
+  return false;
 }
 
 /** Whether a want has to wait for the elder: both could use the same nodes. */

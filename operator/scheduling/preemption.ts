@@ -77,6 +77,18 @@ export function chooseVictims<T extends GivingWay>(
   return slots < Math.max(1, gangMinimum) ? [] : victims;
 }
 
+/** The nodes with the room of what is leaving them. */
+export function withRoom(
+  nodes: readonly NodeRoom[],
+  leaving: readonly Pick<GivingWay, 'node' | 'demand'>[],
+): NodeRoom[] {
+  const byNode = Map.groupBy(leaving, ({ node }) => node);
+  return nodes.map(({ node, free }) => ({
+    node,
+    free: (byNode.get(node) ?? []).reduce((sum, { demand }) => add(sum, demand), free),
+  }));
+}
+
 /** What must end on a node for one task; undefined when nothing is enough. */
 function priceOf<T extends GivingWay>({ free, left }: State<T>, demand: Resources): T[] | undefined {
   const roomAfter = (ended: readonly T[]): number =>

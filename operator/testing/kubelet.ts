@@ -9,9 +9,11 @@ import type { HttpTransport } from '#runtime/transport.ts';
 import { isDeleting, keyOf, type Stored } from '#runtime/types.ts';
 import { ended, running } from './jobs.ts';
 
+const lingerMs = 2_000;
+
 /**
- * What a pod does follows from its image: `ok` ends well, `exit-3` ends with 3, `stay` runs until it is deleted, `flaky` fails in its
- * first run and then ends well, `refused` finds no room on its first node.
+ * What a pod does follows from its image: `ok` ends well, `exit-3` ends with 3, `stay` runs until it is deleted, `lingers` also and
+ * takes two seconds to end then, `flaky` fails in its first run and then ends well, `refused` finds no room on its first node.
  */
 export class TestKubelet {
   private readonly client: Client;
@@ -19,6 +21,8 @@ export class TestKubelet {
   private readonly started = new Set<string>();
   /** Names of pods that ran, in order; a name that stands here twice ran twice. */
   readonly ran: string[] = [];
+  /** Names of pods that were asked to end. */
+  readonly asked: string[] = [];
 
   /** Pods of tasks. */
   readonly informer: Informer<Pod>;
@@ -47,6 +51,9 @@ export class TestKubelet {
   private async sync(pod: Stored<Pod>): Promise<void> {
     const { uid, name } = pod.metadata;
     if (isDeleting(pod)) {
+      if (this.asked.includes(name)) return;
+      this.asked.push(name);
+      if (pod.spec?.containers[0]?.image === 'lingers') await new Promise((resolve) => setTimeout(resolve, lingerMs));
       await ignoreNotFound(this.client.of(pods).delete(keyOf(pod), { gracePeriodSeconds: 0, preconditions: { uid } }));
       return;
     }
@@ -71,7 +78,7 @@ export class TestKubelet {
       const over = { phase: 'Failed' as const, reason: 'DeadlineExceeded', message: 'Pod was active too long' };
       setTimeout(() => void this.report(pod, over).catch(() => undefined), 1000 * activeDeadlineSeconds).unref();
     }
-    if (image === 'stay') return;
+    if (image === 'stay' || image === 'lingers') return;
     const code = image.startsWith('exit-') ? Number(image.slice(5)) : image === 'flaky' && run === 1 ? 1 : 0;
     await this.report(pod, ended(code));
   }

@@ -3,7 +3,8 @@ import { cpus } from 'node:os';
 import type { Clock } from '#common/clock.ts';
 import type { Logger } from '#common/logger.ts';
 import type { Random } from '#common/random.ts';
-import { claims, type ClaimObject } from '#crds/claim.ts';
+import { describeError } from '#common/errors.ts';
+import { chosenToGiveWay, claims, type ClaimObject, wasChosenToGiveWay } from '#crds/claim.ts';
 import { sites, type Site } from '#crds/site.ts';
 import { nodes, pods, type Node, type Pod } from '#runtime/builtin.ts';
 import { createClient } from '#runtime/client.ts';
@@ -13,7 +14,7 @@ import { createInformer, type SharedInformer } from '#runtime/informer.ts';
 import type { Kind } from '#runtime/kind.ts';
 import type { RuntimeMetrics } from '#runtime/metrics.ts';
 import type { Transport } from '#runtime/transport.ts';
-import type { KubeObject, Stored } from '#runtime/types.ts';
+import { isDeleting, type KubeObject, type Stored } from '#runtime/types.ts';
 import type { LiveValues } from '#selector/ads/live.ts';
 import type { NodeView } from '#selector/agent.ts';
 import { boundPodOf, isOccupying } from './bound-pods.ts';
@@ -177,17 +178,33 @@ export class ClusterNode {
     };
   }
 
-  /** Asks a pod of the node to end, as everybody's pods are: with its own time to do so. */
+  /** Asks a pod of the node to end, as everybody's pods are: with its own time to do so. The pod says why, for whoever looks after it. */
   async endPod(uid: string): Promise<void> {
     const pod = this.cluster.read(this.name).pods.find(({ metadata }) => metadata.uid === uid);
     if (pod === undefined) return;
     const { namespace, name } = pod.metadata;
+    await this.sayWhy(pod);
     try {
       await ignoreNotFound(this.cluster.client.of(pods).delete({ namespace, name }, { preconditions: { uid } }));
     } catch (error) {
       // Another pod of that name: ours is gone.
       if (!(error instanceof ConflictError)) throw error;
     }
+  }
+
+  /** A pod that can not be marked is ended all the same: the reservation begins on time. */
+  private async sayWhy(pod: Stored<Pod>): Promise<void> {
+    if (isDeleting(pod) || wasChosenToGiveWay(pod)) return;
+    const { namespace, name, uid } = pod.metadata;
+    const { client, parts } = this.cluster;
+    const why = 'A reservation of the node begins that needs its place.';
+    const body = chosenToGiveWay(uid, 'reservation', why, parts.clock.now());
+    await client
+      .of(pods)
+      .status.patch({ namespace, name }, { type: 'strategic', body })
+      .catch((error: unknown) => {
+        parts.logger.debug('A pod was not marked before it is ended', { Pod: name, problem: describeError(error) });
+      });
   }
 
   /** Live values that the cluster knows, beside the machine's own. */

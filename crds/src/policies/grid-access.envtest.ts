@@ -1,7 +1,7 @@
 /** What the policies keep for the operator alone: parents of jobs, and the one token that a pod may have. On a real API server. */
 import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
 import { KubeClient } from '#sites/kube-client.ts';
-import { gatewayVolume, jobTreeLabel, taskTokenAudience, taskTokenSeconds } from '../grid-access.ts';
+import { gatewayVolume, jobRoomPrefix, jobTreeLabel, taskTokenAudience, taskTokenSeconds } from '../grid-access.ts';
 import {
   accounts,
   aPod,
@@ -74,6 +74,22 @@ describe('the parent of a job', () => {
     const change = async (labels: object): Promise<string> =>
       refusal(organization.as('alice'), `${jobs}/job`, { metadata: { labels } }, 'PATCH');
     for (const other of [null, 'x']) expect(await change({ [jobTreeLabel]: other })).toMatch(refused);
+    expect(await change({ mine: 'x' })).toBe('');
+    await organization.as('alice').json('DELETE', `${jobs}/job`);
+  });
+
+  test('nor is the room that is taken in it, for whoever makes or changes the job', async () => {
+    const room = `${jobRoomPrefix}1234`;
+    const refused =
+      /metadata\.annotations: those that begin with job-room\.xtreemos\.io\/ are written by the gateway only/;
+    const made = { ...aJob(), metadata: { name: 'job', annotations: { [room]: 'x' } } };
+    expect(await refusal(organization.as('alice'), jobs, made)).toMatch(refused);
+    await operator.json('POST', jobs, { body: { ...made, spec: { template: { image: 'busybox' }, owner } } });
+    const change = async (annotations: object): Promise<string> =>
+      refusal(organization.as('alice'), `${jobs}/job`, { metadata: { annotations } }, 'PATCH');
+    for (const other of [{ [room]: null }, { [room]: 'y' }, { [`${jobRoomPrefix}5`]: 'x' }]) {
+      expect(await change(other)).toMatch(refused);
+    }
     expect(await change({ mine: 'x' })).toBe('');
     await organization.as('alice').json('DELETE', `${jobs}/job`);
   });

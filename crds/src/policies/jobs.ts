@@ -1,5 +1,6 @@
 /** Whose jobs and reservations are whose: their owner is who submitted them, from the request's own identity. */
-import { jobTreeLabel } from '../grid-access.ts';
+import { jobPriorityAnnotation } from '../organization.ts';
+import { jobRoomPrefix, jobTreeLabel } from '../grid-access.ts';
 import type { MutatingPolicy, PolicySettings, ResourceRule, ValidatingPolicy } from './policy.ts';
 import { isCaretakerRequest, isMemberRequest, mayActAsAccount, mayManage, requesterVariables } from './requester.ts';
 
@@ -24,6 +25,13 @@ export function submitterDefaults(): MutatingPolicy {
 /** CEL: the tree of jobs that an object bears the label of; empty when it bears none. */
 const treeOf = (object: string): string => `${object}.metadata.?labels[?'${jobTreeLabel}'].orValue('')`;
 
+/** CEL: every annotation of `some` that stands for room in the tree is one of `others` with the same value. */
+const roomsAreIn = (some: string, others: string): string =>
+  `${some}.all(key, !key.startsWith('${jobRoomPrefix}') || ${others}[?key].orValue('') == ${some}[key])`;
+
+const priorityOf = (object: string): string => `${object}.spec.?priority.orValue(0)`;
+const priorityMax = `namespaceObject.metadata.?annotations[?'${jobPriorityAnnotation}'].orValue('0')`;
+
 /** The policy on who may make, change and delete jobs and reservations. */
 export function submittersPolicy({ operatorUser }: PolicySettings): ValidatingPolicy {
   return {
@@ -35,6 +43,14 @@ export function submittersPolicy({ operatorUser }: PolicySettings): ValidatingPo
       ...requesterVariables,
       { name: 'stored', expression: "request.operation == 'CREATE' ? object : oldObject" },
       { name: 'account', expression: "variables.stored.spec.?owner.orValue('')" },
+      {
+        name: 'annotations',
+        expression: "request.operation == 'DELETE' ? {} : object.metadata.?annotations.orValue({})",
+      },
+      {
+        name: 'storedAnnotations',
+        expression: "request.operation == 'CREATE' ? {} : oldObject.metadata.?annotations.orValue({})",
+      },
       { name: 'operatorUser', expression: operatorUser },
       { name: 'isCaretaker', expression: isCaretakerRequest },
     ],
@@ -54,6 +70,15 @@ export function submittersPolicy({ operatorUser }: PolicySettings): ValidatingPo
       {
         expression: `request.operation == 'DELETE' || request.userInfo.username == variables.operatorUser || ${treeOf('object')} == (oldObject == null ? '' : ${treeOf('oldObject')})`,
         messageExpression: `'metadata.labels[${jobTreeLabel}]: is written by the gateway only: leave it as it is'`,
+      },
+      {
+        // Also for the operator: it submits what tasks of members ask for.
+        expression: `request.operation == 'DELETE' || request.kind.kind != 'GridJob' || ${priorityOf('object')} <= 0 || (request.operation == 'UPDATE' && ${priorityOf('object')} <= ${priorityOf('oldObject')}) || ${priorityOf('object')} <= int(${priorityMax}) || ${mayManage}`,
+        messageExpression: `'spec.priority: ' + string(${priorityOf('object')}) + ' is more than the ' + ${priorityMax} + ' that members may give here: ask for less, or have an administrator raise spec.jobs.priorityMax of the virtual organization'`,
+      },
+      {
+        expression: `request.operation == 'DELETE' || request.userInfo.username == variables.operatorUser || (${roomsAreIn('variables.annotations', 'variables.storedAnnotations')} && ${roomsAreIn('variables.storedAnnotations', 'variables.annotations')})`,
+        messageExpression: `'metadata.annotations: those that begin with ${jobRoomPrefix} are written by the gateway only: leave them as they are'`,
       },
       {
         expression: `request.operation == 'CREATE' || variables.isCaretaker || variables.ownAccount != '' && variables.ownAccount == variables.account || ${mayManage}`,

@@ -10,7 +10,7 @@ import { isDeleting, keyOf, type ObjectKey, type Stored } from '#runtime/types.t
 import { isSame } from '../status-change.ts';
 import type { LogKeeper } from './log-keeper.ts';
 import type { Surroundings } from './surroundings.ts';
-import { type Elsewhere, observe } from './observe.ts';
+import { type Knowledge, observe, quietStartMs } from './observe.ts';
 import { type TaskRun, taskPod } from './pod.ts';
 import { computeStatus } from './status.ts';
 
@@ -27,7 +27,8 @@ export interface ExecutionParts {
   readonly surroundings: Surroundings;
   readonly siteName: string;
   /** What is known of runs at other sites. */
-  readonly elsewhere: Elsewhere;
+  readonly elsewhere: Knowledge['elsewhere'];
+  readonly hasGivenWay: Knowledge['hasGivenWay'];
   readonly keeper: LogKeeper;
   /** Tells that tasks of a job ended here, so that those who wait for room can be tried again. */
   readonly freed: (count: number) => void;
@@ -55,17 +56,16 @@ export class ExecutionReconciler implements Reconciler {
   async reconcile(key: ObjectKey, signal: AbortSignal): Promise<Result> {
     const execution = this.parts.executions.get(key);
     if (execution === undefined || isDeleting(execution)) return done;
-    const { surroundings, siteName, clock } = this.parts;
-    const observation = observe(
-      execution,
-      podsOf(this.parts.pods, execution),
-      (node) => surroundings.nodeExists(node),
-      siteName,
-      this.parts.elsewhere,
-    );
+    const { surroundings, siteName, clock, elsewhere, hasGivenWay } = this.parts;
+    const nodeExists = (node: string): boolean => surroundings.nodeExists(node);
+    const knowledge = { nodeExists, siteName, elsewhere, hasGivenWay };
+    const observation = observe(execution, podsOf(this.parts.pods, execution), knowledge);
     await this.end(observation.surplus, execution, signal);
     const { refusal, retryMs } = await this.start(execution, observation.missing, signal);
     const now = clock.now();
+    const isNews = refusal !== undefined || execution.spec.isClosed || execution.status?.conditions !== undefined;
+    const quietMs = isNews ? 0 : quietStartMs(execution, [...observation.findings.values()], now);
+    if (quietMs > 0) return requeueAfter(Math.min(quietMs, retryMs ?? quietMs));
     const status = computeStatus({ execution, observation, refusal, now });
     await this.write(execution, status, signal);
     return retryMs === undefined ? done : requeueAfter(retryMs);

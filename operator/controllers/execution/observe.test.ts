@@ -1,4 +1,5 @@
 import { describe, expect, test } from '@jest/globals';
+import { givesWayTo } from '#crds/claim.ts';
 import type { Pod } from '#runtime/builtin.ts';
 import type { Stored, StoredMeta } from '#runtime/types.ts';
 import { aGridJob, anExecution, ended, running, withStatus } from '#operator/testing/jobs.ts';
@@ -21,14 +22,19 @@ const execution = anExecution('job', { taskCount: 3, placements });
 
 const podOf = (index: number, status: NonNullable<Pod['status']>, more = {}): Stored<Pod> =>
   withStatus(taskPod(execution, { run: 'r1', index, node: 'n1', hold: 'h1' }, around, 0), status, more);
-const look = (pods: Stored<Pod>[], of = execution, nodes = ['n1']): Observation =>
-  observe(
-    of,
-    pods,
-    (name) => nodes.includes(name),
-    'home',
-    (_, { index, run }) => ({ index, run, state: 'Running' }),
-  );
+const look = (pods: Stored<Pod>[], of = execution, nodes = ['n1'], ended: readonly number[] = []): Observation =>
+  observe(of, pods, {
+    nodeExists: (name) => nodes.includes(name),
+    siteName: 'home',
+    elsewhere: (_, { index, run }) => ({ index, run, state: 'Running' }),
+    hasGivenWay: (_, { index }) => ended.includes(index),
+  });
+const chosen = {
+  type: 'DisruptionTarget',
+  status: 'True' as const,
+  reason: givesWayTo.priority,
+  message: 'Room is needed.',
+};
 
 describe('observe', () => {
   test('asks for the pods of placed tasks that have none', () => {
@@ -45,7 +51,7 @@ describe('observe', () => {
     });
     const { findings } = look([
       podOf(0, ended(143), asked('2026-01-01T00:01:20Z')),
-      podOf(1, ended(143), { ...asked('2026-01-01T00:01:20Z'), annotations: { 'xtreemos.io/gives-way': 'true' } }),
+      podOf(1, { ...ended(143), conditions: [chosen] }, asked('2026-01-01T00:01:20Z')),
       podOf(2, ended(3), asked('2026-01-01T00:05:00Z')),
     ]);
     expect([0, 1, 2].map((index) => findings.get(index)?.reason)).toEqual(['PodDeleted', 'Preempted', 'ExitCode']);
@@ -119,6 +125,20 @@ describe('observe', () => {
     const { findings, missing } = look([], anExecution('job', { taskCount: 3, placements }, status));
     expect(findings.get(0)).toMatchObject({ state: 'Failed', reason: 'PodDeleted' });
     expect(missing.map(({ index }) => index)).toEqual([1, 2]);
+  });
+
+  test('tells a pod that was chosen to give way from one of the same job that somebody deleted', () => {
+    const { spec } = anExecution('job', { taskCount: 3, placements, preemptible: true });
+    const job = { ...execution, spec };
+    const asked = { deletionTimestamp: '2026-01-01T00:01:20Z', deletionGracePeriodSeconds: 30 };
+    const seen = look(
+      [podOf(0, { ...running, conditions: [chosen] }, asked), podOf(1, running, asked), podOf(2, running)],
+      job,
+    );
+    expect([0, 1, 2].map((index) => seen.findings.get(index)?.reason)).toEqual(['GivingWay', 'Ending', undefined]);
+    const gone = { ...job, status: { tasks: tasksWith({ rows: [...seen.findings.values()] }) } };
+    const { findings } = look([], gone, ['n1'], [2]);
+    expect([0, 1, 2].map((index) => findings.get(index)?.reason)).toEqual(['Preempted', 'PodDeleted', 'Preempted']);
   });
 
   test('keeps a failure in mind when its pod is gone', () => {

@@ -1,5 +1,5 @@
 /** What the pods of an Execution tell of its tasks. Pure. */
-import { podFacts } from '#crds/claim.ts';
+import { wasChosenToGiveWay } from '#crds/claim.ts';
 import { type Execution, placementsMax, podLabels, taskContainerName } from '#crds/execution.ts';
 import { type TaskRow, taskRowsMax } from '#crds/grid-job.ts';
 import { IndexSet } from '#operator/scheduling/index-set.ts';
@@ -41,13 +41,21 @@ export interface Observation {
 /** What is known of a run at another site. @param known - what was known of the task before. */
 export type Elsewhere = (execution: Stored<Execution>, task: TaskRun, known: RunFinding | undefined) => RunFinding;
 
-/** Looks at an Execution, its last status and its pods. @param siteName - written into the rows. */
+/** What is known besides the pods. */
+export interface Knowledge {
+  readonly nodeExists: (name: string) => boolean;
+  /** Written into the rows. */
+  readonly siteName: string;
+  readonly elsewhere: Elsewhere;
+  /** Whether this process itself has ended the run for a job of higher priority. */
+  readonly hasGivenWay: (execution: Stored<Execution>, task: Pick<TaskRun, 'run' | 'index'>) => boolean;
+}
+
+/** Looks at an Execution, its last status and its pods. */
 export function observe(
   execution: Stored<Execution>,
   pods: readonly Stored<Pod>[],
-  nodeExists: (name: string) => boolean,
-  siteName: string,
-  elsewhere: Elsewhere,
+  { nodeExists, siteName, elsewhere, hasGivenWay }: Knowledge,
 ): Observation {
   const { spec, status } = execution;
   const before = new Map(
@@ -82,7 +90,8 @@ export function observe(
     } else if (known?.run === run && isEnded(known)) findings.set(index, known);
     else if (!nodeExists(node)) findings.set(index, lost(place, 'NodeLost'));
     else if (known?.run === run && known.state === 'Running') {
-      findings.set(index, lost(place, spec.preemptible ? 'Preempted' : 'PodDeleted'));
+      const isPreempted = known.reason === givingWay || hasGivenWay(execution, task);
+      findings.set(index, lost(place, isPreempted ? 'Preempted' : 'PodDeleted'));
     } else if (spec.isClosed) findings.set(index, { ...place, ...neverRan });
     else {
       findings.set(index, { ...place, state: 'Starting' });
@@ -94,6 +103,22 @@ export function observe(
       !wanted.has(pod) && !isDeleting(pod) && pod.status?.phase !== 'Succeeded' && pod.status?.phase !== 'Failed',
   );
   return { findings, succeeded, missing, surplus };
+}
+
+/** Before it is written down that tasks are starting: most run by then, and the write would tell nobody anything. */
+const startPatienceMs = 2_000;
+
+/**
+ * How long nothing needs to be written of tasks, since all of them only start, milliseconds; 0 when there is something to tell.
+ * @param now - milliseconds since the Unix epoch.
+ */
+export function quietStartMs(
+  { metadata }: Stored<Execution>,
+  rows: readonly Pick<TaskRow, 'state' | 'reason'>[],
+  now: number,
+): number {
+  if (rows.some(({ state, reason }) => state !== 'Starting' || reason !== undefined)) return 0;
+  return Math.max(0, Date.parse(metadata.creationTimestamp) + startPatienceMs - now);
 }
 
 /** Whether a run is over. */
@@ -126,6 +151,9 @@ export function runsOf({ spec }: Pick<Execution, 'spec'>): Iterable<TaskRun> {
 const neverRan: Pick<RunFinding, 'state' | 'reason' | 'message'> = {
   ...{ state: 'Killed', reason: 'Closed', message: 'Its job ended before the run was seen to start.' },
 };
+
+/** Reason of a run whose pod is there still, and was chosen to give way. */
+const givingWay = 'GivingWay';
 
 /** What tells the runs of tasks of an Execution apart. */
 export const keyOfRun = (run: string, index: number): string => `${run}/${index}`;
@@ -162,7 +190,7 @@ function findingOf(pod: Stored<Pod>, isClosed: boolean): PodFinding {
   }
   if (isDeleting(pod)) {
     const message = 'The pod was asked to end and has not ended yet.';
-    return { ...times, state: 'Running', reason: 'Ending', message };
+    return { ...times, state: 'Running', reason: wasChosenToGiveWay(pod) ? givingWay : 'Ending', message };
   }
   if (container?.state?.running !== undefined) return { ...times, state: 'Running' };
   const waiting = container?.state?.waiting;
@@ -177,7 +205,8 @@ function findingOf(pod: Stored<Pod>, isClosed: boolean): PodFinding {
 }
 
 /** Who ended a pod that was to go on, when it was not the task itself: it was asked to before it ended, or its time was over. */
-function endedByOthers({ metadata, status }: Stored<Pod>, ended: Ended | undefined): LostReason | undefined {
+function endedByOthers(pod: Stored<Pod>, ended: Ended | undefined): LostReason | undefined {
+  const { metadata, status } = pod;
   if (status?.reason === 'DeadlineExceeded') return 'TimeOver';
   const { deletionTimestamp, deletionGracePeriodSeconds: grace = 0 } = metadata;
   if (deletionTimestamp === undefined) return undefined;
@@ -187,7 +216,7 @@ function endedByOthers({ metadata, status }: Stored<Pod>, ended: Ended | undefin
   if (askedAt !== undefined && ended?.finishedAt !== undefined && Date.parse(ended.finishedAt) < askedAt) {
     return undefined;
   }
-  return metadata.annotations?.[podFacts.givesWay] === 'true' ? 'Preempted' : 'PodDeleted';
+  return wasChosenToGiveWay(pod) ? 'Preempted' : 'PodDeleted';
 }
 
 function lostFinding(reason: LostReason): Pick<TaskRow, 'state' | 'reason' | 'message'> {

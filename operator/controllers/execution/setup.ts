@@ -7,7 +7,7 @@ import { owned } from '#runtime/sources.ts';
 import { byExecution, ExecutionReconciler, podsOf } from './controller.ts';
 import { podLabels } from '#crds/execution.ts';
 import type { LogKeeper } from './log-keeper.ts';
-import type { Elsewhere } from './observe.ts';
+import type { Knowledge } from './observe.ts';
 import { ExecutionLogReconciler } from './logs-controller.ts';
 import type { Surroundings } from './surroundings.ts';
 
@@ -23,8 +23,9 @@ export interface ExecutionSetup {
   readonly concurrency: number;
   readonly keeper: LogKeeper;
   /** What is known of runs at other sites, and what tells of changes there. */
-  readonly elsewhere: Elsewhere;
+  readonly elsewhere: Knowledge['elsewhere'];
   readonly sources: readonly Source[];
+  readonly hasGivenWay: Knowledge['hasGivenWay'];
   readonly freed: (count: number) => void;
 }
 

@@ -20,6 +20,7 @@ import {
 } from '#runtime/contracts.ts';
 import { AlreadyExistsError, ignoreNotFound, NotFoundError } from '#runtime/errors.ts';
 import { isDeleting, type ObjectKey, type Stored } from '#runtime/types.ts';
+import { quietStartMs } from '../execution/observe.ts';
 import { isSame } from '../status-change.ts';
 import { jobEnded, jobPlaced, jobRefused } from './events.ts';
 import { ExecutionMemory } from './execution-memory.ts';
@@ -96,8 +97,17 @@ export class GridJobReconciler implements Reconciler {
       ...{ refusal: decision.refusal, waiting: decision.waiting, refusals: decision.refusals ?? {} },
       ...{ ending: decision.ending, expectedStart: decision.expectedStart },
     };
-    await this.write(job, computeStatus(scope), signal);
-    return decision.requeueAfterMs === undefined ? done : requeueAfter(Math.max(1, decision.requeueAfterMs));
+    const quietMs = this.quietMs(scope);
+    if (quietMs === 0) await this.write(job, computeStatus(scope), signal);
+    const requeueAfterMs = earliest(decision.requeueAfterMs, quietMs === 0 ? undefined : quietMs);
+    return requeueAfterMs === undefined ? done : requeueAfter(Math.max(1, requeueAfterMs));
+  }
+
+  /** How long nothing needs to be told of a job that nothing was told of yet: it has been placed, and its tasks start. */
+  private quietMs({ job, execution, sets, refusal, waiting, ending, now }: JobScope): number {
+    const isNews = refusal !== undefined || waiting !== undefined || ending !== undefined || execution === undefined;
+    if (isNews || job.status?.conditions !== undefined || sets.active.size === 0) return 0;
+    return quietStartMs(execution, sets.rows, now);
   }
 
   /** The newest known Execution of the job; `foreign` while one of an earlier job of this name is still there. */
@@ -242,7 +252,7 @@ export class GridJobReconciler implements Reconciler {
     if (answer !== undefined && answer.grants.length > 0) {
       return this.use(job, execution, sets, tasks, answer.grants, signal);
     }
-    const first = preemptor.yieldsTo(key);
+    const first = preemptor.yieldsTo(job, sets.rows);
     if (first !== undefined) {
       dispatcher.forget(key);
       return { waiting: gaveWayTo(first), requeueAfterMs: gaveWayPollMs };

@@ -113,6 +113,7 @@ export function addJobControllers(manager: Manager, setup: JobSetup): void {
     ...{ clock, log, siteName, surroundings, keeper, executions: parts, pods, concurrency },
     elsewhere: (execution, task, known) => work.away.findingOf(execution, task, known),
     sources: [work.away.source],
+    hasGivenWay: (execution, task) => preemptor.hasGivenWay(execution, task),
     freed: (count) => dispatcher.nudge(count),
   });
 }

@@ -6,8 +6,11 @@ import { refusedAt } from '#operator/scheduling/refusals.ts';
 import type { Stored } from '#runtime/types.ts';
 import type { Ending, JobScope } from './status.ts';
 
-/** Before a job that has just come is told that it waits: most have their nodes by then. */
-export const patienceMs = 750;
+/**
+ * Before a job that has just come, and that no node has refused, is told that it waits: most have their nodes by then, and when thousands come at
+ * once each such write would take the place of one that gives a job its nodes.
+ */
+export const patienceMs = 5_000;
 
 /** What a look at a job leads to. */
 export interface Decision {

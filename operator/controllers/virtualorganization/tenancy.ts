@@ -1,5 +1,6 @@
 /** What a virtual organization has on a site: every object that the operator keeps for it, as it must be. Pure. */
 import { apiVersionOf as apiVersionOfKind, group } from '#crds/kind.ts';
+import { jobPriorityAnnotation } from '#crds/organization.ts';
 import {
   type VirtualOrganization,
   virtualOrganizationDefinition,
@@ -99,7 +100,11 @@ export function desiredNamespace({ vo, isolation }: Pick<TenancyPlan, 'vo' | 'is
       'pod-security.kubernetes.io/audit': level,
       'pod-security.kubernetes.io/warn': level,
     },
-    annotations: { 'xtreemos.io/runtime-class': isolation.runtimeClass ?? '', 'xtreemos.io/group-ids': gids.join(',') },
+    annotations: {
+      'xtreemos.io/runtime-class': isolation.runtimeClass ?? '',
+      'xtreemos.io/group-ids': gids.join(','),
+      [jobPriorityAnnotation]: String(vo.spec.jobs.priorityMax),
+    },
   };
   return { kind: namespaces, object: { metadata } };
 }

@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals
 import { type Finished, runXos } from '#cli/testing/processes.ts';
 import { jobAnswer, jobsAnswer } from '#common/identity/gateway-api.ts';
 import { type Execution, executionDefinition } from '#crds/execution.ts';
-import { gatewayVariables, jobTreeLabel, taskTokenAudience } from '#crds/grid-access.ts';
+import { gatewayVariables, jobRoomPrefix, jobTreeBounds, jobTreeLabel, taskTokenAudience } from '#crds/grid-access.ts';
 import type { GridJob } from '#crds/grid-job.ts';
 import { taskPod } from '#operator/controllers/execution/pod.ts';
 import { anExecution } from '#operator/testing/jobs.ts';
@@ -188,6 +188,62 @@ describe('a task', () => {
     await waitFor('it is refused', async () => errorOf(await submit(bearer, 'meanwhile'))[0] === 403);
     await site.patchMember('physics', 'bob', { state: 'Active' });
     await waitFor('it is allowed', async () => (await submit(bearer, 'after')).status === 201);
+  });
+});
+
+describe('room in a tree', () => {
+  const left = 4;
+  let job: Stored<GridJob>;
+  let bearer: string;
+  const annotate = async (annotations: object): Promise<unknown> =>
+    site.client.json('PATCH', `${jobs}/full`, { body: { metadata: { annotations } }, contentType: merge });
+
+  beforeAll(async () => {
+    const made = await run('full');
+    ({ job } = made);
+    bearer = await tokenOf(made.pod);
+    const labels = { [jobTreeLabel]: job.metadata.uid };
+    const parent = { job: 'full', uid: job.metadata.uid };
+    const names = Array.from({ length: jobTreeBounds.jobsMax - left }, (_, index) => `part-${index}`);
+    const make = async (): Promise<void> => {
+      for (let name = names.shift(); name !== undefined; name = names.shift()) {
+        const about = { apiVersion: 'xtreemos.io/v1alpha1', kind: 'GridJob', metadata: { name, labels } };
+        await site.client.json('POST', jobs, { body: { ...about, spec: { owner: alice, template, parent } } });
+      }
+    };
+    await Promise.all(Array.from({ length: 8 }, make));
+  }, 120_000);
+
+  test('is what a replica left that ended in the middle, until its time is over', async () => {
+    const room = (inMs: number): string => `${new Date(Date.now() + inMs).toISOString()} lost`;
+    const keys = Array.from({ length: left }, (_, index) => `${jobRoomPrefix}${index}`);
+    await annotate(Object.fromEntries(keys.map((key) => [key, room(60_000)])));
+    expect(errorOf(await submit(bearer, 'no-room'))).toEqual([403, 'Forbidden']);
+    await annotate(Object.fromEntries(keys.map((key) => [key, room(-1)])));
+    expect((await submit(bearer, 'room-again')).status).toBe(201);
+    const { annotations = {} } = (await stored('full')).metadata;
+    expect(Object.keys(annotations).filter((key) => key.startsWith(jobRoomPrefix))).toEqual([]);
+    await site.client.json('DELETE', `${jobs}/room-again`);
+  });
+
+  test('is never given to more than there is, whoever submits where at the same time', async () => {
+    const replicas = [gateway, other];
+    const answers = await Promise.all(
+      Array.from({ length: 3 * left }, async (_, index) =>
+        replicas[index % 2]!.call('POST', '/v1/jobs', { bearer, body: { name: `late-${index}`, spec: { template } } }),
+      ),
+    );
+    const made = answers.filter(({ status }) => status === 201);
+    expect(made).toHaveLength(left);
+    const refused = answers.filter(({ status }) => status !== 201);
+    for (const { status, body } of refused) {
+      expect([status, JSON.stringify(body.error)]).toEqual([403, expect.stringMatching(/512 jobs in this tree/)]);
+    }
+    const labelSelector = encodeURIComponent(`${jobTreeLabel}=${job.metadata.uid}`);
+    const { items } = (await site.client.json('GET', `${jobs}?labelSelector=${labelSelector}`)) as unknown as {
+      items: unknown[];
+    };
+    expect(items).toHaveLength(jobTreeBounds.jobsMax);
   });
 });
 

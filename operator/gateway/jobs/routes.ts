@@ -1,6 +1,6 @@
 /** Routes for tasks of jobs with `gridAccess`: a job is the shell of those that are submitted from within it. */
 import { childRequest, jobControlRequest } from '#common/identity/gateway-api.ts';
-import { jobTreeBounds, jobTreeLabel } from '#crds/grid-access.ts';
+import { jobTreeLabel } from '#crds/grid-access.ts';
 import { type GridJob, gridJobDefinition, gridJobs } from '#crds/grid-job.ts';
 import { apiVersionOf } from '#crds/kind.ts';
 import { stageOf } from '#operator/controllers/gridjob/gates.ts';
@@ -20,7 +20,8 @@ import { readBody } from '../request-body.ts';
 import type { RouteAnswer } from '../exchange.ts';
 import type { RequestContext, Route } from '../server.ts';
 import { type TaskCaller, TaskCallers, type TaskCallersParts } from './task-callers.ts';
-import { answerOf, belowIn, checkRoom, treeOf } from './tree.ts';
+import { answerOf, belowIn, treeOf } from './tree.ts';
+import { TreeRooms } from './tree-room.ts';
 
 /** The routes; common/identity/gateway-api.ts tells what each takes and gives. */
 export function jobRoutes(parts: TaskCallersParts): Route[] {
@@ -49,10 +50,12 @@ export function jobRoutes(parts: TaskCallersParts): Route[] {
 class TaskJobs {
   private readonly client: Client;
   private readonly callers: TaskCallers;
+  private readonly rooms: TreeRooms;
 
   constructor(parts: TaskCallersParts) {
     this.client = parts.client;
     this.callers = new TaskCallers(parts);
+    this.rooms = new TreeRooms(parts.client, parts.clock);
   }
 
   /** The gateway submits, as nobody else may name a parent; whose job it is follows from the task that asks. */
@@ -66,7 +69,6 @@ class TaskJobs {
         reason: 'ParentEnded',
       });
     }
-    checkRoom(await this.treeOf(caller, context.signal), job);
     const child = {
       apiVersion: apiVersionOf(gridJobDefinition),
       kind: gridJobDefinition.kind,
@@ -76,19 +78,25 @@ class TaskJobs {
     // A field that nobody knows is refused rather than dropped.
     const path = `${collectionPath(gridJobs, namespace)}?fieldValidation=Strict&fieldManager=xtreemos-gateway`;
     const { signal } = context;
-    const stored = (await this.client.raw('POST', path, child, { signal }).catch(refused)) as Stored<GridJob>;
+    const room = await this.rooms.take(caller, name, signal);
+    const stored = (await this.client.raw('POST', path, child, { signal }).catch(async (error: unknown) => {
+      // Whatever else went wrong, the job may come to be.
+      if (isRefusal(error)) await room.giveBack();
+      return refused(error);
+    })) as Stored<GridJob>;
+    await room.giveBack();
     return { status: 201, body: answerOf(stored), why: 'Submitted' };
   }
 
   async list(context: RequestContext): Promise<RouteAnswer> {
     const caller = await this.callers.identify(context, 'jobs.list');
-    const jobs = [caller.job, ...belowIn(await this.treeOf(caller, context.signal), caller.job)];
+    const jobs = [caller.job, ...belowIn(await this.rooms.treeOf(caller, context.signal), caller.job)];
     return { status: 200, body: { jobs: jobs.map(answerOf) } };
   }
 
   async read(context: RequestContext): Promise<RouteAnswer> {
     const caller = await this.callers.identify(context, 'jobs.read');
-    const tree = await this.treeOf(caller, context.signal);
+    const tree = await this.rooms.treeOf(caller, context.signal);
     return { status: 200, body: answerOf(named(context, caller, tree)) };
   }
 
@@ -96,7 +104,7 @@ class TaskJobs {
     const caller = await this.callers.identify(context, 'jobs.control');
     const control = readBody(jobControlRequest, context.body);
     const { namespace } = caller;
-    const tree = await this.treeOf(caller, context.signal);
+    const tree = await this.rooms.treeOf(caller, context.signal);
     const job = named(context, caller, tree);
     const { name, uid } = job.metadata;
     context.concern('GridJob', name);
@@ -118,13 +126,6 @@ class TaskJobs {
     const after = await this.client.of(gridJobs).patch({ namespace, name }, patch, { signal }).catch(refused);
     return { status: 200, body: answerOf(after), why: 'signal' in control ? `SIG${control.signal}` : 'Suspension' };
   }
-
-  /** Every job of the tree that the caller is in but the first, as the API server has it now. */
-  private async treeOf({ namespace, job }: TaskCaller, signal: AbortSignal): Promise<Stored<GridJob>[]> {
-    const labelSelector = `${jobTreeLabel}=${treeOf(job)}`;
-    const limit = jobTreeBounds.jobsMax + 1;
-    return (await this.client.of(gridJobs).listPage({ namespace, labelSelector, limit, signal })).items;
-  }
 }
 
 /** The job that the request names, if it is that of the task or below it. */
@@ -136,6 +137,13 @@ function named(
   const found = [job, ...belowIn(tree, job)].find(({ metadata }) => metadata.name === name);
   if (found !== undefined) return found;
   throw new Refusal('NotFound', `No job below ${job.metadata.name} is called ${name}: GET /v1/jobs lists them.`);
+}
+
+/** Whether the API server has said no: nothing was made. */
+function isRefusal(error: unknown): boolean {
+  return [InvalidError, AlreadyExistsError, ForbiddenError, ConflictError, NotFoundError].some(
+    (refusal) => error instanceof refusal,
+  );
 }
 
 /** What the API server refuses, in its own words. */

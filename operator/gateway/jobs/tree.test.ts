@@ -44,6 +44,8 @@ describe('a tree of jobs', () => {
   test('is bounded in size', () => {
     const many = Array.from({ length: jobTreeBounds.jobsMax }, (_, i) => child(`j${i}`, 'root'));
     expect(() => checkRoom(many.slice(1), root)).not.toThrow();
+    expect(() => checkRoom(many.slice(3), root, 2)).not.toThrow();
+    expect(() => checkRoom(many.slice(3), root, 3)).toThrow(/There are 512 jobs in this tree/);
     expect(() => checkRoom(many, root)).toThrow(/There are 512 jobs in this tree: .*ttlSecondsAfterFinished/);
   });
 });

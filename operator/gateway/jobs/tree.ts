@@ -26,9 +26,10 @@ export function belowIn(tree: readonly Stored<GridJob>[], job: Stored<GridJob>):
 /**
  * Checks that one more job may be made below another.
  * @param tree - all jobs that bear the label of its tree.
+ * @param coming - jobs that are about to be made in it.
  * @throws {Refusal} when the tree is too deep or too large.
  */
-export function checkRoom(tree: readonly Stored<GridJob>[], job: Stored<GridJob>): void {
+export function checkRoom(tree: readonly Stored<GridJob>[], job: Stored<GridJob>, coming = 0): void {
   const { depthMax, jobsMax } = jobTreeBounds;
   const byUid = new Map(tree.map((each) => [each.metadata.uid, each]));
   let depth = 1;
@@ -40,7 +41,7 @@ export function checkRoom(tree: readonly Stored<GridJob>[], job: Stored<GridJob>
       reason: 'TreeTooDeep',
     });
   }
-  if (tree.length < jobsMax) return;
+  if (tree.length + coming < jobsMax) return;
   throw new Refusal(
     'Forbidden',
     `There are ${jobsMax} jobs in this tree: wait for some, and have those that ended deleted (spec.ttlSecondsAfterFinished).`,

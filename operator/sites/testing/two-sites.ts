@@ -186,6 +186,7 @@ export class WorkingSite {
     const reconciler = new ExecutionReconciler({
       ...{ executions: parts, pods: podCache, client, clock, log: silentLogger, siteName: 'far' },
       surroundings: openSurroundings('far', () => true),
+      hasGivenWay: () => false,
       elsewhere: () => {
         throw new Error('nothing of the far site runs elsewhere');
       },
