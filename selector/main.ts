@@ -16,6 +16,7 @@ import { terminationSignal } from '#runtime/signals.ts';
 import { HttpTransport } from '#runtime/transport.ts';
 import { machineSource } from './ads/live.ts';
 import { Cluster, readMachineFacts } from './kubernetes/cluster.ts';
+import { HomeFencer } from './kubernetes/home-fencer.ts';
 import { ClusterMembers } from './kubernetes/members.ts';
 import { MemoryClaimStore } from './ledger/store.ts';
 import { MonitorServer } from './monitor/pages.ts';
@@ -74,7 +75,7 @@ async function runInCluster(
   logger: Logger,
   signal: AbortSignal,
 ): Promise<Running> {
-  const { kubeconfig, site, node, hostedNodes, listen, advertise, gossipPeriodMs } = options;
+  const { kubeconfig, site, node, hostedNodes, listen, advertise, gossipPeriodMs, namespace } = options;
   const isOnNode = hostedNodes === '';
   const metrics = createRuntimeMetrics(createRegistry());
   const credentials = kubeconfig === '' ? defaultCredentials() : kubeConfigCredentials({ file: kubeconfig });
@@ -95,6 +96,10 @@ async function runInCluster(
     peers,
   );
   const port = await members.start(isOnNode ? [node] : cluster.nodeNames);
+  const fencer = new HomeFencer({
+    ...{ pods: () => cluster.boundPods(), client: cluster.client, clock: systemClock, logger, namespace },
+  });
+  fencer.run(signal).catch((error: unknown) => logger.error('Looking at leases ended', { err: error }));
   return {
     port,
     status: () => {

@@ -52,6 +52,12 @@ export const selectorOptions = {
     default: '',
     value: 'PATH',
   }),
+  namespace: option({
+    schema: z.string().min(1).max(63),
+    about: 'With --kubernetes: namespace of the operator, where the leases of other sites lie',
+    default: 'xtreemos-system',
+    value: 'NAME',
+  }),
   attributes: option({
     schema: z.string(),
     about: 'Without --kubernetes: static attributes as NAME=VALUE with commas, or @FILE with a JSON object',

@@ -1,5 +1,5 @@
 /** What the chart installs for the selectors: one on every node, and one beside the operator that offers nothing. */
-import { podFacts } from '#crds/claim.ts';
+import { givesWay, mayBeCleared } from '#crds/claim.ts';
 import { group } from '#crds/kind.ts';
 import { selectorServerName } from '#proto/selector/client.ts';
 import type { selectorOptions } from '#selector/options.ts';
@@ -116,6 +116,7 @@ function selectorContainer(
     ],
     env: [
       { name: 'XTREEMOS_NODE', valueFrom: { fieldRef: { fieldPath: nodeField } } },
+      { name: 'XTREEMOS_NAMESPACE', valueFrom: { fieldRef: { fieldPath: 'metadata.namespace' } } },
       { name: 'POD_IP', valueFrom: { fieldRef: { fieldPath: 'status.podIP' } } },
       { name: 'XTREEMOS_ADVERTISE', value: `$(POD_IP):${ports.grpc}` },
       { name: 'NODE_OPTIONS', value: '--max-semi-space-size=1' },
@@ -140,8 +141,8 @@ function selectorContainer(
 }
 
 /**
- * A selector reads its node, the node's pods and the Site, writes Claims, and ends pods that give way to reservations, which say so before; policies
- * hold it to those of its own node.
+ * A selector reads its node, the node's pods and the Site, writes Claims, and ends pods that give way to reservations, which say so before, or that
+ * are of another site whose lease is over; policies hold it to those of its own node.
  */
 function addRights(add: Add): void {
   const rules = [
@@ -153,6 +154,16 @@ function addRights(add: Add): void {
     { apiGroups: [group], resources: ['claims/status'], verbs: ['patch'] },
   ];
   addAccount(add, 'selector', { name, rules });
+  const rbac = 'rbac.authorization.k8s.io';
+  const metadata = { name, namespace };
+  // Of other sites: their names are not known here.
+  const lease = { apiGroups: ['coordination.k8s.io'], resources: ['leases'], verbs: ['get'] };
+  add('selector-role', `${rbac}/v1`, 'Role', { metadata, rules: [lease] });
+  add('selector-rolebinding', `${rbac}/v1`, 'RoleBinding', {
+    metadata,
+    roleRef: { apiGroup: rbac, kind: 'Role', name },
+    subjects: [{ kind: 'ServiceAccount', ...metadata }],
+  });
   addPolicies(add);
 }
 
@@ -166,19 +177,18 @@ function addPolicies(add: Add): void {
     allowed: "variables.node != '' && variables.stored.spec.nodeName == variables.node",
     message: "'a selector writes Claims of its own node only, not of ' + variables.stored.spec.nodeName",
   });
-  const allowed =
-    "variables.node != '' && variables.stored.spec.?nodeName.orValue('') == variables.node && " +
-    `variables.stored.metadata.?annotations[?'${podFacts.givesWay}'].orValue('') == 'true'`;
+  const isOfNode = "variables.node != '' && variables.stored.spec.?nodeName.orValue('') == variables.node";
   addPolicy(add, 'pod', {
     rule: { apiGroups: [''], apiVersions: ['v1'], resources: ['pods'] },
     operations: ['DELETE'],
-    allowed,
-    message: "'a selector ends pods of its own node only, that give way to reservations, not ' + request.name",
+    allowed: `${isOfNode} && (${mayBeCleared('variables.stored')})`,
+    message:
+      "'a selector ends pods of its own node only, that give way to reservations or are of other sites, not ' + request.name",
   });
   addPolicy(add, 'podstatus', {
     rule: { apiGroups: [''], apiVersions: ['v1'], resources: ['pods/status'] },
     operations: ['UPDATE'],
-    allowed,
+    allowed: `${isOfNode} && ${givesWay('variables.stored')}`,
     message: "'a selector marks pods of its own node only, that give way to reservations, not ' + request.name",
   });
 }

@@ -20,6 +20,8 @@ export const podFacts = {
   until: 'xtreemos.io/until',
   /** `true` when the selector may end it as a reservation begins that needs its place. */
   givesWay: 'xtreemos.io/gives-way',
+  /** The site whose job it belongs to, when that is another one: the selector may end it when that site has not renewed its lease. */
+  home: 'xtreemos.io/works-for',
 } as const;
 
 /** Reasons of the condition `DisruptionTarget` of pods that were chosen to give way: to what. */
@@ -52,6 +54,18 @@ export function wasChosenToGiveWay({ status }: Disrupted): boolean {
 export function chosenToGiveWay(uid: string, to: keyof typeof givesWayTo, message: string, now: number): object {
   const condition = { type: disruptionTarget, status: 'True', reason: givesWayTo[to], message };
   return { metadata: { uid }, status: { conditions: [{ ...condition, lastTransitionTime: formatTime(now) }] } };
+}
+
+const annotationOf = (pod: string, name: string): string => `${pod}.metadata.?annotations[?'${name}'].orValue('')`;
+
+/** CEL that is true for a pod that gives way. @param pod - CEL of the pod. */
+export function givesWay(pod: string): string {
+  return `${annotationOf(pod, podFacts.givesWay)} == 'true'`;
+}
+
+/** CEL that is true for a pod which a selector may end, if it is on its node. @param pod - CEL of the pod. */
+export function mayBeCleared(pod: string): string {
+  return `${givesWay(pod)} || ${annotationOf(pod, podFacts.home)} != ''`;
 }
 
 /** Whether the work under a claim has to go. */

@@ -6,6 +6,12 @@ import { runCommand, tryCommand } from './shell.ts';
 /** Two sites that can't reach each other, by letter. */
 export type Cut = readonly [string, string];
 
+/** What one site sends another gets lost, by letter. The other way stays open. */
+export interface OneWayCut {
+  readonly from: string;
+  readonly to: string;
+}
+
 /** A limit on what one site receives from another, or from all others. */
 export interface SlowLink {
   readonly from: string;
@@ -24,7 +30,7 @@ export class Backbone {
   }
 
   /** Switches the router on and connects it with this machine. Safe to repeat. */
-  async up(cuts: readonly Cut[]): Promise<void> {
+  async up(cuts: readonly Cut[], oneWayCuts: readonly OneWayCut[]): Promise<void> {
     await this.machine.up();
     const { plan } = this;
     await this.machine.script(
@@ -41,7 +47,7 @@ export class Backbone {
       ].join('\n'),
     );
     await this.connectHost();
-    await this.applyCuts(cuts);
+    await this.applyCuts(cuts, oneWayCuts);
   }
 
   private async connectHost(): Promise<void> {
@@ -96,8 +102,8 @@ export class Backbone {
   }
 
   /** Loads the rules between sites: machines reach machines, except across a cut; pods never leave their site. */
-  async applyCuts(cuts: readonly Cut[]): Promise<void> {
-    await this.machine.loadRules(backboneRules(this.plan, cuts));
+  async applyCuts(cuts: readonly Cut[], oneWayCuts: readonly OneWayCut[]): Promise<void> {
+    await this.machine.loadRules(backboneRules(this.plan, cuts, oneWayCuts));
   }
 
   /** Limits links between sites; those not named run free. */
@@ -134,12 +140,15 @@ export class Backbone {
 }
 
 /** The router's rules. Replacing them is one step. */
-export function backboneRules(plan: InstancePlan, cuts: readonly Cut[]): string {
+export function backboneRules(plan: InstancePlan, cuts: readonly Cut[], oneWayCuts: readonly OneWayCut[] = []): string {
   const subnet = (letter: string): string => plan.sites.find((site) => site.letter === letter)?.subnet ?? '';
-  const drops = cuts.flatMap(([a, b]) => [
-    `ip saddr ${subnet(a)} ip daddr ${subnet(b)} drop`,
-    `ip saddr ${subnet(b)} ip daddr ${subnet(a)} drop`,
+  const bothWays = cuts.flatMap(([a, b]) => [
+    { from: a, to: b },
+    { from: b, to: a },
   ]);
+  const drops = [...bothWays, ...oneWayCuts].map(
+    ({ from, to }) => `ip saddr ${subnet(from)} ip daddr ${subnet(to)} drop`,
+  );
   return `table ip xtreemos-backbone
 delete table ip xtreemos-backbone
 table ip xtreemos-backbone {

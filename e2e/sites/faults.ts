@@ -4,7 +4,7 @@ import { join } from 'node:path';
 
 import { TerminalError } from '#common/errors.ts';
 
-import type { Cut } from './backbone.ts';
+import type { Cut, OneWayCut } from './backbone.ts';
 import type { Instance } from './instance.ts';
 import type { Machine } from './machine.ts';
 import type { SiteNode } from './node.ts';
@@ -28,6 +28,12 @@ export class Faults {
   async startNode(site: string, node: string): Promise<void> {
     const at = this.instance.site(site);
     await at.startNode(at.node(node));
+  }
+
+  /** A power cut of a whole site: all its nodes and its control plane. `up` switches it on again. */
+  async killSite(site: string): Promise<void> {
+    const at = this.instance.site(site);
+    await Promise.all([at.machine, ...at.nodes.map(({ machine }) => machine)].map(async (machine) => machine.down()));
   }
 
   /** Stops every process of a node where it stands: it answers nobody, and doesn't know that time passes. */
@@ -65,6 +71,17 @@ export class Faults {
   async heal(a: string, b: string): Promise<void> {
     const pair = this.pair(a, b);
     await this.setCuts(this.instance.record.cuts.filter((cut) => !isSame(cut, pair)));
+  }
+
+  /** Loses what one site sends another; what the other sends arrives. */
+  async cutOneWay(from: string, to: string): Promise<void> {
+    const [source, target] = this.pair(from, to);
+    await this.setOneWayCuts([...this.oneWayCutsBut(source, target), { from: source, to: target }]);
+  }
+
+  /** Heals what `cutOneWay` cut. */
+  async healOneWay(from: string, to: string): Promise<void> {
+    await this.setOneWayCuts(this.oneWayCutsBut(...this.pair(from, to)));
   }
 
   /** Cuts a node, and its pods, off its API server; the node's other connections stay. */
@@ -141,7 +158,17 @@ export class Faults {
 
   private async setCuts(cuts: InstanceCuts): Promise<void> {
     this.instance.update({ cuts });
-    await this.instance.backbone.applyCuts(cuts);
+    await this.instance.backbone.applyCuts(cuts, this.instance.record.oneWayCuts ?? []);
+  }
+
+  private async setOneWayCuts(oneWayCuts: readonly OneWayCut[]): Promise<void> {
+    const { instance } = this;
+    instance.update({ oneWayCuts: oneWayCuts.length === 0 ? undefined : [...oneWayCuts] });
+    await instance.backbone.applyCuts(instance.record.cuts, oneWayCuts);
+  }
+
+  private oneWayCutsBut(from: string, to: string): OneWayCut[] {
+    return (this.instance.record.oneWayCuts ?? []).filter((cut) => cut.from !== from || cut.to !== to);
   }
 
   private async setApiCut(site: string, node: string, isCut: boolean): Promise<void> {
@@ -217,6 +244,17 @@ const commands: Readonly<Record<string, FaultCommand>> = {
   },
   cut: { usage: 'SITE SITE', what: 'cut the network between two sites', run: (f, a) => f.cut(arg(a, 0), arg(a, 1)) },
   heal: { usage: 'SITE SITE', what: 'heal it', run: (f, a) => f.heal(arg(a, 0), arg(a, 1)) },
+  'kill-site': {
+    usage: 'SITE',
+    what: 'cut the power of all of it; make sites NAME=NAME … switches it on again',
+    run: (f, a) => f.killSite(arg(a, 0)),
+  },
+  'cut-one-way': {
+    usage: 'FROM TO',
+    what: 'lose what a site sends another',
+    run: (f, a) => f.cutOneWay(arg(a, 0), arg(a, 1)),
+  },
+  'heal-one-way': { usage: 'FROM TO', what: 'heal it', run: (f, a) => f.healOneWay(arg(a, 0), arg(a, 1)) },
   'cut-api': {
     usage: 'SITE NODE',
     what: 'cut a node off its API server',

@@ -52,6 +52,13 @@ describe('rules of faults', () => {
     ]);
   });
 
+  test('of a link that is cut one way drop that way alone', () => {
+    expect(backboneRules(plan, [], [{ from: 'b', to: 'a' }]).match(/^ {4}ip .*$/gm)).toEqual([
+      '    ip saddr 10.160.1.0/24 ip daddr 10.160.0.0/24 drop',
+      '    ip saddr 10.160.0.0/16 ip daddr 10.160.0.0/16 accept',
+    ]);
+  });
+
   test('of a node cut off its API server name the node and its pods', () => {
     const rules = apiCutRules(plan.sites[0]!.nodes);
     expect(rules).toContain('ip saddr { 10.160.0.11, 10.176.0.0/24 } drop');

@@ -30,6 +30,8 @@ const recordSchema = z.strictObject({
   readyAt: z.string().optional(),
   /** Pairs of sites that can't reach each other. */
   cuts: z.array(z.tuple([letter, letter])),
+  /** Sites that hear another and are not heard by it. Left out while there are none. */
+  oneWayCuts: z.array(z.strictObject({ from: letter, to: letter })).optional(),
   /** Nodes that can't reach their API server. */
   apiCuts: z.array(z.string()),
   slowLinks: z.array(z.strictObject({ from: letter, to: letter, kbitPerSecond: z.number().positive() })),

@@ -78,7 +78,7 @@ export async function up(options: UpOptions): Promise<UpResult> {
     const instance = new Instance(found ?? (await createRecord(name, sites, nodes)), tools);
     instance.group.create();
     instance.stagePrograms();
-    await instance.backbone.up(instance.record.cuts);
+    await instance.backbone.up(instance.record.cuts, instance.record.oneWayCuts ?? []);
     await Promise.all(instance.sites.map(async (site) => site.up(images, report)));
     writeFileAtomic(instance.kubeconfigPath, mergedKubeconfig(instance));
     instance.update({ readyAt: new Date().toISOString() });

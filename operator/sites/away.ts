@@ -3,6 +3,7 @@ import { describeError } from '#common/errors.ts';
 import type { Logger } from '#common/logger.ts';
 import { tryAll } from '#common/parallel.ts';
 import type { Execution } from '#crds/execution.ts';
+import { homeLeaseTerms } from '#crds/home-lease.ts';
 import type { KeptLog } from '#crds/kept-logs.ts';
 import { organizationOfNamespace } from '#crds/organization.ts';
 import { isEnded, keyOfRun, lost, type RunFinding } from '#operator/controllers/execution/observe.ts';
@@ -12,7 +13,7 @@ import { workMethods } from '#proto/site/schema.ts';
 import type { Informer, Runnable, Source } from '#runtime/contracts.ts';
 import { isDeleting, type Stored } from '#runtime/types.ts';
 import type { SiteMembers } from './members.ts';
-import { leaseMs, partOf, putAgeMaxMs } from './part.ts';
+import { partOf, putAgeMaxMs } from './part.ts';
 import { endedCount, endedIn, findingThere, isOver, logTriesMax, type Part, partIn } from './part-state.ts';
 
 /** What an {@link AwayParts} works with. */
@@ -196,7 +197,7 @@ export class AwayParts implements Runnable {
 
   /** From when on nothing of the part can run there any more (monotonic), unless the peer is heard again before. */
   private lostAt({ renewedAt }: Contact, { spec }: Stored<Execution>): number {
-    return renewedAt + leaseMs + 1000 * spec.template.terminationGraceSeconds + allowanceMs;
+    return renewedAt + homeLeaseTerms.durationMs + 1000 * spec.template.terminationGraceSeconds + allowanceMs;
   }
 
   private async visit(site: string, contact: Contact, signal: AbortSignal): Promise<void> {

@@ -173,6 +173,12 @@ const troubles: Readonly<Record<string, Trouble>> = {
     begin: ({ far }) => far.kill(),
     end: ({ far }) => far.start(),
   },
+  /** Nobody is there to end what is not its own any more, but the nodes themselves. */
+  farGone: {
+    mostMs: 4 * minute,
+    begin: ({ far }) => far.kill(),
+    end: ({ far }) => far.start(),
+  },
   clockSet: {
     mostMs: 2 * minute,
     begin: ({ far, random }) => void (far.clock.offsetMs += (random.int(2) === 0 ? -10 : 10) * minute),

@@ -5,6 +5,7 @@ import { describeError } from '#common/errors.ts';
 import type { Principal } from '#common/identity/ids.ts';
 import type { Logger } from '#common/logger.ts';
 import { type Execution, executionPlaced, executions, type ExecutionSpec, podLabels } from '#crds/execution.ts';
+import { homeLeaseTerms } from '#crds/home-lease.ts';
 import { keptLogsName, readKeptLogs } from '#crds/kept-logs.ts';
 import { organizationNamespace } from '#crds/organization.ts';
 import {
@@ -33,7 +34,7 @@ import {
   NotFoundError,
 } from '#runtime/errors.ts';
 import { isDeleting, type Stored } from '#runtime/types.ts';
-import { type HomeLeases, skewMaxMs } from './home-leases.ts';
+import { fence, type HomeLeases, isGoing } from './home-leases.ts';
 import type { SiteMembers } from './members.ts';
 import {
   hostedExecution,
@@ -108,7 +109,7 @@ export class HostedParts {
       if (!this.options.shared.has(caller.site, virtualOrganization)) throw notShared(virtualOrganization);
       // It may have been sent before its home gave it up.
       const ageMs = this.options.clock.now() - request.heardMs;
-      if (ageMs > putAgeMaxMs || ageMs < -skewMaxMs)
+      if (ageMs > putAgeMaxMs || ageMs < -homeLeaseTerms.skewMaxMs)
         throw new PeerError('Busy', 'The message was under way for too long: send it again.');
       const spec = hostedSpec(told, name, this.userNameOf(namespace, told.owner));
       return await this.carryOut(name, spec, virtualOrganization, caller.signal);
@@ -193,7 +194,8 @@ export class HostedParts {
     { heardMs, parts }: SyncRequest,
     caller: PeerCaller,
   ): Promise<{ parts: PartState[]; isWhole: boolean }> {
-    if (heardMs > 0) await this.options.leases.renew(caller.site, heardMs, caller.signal);
+    const { site, signal } = caller;
+    if (heardMs > 0) await this.options.leases.renew(site, heardMs, async () => this.endAll(site, signal), signal);
     await this.deleteOthers(heardMs, parts, caller);
     const changed: PartState[] = [];
     let bytes = 0;
@@ -209,6 +211,11 @@ export class HostedParts {
     return { parts: changed, isWhole: true };
   }
 
+  private async endAll(home: string, signal: AbortSignal): Promise<void> {
+    for (const execution of this.options.executions.byIndex(byHome, home).filter(isGoing))
+      await fence(execution, this.options, signal);
+  }
+
   /** Deletes what a home does not want any more. What fails is done at the next call: the lease and the news do not wait for it. */
   private async deleteOthers(heardMs: number, parts: SyncRequest['parts'], caller: PeerCaller): Promise<void> {
     const { executions: cache, client, log } = this.options;
@@ -216,7 +223,7 @@ export class HostedParts {
     for (const execution of cache.byIndex(byHome, caller.site)) {
       const { metadata, spec } = execution;
       // It may have come after the list was made.
-      const isNew = Date.parse(metadata.creationTimestamp) > heardMs - skewMaxMs;
+      const isNew = Date.parse(metadata.creationTimestamp) > heardMs - homeLeaseTerms.skewMaxMs;
       if (isDeleting(execution) || isNew || named.has(spec.part ?? '')) continue;
       log.info('Deleting work that its home does not want any more', { Execution: metadata.name, home: caller.site });
       const { namespace, name, uid } = metadata;

@@ -8,8 +8,6 @@ import { keyOfRun } from '#operator/controllers/execution/observe.ts';
 import { IndexSet } from '#operator/scheduling/index-set.ts';
 import type { Stored } from '#runtime/types.ts';
 
-/** How long work goes on without a word of its home site. The home places it elsewhere only when this, and more, is over. */
-export const leaseMs = 30_000;
 /** How long ago a home may have heard of the site at most when it has something carried out. */
 export const putAgeMaxMs = 15_000;
 

@@ -46,6 +46,8 @@ export interface SitesWork {
   /** Nodes of every site. */
   readonly selection: ResourceSelection;
   readonly away: AwayParts;
+  /** Leases of peers whose work runs here. */
+  readonly leases: HomeLeases;
 }
 
 /** Adds what carries out work of peers here, and of this site at peers. */
@@ -75,5 +77,5 @@ export function addSitesWork(manager: Manager, setup: SitesSetup): SitesWork {
     keepLogs: async (execution, logs, signal) => keeper.add(execution, logs, signal),
   });
   manager.addRunnable(away);
-  return { away, selection: new SitesSelection({ local: setup.selection, channels, shared, siteName, clock }) };
+  return { away, leases, selection: new SitesSelection({ local: setup.selection, channels, shared, siteName, clock }) };
 }

@@ -134,6 +134,11 @@ export class Cluster {
     };
   }
 
+  /** Every pod that is bound to a node in scope and has not ended. */
+  boundPods(): readonly Stored<Pod>[] {
+    return this.pods.list();
+  }
+
   /** The Claims of one node. */
   claimsOf(nodeName: string): NodeClaims {
     return {

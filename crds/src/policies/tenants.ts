@@ -1,5 +1,5 @@
 /** What members may make at all in their namespace, whose it is, and what of it they may not touch. */
-import { podFacts } from '../claim.ts';
+import { mayBeCleared } from '../claim.ts';
 import type { Named, PolicySettings, ResourceRule, Rule, ValidatingPolicy } from './policy.ts';
 import {
   isCaretakerRequest,
@@ -179,13 +179,13 @@ const forWhom =
   "(variables.account == '' ? 'nobody' : variables.account) + ' and not ' + (variables.ownAccount == '' ? request.userInfo.username : variables.ownAccount)";
 
 /**
- * True for the selector of a node that ends work which gives way to a reservation. A policy of the chart holds it to its own node. Its account
- * is called like the operator's, with `-selector`.
+ * True for the selector of a node that ends work which gives way to a reservation, or is that of another site. A policy of the chart holds it to
+ * its own node. Its account is called like the operator's, with `-selector`.
  */
 const isClearing = [
   "request.operation == 'DELETE' && request.kind.kind == 'Pod'",
   "request.userInfo.username == variables.operatorUser + '-selector'",
-  `variables.stored.metadata.?annotations[?'${podFacts.givesWay}'].orValue('') == 'true'`,
+  `(${mayBeCleared('variables.stored')})`,
 ].join(' && ');
 
 function ownershipRules(): Rule[] {

@@ -7,21 +7,17 @@ import type { Execution } from '#crds/execution.ts';
 import type { GridJob } from '#crds/grid-job.ts';
 import type { Pod } from '#runtime/builtin.ts';
 import type { Stored } from '#runtime/index.ts';
-import { openSites, sharedName, type TestSite, waitFor } from '#sites/harness.ts';
-import { down, up } from '#sites/lifecycle.ts';
-import { aTask, podsOfJob } from '../job-objects.ts';
-import { type Login, Product } from '../product.ts';
+import { type TestSite, waitFor } from '#sites/harness.ts';
+import { aTask } from '../job-objects.ts';
+import type { Login, Product } from '../product.ts';
+import { peerNames, TwoSites } from './two-sites.ts';
 
 jest.setTimeout(240_000);
 
 const name = 'suite-reach';
 const namespace = `vo-${name}`;
-/** Sites of its own: those of the suites may be one. */
-const instance = `${sharedName()}-reach`;
-const quiet = (): void => undefined;
-/** Each calls itself `home`; what they call each other is theirs to choose. */
-const far = 'far';
-let products: Product[];
+const far = peerNames.away;
+let sites: TwoSites;
 let home: TestSite;
 let away: TestSite;
 let alice: Login;
@@ -31,70 +27,32 @@ let carol: Login;
 /** An observer, who enters nothing. */
 let dave: Login;
 
-async function peerOf(product: Product): Promise<object> {
-  const { data } = await waitFor('the gateway is published', async () => {
-    const found = await product.site.tryKubectl(['get', 'cm', 'xtreemos-gateway', '-n', 'kube-public', '-o', 'json']);
-    return found.status === 0 ? (JSON.parse(found.stdout) as { data: Record<string, string> }) : undefined;
-  });
-  return { address: data.address, trustDomain: data.trustDomain, trustBundle: data.caBundle };
-}
-
-async function join(product: Product, site: string, peer: object): Promise<void> {
-  const spec = { type: 'Peer', peer: { ...peer, virtualOrganizations: [name] } };
-  await product.site.apply([{ apiVersion: 'xtreemos.io/v1alpha1', kind: 'Site', metadata: { name: site }, spec }]);
+async function populate(product: Product, isHome: boolean): Promise<void> {
+  for (const each of ['alice', 'bob']) await product.join(each);
+  await product.join('dave', { roles: ['observer'] });
+  await product.join('carol', { roles: isHome ? ['member', 'administrator'] : ['member'] });
 }
 
 beforeAll(async () => {
-  await down(instance, quiet);
-  await up({ name: instance, sites: 2, nodes: 1, report: quiet });
-  const { sites } = await openSites(instance);
-  [home, away] = sites as [TestSite, TestSite];
-  products = [];
-  for (const [site, domain] of [
-    [home, 'near.example'],
-    [away, 'far.example'],
-  ] as const) {
-    const address = `gateway.address=${site.gatewayAddress}:7443`;
-    const product = await Product.installAt(site, name, [address, `site.trustDomain=${domain}`]);
-    products.push(product);
-    const externalIPs = { spec: { externalIPs: [site.gatewayAddress] } };
-    await site.kubectl([
-      'patch',
-      'svc',
-      'xtreemos-gateway',
-      '-n',
-      name,
-      '--type=merge',
-      '-p',
-      JSON.stringify(externalIPs),
-    ]);
-    await product.formOrganization();
-    for (const each of ['alice', 'bob']) await product.join(each);
-    await product.join('dave', { roles: ['observer'] });
-    await product.join('carol', { roles: site === home ? ['member', 'administrator'] : ['member'] });
-  }
-  const [near, other] = products as [Product, Product];
-  await join(near, far, await peerOf(other));
-  await join(other, 'near', await peerOf(near));
-  for (const each of ['alice', 'bob', 'carol', 'dave']) await other.member(each);
-  [alice, bob, carol] = [await near.logIn('alice'), await near.logIn('bob'), await near.logIn('carol')];
-  dave = await near.logIn('dave');
+  sites = await TwoSites.start({ name, nodes: 1, populate });
+  [home, away] = [sites.home.site, sites.away.site];
+  for (const each of ['alice', 'bob', 'carol', 'dave']) await sites.away.member(each);
+  [alice, bob, carol] = [
+    await sites.home.logIn('alice'),
+    await sites.home.logIn('bob'),
+    await sites.home.logIn('carol'),
+  ];
+  dave = await sites.home.logIn('dave');
 }, 480_000);
 
 afterAll(async () => {
-  await down(instance, quiet);
+  await TwoSites.remove(name);
 });
 
-async function submit(job: string, spec: object, { login } = alice): Promise<void> {
-  const body = { apiVersion: 'xtreemos.io/v1alpha1', kind: 'GridJob', metadata: { name: job }, spec };
-  const done = await home.tryKubectl([...login, 'create', '-f', '-'], { input: JSON.stringify(body) });
-  expect(done).toMatchObject({ status: 0 });
-}
-
+const submit = async (job: string, spec: object, login = alice): Promise<void> => sites.submit(job, spec, login);
 const until = async (job: string, is: (job: Stored<GridJob>) => boolean): Promise<Stored<GridJob>> =>
-  home.until(['gridjob', job, '-n', namespace], is, 120_000);
-
-const podsAt = async (site: TestSite, job: string): Promise<Pod[]> => podsOfJob(site, namespace, job);
+  sites.jobIs(job, is);
+const podsAt = async (site: TestSite, job: string): Promise<Pod[]> => sites.podsAt(site, job);
 
 test('a job lands on another site, as the member of that site, and its status and logs come back', async () => {
   await submit('there', { placement: { sites: { in: [far] } }, template: aTask('id -un; sleep 3') });
@@ -187,7 +145,7 @@ describe('from home a member reaches a task that runs at another site', () => {
     expect(back.stdout.length).toBe(3_000_000);
     const missing = await xos(['exec', 'live', '--', 'no-such-program']);
     expect([missing.code, missing.stderr]).toEqual([1, expect.stringContaining('no-such-program')]);
-    const [near, other] = products as [Product, Product];
+    const { home: near, away: other } = sites;
     expect(await audited(near, 'task.exec', 'Allowed')).toMatchObject({
       on: { GridJob: 'live', Site: far, Task: '0' },
     });
@@ -202,7 +160,7 @@ describe('from home a member reaches a task that runs at another site', () => {
     expect([refused.code, refused.stderr]).toEqual([4, expect.stringContaining('Task 0 of live is not yours')]);
     const unseen = await xos(['exec', 'live', '--', 'true'], '', dave);
     expect([unseen.code, unseen.stderr]).toEqual([4, expect.stringContaining('have no right to pods/exec')]);
-    expect(await audited(products[0]!, 'task.exec', 'Refused')).toMatchObject({ who: { subject: 'bob' } });
+    expect(await audited(sites.home, 'task.exec', 'Refused')).toMatchObject({ who: { subject: 'bob' } });
   });
 
   test('unless they are an administrator at both sites: each decides for itself (threats 12, 51)', async () => {

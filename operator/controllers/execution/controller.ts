@@ -29,6 +29,8 @@ export interface ExecutionParts {
   /** What is known of runs at other sites. */
   readonly elsewhere: Knowledge['elsewhere'];
   readonly hasGivenWay: Knowledge['hasGivenWay'];
+  /** Whether a site may have work done here now. */
+  readonly mayWorkFor: (home: string, signal: AbortSignal) => Promise<boolean>;
   readonly keeper: LogKeeper;
   /** Tells that tasks of a job ended here, so that those who wait for room can be tried again. */
   readonly freed: (count: number) => void;
@@ -41,6 +43,8 @@ const batchMax = 500;
 const refusedRetryMs = 5_000;
 /** Until the account of the member is there. */
 const accountRetryMs = 250;
+/** While the home of a part has not renewed its lease. */
+const leaseRetryMs = 1_000;
 
 /**
  * Carries out the part of a job that is placed on this site: makes a pod for each placed run, ends what should not run, and tells what
@@ -78,6 +82,9 @@ export class ExecutionReconciler implements Reconciler {
     signal: AbortSignal,
   ): Promise<{ refusal: string | undefined; retryMs: number | undefined }> {
     if (missing.length === 0) return { refusal: undefined, retryMs: undefined };
+    const { part, gridJob } = execution.spec;
+    if (part !== undefined && !(await this.parts.mayWorkFor(gridJob.site, signal)))
+      return { refusal: undefined, retryMs: leaseRetryMs };
     const around = await this.parts.surroundings.of(execution, signal);
     if (around.status === 'refused') return { refusal: around.reason, retryMs: refusedRetryMs };
     if (around.status === 'waiting') return { refusal: undefined, retryMs: accountRetryMs };

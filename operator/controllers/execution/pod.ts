@@ -124,6 +124,7 @@ export function taskPod(execution: Stored<Execution>, task: TaskRun, surrounding
         ...(task.reservation === undefined ? {} : { [podFacts.reservation]: task.reservation }),
         ...(task.until === undefined ? {} : { [podFacts.until]: task.until }),
         ...(spec.preemptible ? { [podFacts.givesWay]: 'true' } : {}),
+        ...(spec.part === undefined ? {} : { [podFacts.home]: gridJob.site }),
         ...(access === undefined ? {} : { [gatewayAuthorityAnnotation]: access.authority }),
       },
       ownerReferences: [

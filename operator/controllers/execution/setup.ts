@@ -24,6 +24,8 @@ export interface ExecutionSetup {
   readonly keeper: LogKeeper;
   /** What is known of runs at other sites, and what tells of changes there. */
   readonly elsewhere: Knowledge['elsewhere'];
+  /** Whether a site may have work done here now. */
+  readonly mayWorkFor: (home: string, signal: AbortSignal) => Promise<boolean>;
   readonly sources: readonly Source[];
   readonly hasGivenWay: Knowledge['hasGivenWay'];
   readonly freed: (count: number) => void;

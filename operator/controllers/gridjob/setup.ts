@@ -112,6 +112,7 @@ export function addJobControllers(manager: Manager, setup: JobSetup): void {
   addExecutionController(manager, {
     ...{ clock, log, siteName, surroundings, keeper, executions: parts, pods, concurrency },
     elsewhere: (execution, task, known) => work.away.findingOf(execution, task, known),
+    mayWorkFor: async (home, signal) => work.leases.isHeld(home, signal),
     sources: [work.away.source],
     hasGivenWay: (execution, task) => preemptor.hasGivenWay(execution, task),
     freed: (count) => dispatcher.nudge(count),

@@ -22,6 +22,7 @@ import { configMaps, type Lease, leases, type Pod, pods } from '#runtime/builtin
 import type { Client } from '#runtime/contracts.ts';
 import type { Kind } from '#runtime/kind.ts';
 import { formatKey, keyOf, type Stored } from '#runtime/types.ts';
+import { HomeFencer } from '#selector/kubernetes/home-fencer.ts';
 import { HomeLeases, LeaseFencer } from '../home-leases.ts';
 import { HostedParts } from '../host.ts';
 import type { HostedSelection } from '../selection-service.ts';
@@ -121,7 +122,7 @@ export class TestLink {
   }
 }
 
-/** The site where the tasks run. Its operator may die; objects, kubelet and containers do not. */
+/** The site where the tasks run. Its operator may die; objects, kubelet, containers and the selector of its node do not. */
 export class WorkingSite {
   readonly clock: SiteClock;
   readonly executions: MemoryKind<Execution>;
@@ -160,6 +161,12 @@ export class WorkingSite {
       (pod) => onStart(jobOf(pod)),
       (pod) => onEnd(jobOf(pod)),
     );
+    const bound = this.pods.cache();
+    const fencer = new HomeFencer({
+      ...{ pods: () => bound.list(), client: this.clientOf(new AbortController().signal), clock: this.clock },
+      ...{ logger: silentLogger, namespace: 'system' },
+    });
+    void fencer.run(new AbortController().signal);
   }
 
   /** A new process of its operator. */
@@ -191,6 +198,7 @@ export class WorkingSite {
         throw new Error('nothing of the far site runs elsewhere');
       },
       keeper: { keep: async () => Promise.resolve(false) } as unknown as LogKeeper,
+      mayWorkFor: async (home, stop) => held.isHeld(home, stop),
       freed: () => undefined,
     });
     const work = async (): Promise<void> => {
