@@ -77,7 +77,7 @@ describe('helm template', () => {
     expect(manifests.filter(({ kind }) => kind === 'CustomResourceDefinition')).toHaveLength(kinds.length);
     expect(manifests.filter(({ kind }) => kind === 'ValidatingAdmissionPolicy').length).toBeGreaterThan(9);
     expect(kindsOf(others(manifests))).toEqual({
-      ...{ ClusterRole: 8, ClusterRoleBinding: 3, Role: 3, RoleBinding: 4, ServiceAccount: 3 },
+      ...{ ClusterRole: 8, ClusterRoleBinding: 3, Role: 4, RoleBinding: 5, ServiceAccount: 3 },
       ...{ DaemonSet: 3, Deployment: 1, PodDisruptionBudget: 1, PriorityClass: 1, Service: 3, NetworkPolicy: 4 },
       ...{ FlowSchema: 1, PriorityLevelConfiguration: 1, Certificate: 5, Issuer: 2, CSIDriver: 1 },
       // Of PersistentVolumes that the operator makes itself.
@@ -103,7 +103,7 @@ describe('helm template', () => {
     );
     expect(manifests.some(({ kind }) => kind === 'CustomResourceDefinition')).toBe(false);
     expect(kindsOf(others(manifests))).toEqual({
-      ...{ ClusterRole: 6, ClusterRoleBinding: 2, Role: 3, RoleBinding: 4, ServiceAccount: 2 },
+      ...{ ClusterRole: 6, ClusterRoleBinding: 2, Role: 4, RoleBinding: 5, ServiceAccount: 2 },
       ...{ DaemonSet: 1, Deployment: 1, Service: 2, StorageClass: 1 },
     });
     const { spec } = find(manifests, 'Deployment') as unknown as { spec: { template: { spec: object } } };

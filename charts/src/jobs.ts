@@ -12,7 +12,7 @@ export const operatorJobRules: readonly RoleRule[] = [
   { apiGroups: [group], resources: ['executions'], verbs: [...read, 'create', 'update', 'delete'] },
   { apiGroups: [group], resources: ['reservations'], verbs: read },
   // Claims are written by the selectors; those of a node that is gone, or of a reservation that may not be, are deleted here.
-  { apiGroups: [group], resources: ['claims'], verbs: [...read, 'delete'] },
+  { apiGroups: [group], resources: ['claims'], verbs: [...read, 'create', 'delete'] },
   {
     apiGroups: [group],
     resources: ['gridjobs/status', 'executions/status', 'reservations/status'],

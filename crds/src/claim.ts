@@ -91,6 +91,9 @@ const spec = object(
       minLength: 1,
       maxLength: 253,
     }),
+    site: dnsLabel(
+      'Site of the node, when it is another one. Then the promise is the Claim of this name there, and this one only records it at the home of its reservation: the operator writes it.',
+    ).optional(),
     owner: text("Who may release it: the job manager's name for the job or reservation.", {
       minLength: 1,
       maxLength: 253,

@@ -36,12 +36,15 @@ export class Product {
   readonly name: string;
   /** Namespace of the virtual organization. */
   readonly namespace: string;
+  /** What the site calls itself. */
+  readonly siteName: string;
   private readonly scratch = mkdtempSync(path.join(tmpdir(), 'xtreemos-suite-'));
 
-  private constructor(site: TestSite, name: string) {
+  private constructor(site: TestSite, name: string, siteName: string) {
     this.site = site;
     this.name = name;
     this.namespace = `vo-${name}`;
+    this.siteName = siteName;
     this.transport = new HttpTransport({ credentials: kubeConfigCredentials({ file: site.kubeconfig }) });
   }
 
@@ -57,22 +60,27 @@ export class Product {
   }
 
   /** Installs it at one of several sites. */
-  static async installAt(site: TestSite, name: string, settings: readonly string[] = []): Promise<Product> {
+  static async installAt(
+    site: TestSite,
+    name: string,
+    settings: readonly string[] = [],
+    siteName = 'home',
+  ): Promise<Product> {
     await loadProduct(site);
     await site.helm([
       ...['install', 'xtreemos', path.join(root, 'charts/xtreemos'), '--namespace', name, '--create-namespace'],
-      ...['--wait', '--timeout=180s', '--set', 'site.name=home', '--set', 'operator.leaseDurationSeconds=6'],
+      ...['--wait', '--timeout=180s', '--set', `site.name=${siteName}`, '--set', 'operator.leaseDurationSeconds=6'],
       ...['crds.keep=false', ...settings].flatMap((setting) => ['--set', setting]),
     ]);
-    return new Product(site, name);
+    return new Product(site, name, siteName);
   }
 
   /** Forms the virtual organization, lets the site accept it, and waits for its namespace. */
   async formOrganization(spec: object = {}): Promise<void> {
     const accepted = JSON.stringify({ spec: { local: { acceptedVirtualOrganizations: [{ name: this.name }] } } });
-    await this.site.kubectl(['wait', '--for=create', 'site/home', '--timeout=60s']);
-    await this.site.kubectl(['patch', 'site', 'home', '--type=merge', '-p', accepted]);
-    const administrators = [{ issuer: 'kubernetes:home', subject: 'root' }];
+    await this.site.kubectl(['wait', '--for=create', `site/${this.siteName}`, '--timeout=60s']);
+    await this.site.kubectl(['patch', 'site', this.siteName, '--type=merge', '-p', accepted]);
+    const administrators = [{ issuer: `kubernetes:${this.siteName}`, subject: 'root' }];
     const vo = { ...about, kind: 'VirtualOrganization', metadata: { name: this.name } };
     await this.site.apply([{ ...vo, spec: { state: 'Operational', administrators, ...spec } }]);
     await waitFor(

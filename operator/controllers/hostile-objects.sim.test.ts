@@ -145,7 +145,10 @@ const reserved: Arena<Reservation> = {
     return new ReservationReconciler({
       ...{ reservations: objects, predicates, clock, random, client, events, log, siteName: 'home' },
       claims: new ReservationClaims(world.informer(claims)),
-      holder: new SlotHolder({ selection: noSelection, predicates, clock, random, log }),
+      holder: new SlotHolder({
+        ...{ selection: noSelection, predicates, clock, random, log },
+        record: async () => Promise.resolve(),
+      }),
       nodeExists: () => true,
       admission: () => undefined,
     });

@@ -1,12 +1,14 @@
 /** Where jobs that use a reservation find their places. */
-import type { ClaimObject } from '#crds/claim.ts';
+import { type ClaimObject, podFacts } from '#crds/claim.ts';
+import type { Execution } from '#crds/execution.ts';
 import { organizationOfNamespace } from '#crds/organization.ts';
 import type { Reservation } from '#crds/reservation.ts';
-import type { Resources } from '#proto/selector/resources.ts';
+import { addTo, type Resources } from '#proto/selector/resources.ts';
 import type { Pod } from '#runtime/builtin.ts';
-import type { Informer, Lister } from '#runtime/contracts.ts';
-import type { Stored } from '#runtime/types.ts';
-import { demandOfQuantities } from './shape.ts';
+import type { Informer } from '#runtime/contracts.ts';
+import type { ObjectKey, Stored } from '#runtime/types.ts';
+import { IndexSet } from './index-set.ts';
+import { demandOf, demandOfQuantities, times } from './shape.ts';
 
 /** What a reservation keeps on one node, for the present window. */
 export interface ReservedNode {
@@ -18,14 +20,11 @@ export interface ReservedNode {
   readonly claim: string;
   /** When the window ends, wall-clock milliseconds. */
   readonly endMs: number;
-  /** What pods have not drawn yet. */
+  /** What tasks have not drawn yet. */
   readonly free: Resources;
 }
 
 const byReservation = 'claim/reservation';
-
-/** Name of the index of pods by the Claim of a reservation that they draw from. */
-export const byDrawn = 'pod/drawn';
 
 /** The Claims that nodes made for a Reservation; they are the record of what is held. */
 export class ReservationClaims {
@@ -51,11 +50,61 @@ export class ReservationClaims {
   }
 }
 
-/** What the open window of a reservation has on each node, less what pods draw from it. */
+const byDrawn = 'claim/drawn';
+
+/** What tasks draw from the Claims of reservations: pods here, and placements at other sites, whose pods are not seen here. */
+export class Drawn {
+  private readonly pods: Informer<Pod>;
+  private readonly executions: Informer<Execution>;
+
+  constructor(pods: Informer<Pod>, executions: Informer<Execution>) {
+    this.pods = pods;
+    this.executions = executions;
+    pods.addIndex(byDrawn, ({ metadata }) => {
+      const claim = metadata.annotations?.[podFacts.reservation];
+      return claim === undefined ? [] : [claimKey(metadata.namespace, claim)];
+    });
+    executions.addIndex(byDrawn, ({ metadata, spec }) => [
+      ...new Set(
+        spec.placements.flatMap(({ site, reservation }) =>
+          site === undefined || reservation === undefined ? [] : [claimKey(metadata.namespace, reservation)],
+        ),
+      ),
+    ]);
+  }
+
+  /** What is drawn from a Claim now. */
+  from({ namespace, name }: ObjectKey): Resources {
+    const sum: Record<string, number> = {};
+    const key = claimKey(namespace, name);
+    for (const pod of this.pods.byIndex(byDrawn, key)) {
+      if (pod.status?.phase === 'Succeeded' || pod.status?.phase === 'Failed') continue;
+      for (const { resources } of pod.spec?.containers ?? []) addTo(sum, demandOfQuantities(resources?.requests ?? {}));
+    }
+    for (const execution of this.executions.byIndex(byDrawn, key)) {
+      const { template } = execution.spec;
+      addTo(sum, times(demandOf(template.resources), tasksElsewhere(execution, name)));
+    }
+    return sum;
+  }
+}
+
+/** How many tasks of an Execution have not ended that draw from a Claim at another site. */
+function tasksElsewhere({ spec, status }: Stored<Execution>, claim: string): number {
+  const ended = (status?.tasks?.rows ?? []).filter(({ state }) => state === 'Failed' || state === 'Killed');
+  const over = IndexSet.parse(status?.tasks?.succeededIndexes).union(IndexSet.of(ended.map(({ index }) => index)));
+  return spec.placements
+    .filter(({ site, reservation }) => site !== undefined && reservation === claim)
+    .reduce((count, { tasks }) => count + IndexSet.parse(tasks).minus(over).size, 0);
+}
+
+const claimKey = (namespace: string | undefined, name: string): string => `${namespace ?? ''}/${name}`;
+
+/** What the open window of a reservation has on each node, less what tasks draw from it. */
 export function reservedNodes(
   reservation: Stored<Reservation> | undefined,
   held: readonly Stored<ClaimObject>[],
-  pods: Pick<Lister<Pod>, 'byIndex'>,
+  drawn: Drawn,
   now: number,
 ): ReservedNode[] {
   if (reservation === undefined || organizationOfNamespace(reservation.metadata.namespace) === undefined) return [];
@@ -65,14 +114,7 @@ export function reservedNodes(
     const slot = known.get(metadata.name);
     if (slot === undefined || Date.parse(spec.startTime) > now || !(endMs > now)) return [];
     const free: Record<string, number> = { ...demandOfQuantities(spec.resources) };
-    for (const pod of pods.byIndex(byDrawn, `${metadata.namespace ?? ''}/${metadata.name}`)) {
-      if (pod.status?.phase === 'Succeeded' || pod.status?.phase === 'Failed') continue;
-      for (const { resources } of pod.spec?.containers ?? []) {
-        for (const [name, amount] of Object.entries(demandOfQuantities(resources?.requests ?? {}))) {
-          free[name] = (free[name] ?? 0) - amount;
-        }
-      }
-    }
+    for (const [name, amount] of Object.entries(drawn.from(metadata))) free[name] = (free[name] ?? 0) - amount;
     return [{ site: slot.site, node: spec.nodeName, address: slot.address, claim: metadata.name, endMs, free }];
   });
 }

@@ -45,6 +45,8 @@ beforeEach(() => {
     selection: {
       isPromised: (site: string, hold: string | undefined, node: string, organization: string) =>
         promised.has([site, hold, node, organization].join('/')),
+      mayDraw: (site: string, organization: string, claim: string) =>
+        `${site}/${organization}/${claim}` === 'rennes/physics/slots',
     } as unknown as HostedSelection,
     members: {
       principalOf: () => undefined,
@@ -110,6 +112,11 @@ describe('what a peer may submit (threat 51)', () => {
     ['an organization that is not shared', told_({ virtualOrganization: 'biology' }), /does not share "biology"/],
     ['a node that promised nothing', told_({}, { placements: [place({ node: 'n2' })] }), /has not promised/],
     ['the hold of another', told_({}, { placements: [place({ hold: 'hold-2' })] }), /has not promised/],
+    [
+      'the reservation of another',
+      told_({}, { placements: [place({ reservation: 'theirs' })] }),
+      /draws from theirs, which is no reservation of yours/,
+    ],
     ['what was under way for too long', told_({ heardMs: 0 }), /under way for too long/],
     ['what is no part', told_({ spec: '{"owner":"u-root-0"}' }), /no part of a job/],
   ])('is not %s', async (_, request, why) => {

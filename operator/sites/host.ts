@@ -185,6 +185,9 @@ export class HostedParts {
     for (const placement of spec.placements) {
       const { run, hold, node } = placement;
       if (known.some((before) => isWithin(placement, before))) continue;
+      const { reservation } = placement;
+      if (reservation !== undefined && !this.options.selection.mayDraw(home, organization, reservation))
+        throw new PeerError('Refused', `Run ${run} draws from ${reservation}, which is no reservation of yours here.`);
       if (this.options.selection.isPromised(home, hold, node, organization)) continue;
       throw new PeerError('Refused', `Node ${node} has not promised the place of run ${run}: hold it first.`);
     }
@@ -277,8 +280,9 @@ function isOpenTo({ placements }: ExecutionSpec, { spec: found }: Stored<Executi
 }
 
 /** Whether a placement is one that was there before, or less of it. */
-function isWithin({ run, hold, node, tasks }: Placement, before: Placement): boolean {
+function isWithin({ run, hold, node, reservation, tasks }: Placement, before: Placement): boolean {
   if (before.run !== run || before.hold !== hold || before.node !== node) return false;
+  if (before.reservation !== reservation) return false;
   return IndexSet.parse(tasks).minus(IndexSet.parse(before.tasks)).size === 0;
 }
 

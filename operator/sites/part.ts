@@ -48,7 +48,9 @@ export function partOf(
   const { signal, isClosed } = spec;
   const placements = spec.placements
     .filter((placement) => placement.site === site && placement.isEnding !== true)
-    .map(({ run, node, tasks, hold, until }) => ({ run, node, tasks: going(run, tasks), hold, until }))
+    .map(({ tasks, run, node, hold, reservation, until }) => ({
+      ...{ run, node, tasks: going(run, tasks), hold, reservation, until },
+    }))
     .filter(({ tasks }) => tasks !== '');
   return JSON.stringify({
     ...{ gridJob: { name: gridJob.name, uid: gridJob.uid }, owner, taskCount, template, stdin, stdout, stderr },
@@ -86,9 +88,10 @@ export function hostedSpec(part: ToldPart, { home, part: id, revision }: PartNam
     ...{ owner, taskCount, template, keepLogs, interactive, preemptible, isClosed, part: id, revision },
     // Children of a job are submitted at its home.
     ...{ volumes: [], failures: [], gridAccess: false },
-    placements: placements.map(({ run, node, tasks, hold, until }) => ({
+    placements: placements.map(({ run, node, tasks, hold, reservation, until }) => ({
       ...{ run, node, tasks },
       ...(hold === undefined ? {} : { hold }),
+      ...(reservation === undefined ? {} : { reservation }),
       ...(until === undefined ? {} : { until }),
     })),
     ...(stdin === undefined ? {} : { stdin }),

@@ -4,7 +4,7 @@ import { MemoryPeers } from '#operator/gateway/peers/testing/memory.ts';
 import { Explorer, selectionRequest } from '#operator/gateway/selection.ts';
 import { ask, type Found } from '#operator/scheduling/ask.ts';
 import { readRefusal } from '#operator/scheduling/refusals.ts';
-import type { Query } from '#proto/selector/contract.ts';
+import { type Query, SelectorUnavailableError, UnknownClaimError } from '#proto/selector/contract.ts';
 import { FakeResourceSelection } from '#proto/selector/testing/fake.ts';
 import { SitesSelection } from './selection.ts';
 import { HostedSelection } from './selection-service.ts';
@@ -16,14 +16,18 @@ let far: FakeResourceSelection;
 let hosted: HostedSelection;
 let selection: SitesSelection;
 let shared: Set<string>;
+/** What nodes of the peer have promised to reservations, as `site/organization/claim`. */
+let claimed: Set<string>;
 
 beforeEach(() => {
   peers = new MemoryPeers();
   peers.join('local', 'far');
   far = new FakeResourceSelection(systemClock, [{ name: 'f1', attributes, allocatable }]);
   shared = new Set(['local/physics', 'far/physics']);
+  claimed = new Set();
+  const isOf = (...words: string[]): boolean => claimed.has(words.join('/'));
   const agreed = { has: (site: string, organization: string) => shared.has(`${site}/${organization}`) };
-  hosted = new HostedSelection(far, agreed, systemClock);
+  hosted = new HostedSelection(far, agreed, { isOf }, systemClock);
   peers.site('far').add(hosted.methods());
   const local = new FakeResourceSelection(systemClock, [{ name: 'h1', attributes, allocatable }]);
   const channels = peers.site('local');
@@ -96,5 +100,37 @@ describe('a node of a peer', () => {
     await selection.release('f1@far', { id: 'hold-1', owner: 'me' });
     expect(hosted.isPromised('local', 'hold-1', 'f1', 'physics')).toBe(false);
     expect(await selection.hold('f1@far', { ...hold, id: 'hold-2' })).toMatchObject({ granted: true });
+  });
+
+  describe('keeps slots of a reservation of that peer', () => {
+    const span = { startMs: Date.now() - 1_000, endMs: Date.now() + 3_600_000 };
+    const slots = { ...hold, id: 'slots', isReservation: true, span };
+
+    test('once they are confirmed, which works while the hold lasts and for who has it', async () => {
+      await found();
+      await expect(selection.confirm('f1@far', { id: 'slots', owner: 'me' })).rejects.toThrow(UnknownClaimError);
+      expect(await selection.hold('f1@far', slots)).toMatchObject({ granted: true });
+      await selection.confirm('f1@far', { id: 'slots', owner: 'me' });
+      const [kept] = far.ledgerOf('f1').claims();
+      expect(kept).toMatchObject({ stage: 'Confirmed', claim: { owner: 'peer:local', isReservation: true, span } });
+      peers.site('far').isSevered = true;
+      await expect(selection.confirm('f1@far', { id: 'slots', owner: 'me' })).rejects.toThrow(SelectorUnavailableError);
+    });
+
+    test('and lets nobody else draw from them', async () => {
+      await found();
+      await selection.hold('f1@far', slots);
+      await selection.confirm('f1@far', { id: 'slots', owner: 'me' });
+      const drawn = { ...hold, id: 'task', demand: { cpu: 1_000 }, reservation: 'slots' };
+      claimed.add('paris/physics/slots');
+      expect(await selection.hold('f1@far', drawn)).toMatchObject({
+        granted: false,
+        reason: expect.stringContaining("Reservation slots is not there, or another site's"),
+      });
+      claimed.add('local/physics/slots');
+      expect(await selection.hold('f1@far', { ...drawn, span: { ...span, startMs: 0 } })).toMatchObject({
+        granted: true,
+      });
+    });
   });
 });

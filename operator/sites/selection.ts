@@ -16,6 +16,7 @@ import {
   type Selected,
   type SelectOptions,
   SelectorUnavailableError,
+  UnknownClaimError,
 } from '#proto/selector/contract.ts';
 import { selectorMethods } from '#proto/selector/schema.ts';
 import { workMethods } from '#proto/site/schema.ts';
@@ -94,7 +95,15 @@ export class SitesSelection implements ResourceSelection {
   }
 
   async confirm(address: string, claim: ClaimName): Promise<void> {
-    return this.parts.local.confirm(address, claim);
+    const far = placeOf(address);
+    if (far === undefined) return this.parts.local.confirm(address, claim);
+    try {
+      await this.parts.channels.channel(far.site).call(workMethods.Confirm, { node: far.node, id: claim.id });
+    } catch (error) {
+      if (error instanceof PeerError && error.reason === 'NotFound')
+        throw new UnknownClaimError(`Site ${far.site}: ${error.message}`, { cause: error });
+      throw unavailable(error, far.site);
+    }
   }
 
   watch(address: string, predicates: readonly string[], signal: AbortSignal): AsyncIterable<LiveUpdate> {

@@ -1,6 +1,7 @@
 import type { AuditLog } from '#common/audit.ts';
 import type { Clock } from '#common/clock.ts';
 import type { Logger } from '#common/logger.ts';
+import { claims as claimKind } from '#crds/claim.ts';
 import { executions, podLabels } from '#crds/execution.ts';
 import { podsOf } from '#operator/controllers/execution/controller.ts';
 import type { LogKeeper } from '#operator/controllers/execution/log-keeper.ts';
@@ -11,11 +12,13 @@ import { pods as podKind } from '#runtime/builtin.ts';
 import { createClient } from '#runtime/client.ts';
 import type { Manager } from '#runtime/contracts.ts';
 import type { Transport } from '#runtime/transport.ts';
+import { AwayClaims } from './away-claims.ts';
 import { AwayParts } from './away.ts';
 import { HomeLeases, LeaseFencer } from './home-leases.ts';
 import { HostedParts } from './host.ts';
 import { HostedStreams } from './hosted-streams.ts';
 import type { SiteMembers } from './members.ts';
+import { HostedClaims } from './peer-claims.ts';
 import { ApiPodConnector } from './pod-connector.ts';
 import { SitesSelection } from './selection.ts';
 import { HostedSelection } from './selection-service.ts';
@@ -37,6 +40,7 @@ export interface SitesSetup {
   readonly access: MemberAccess;
   readonly audit: AuditLog;
   readonly siteName: string;
+  readonly nodeExists: (name: string) => boolean;
   /** Namespace of the operator. */
   readonly namespace: string;
 }
@@ -58,7 +62,10 @@ export function addSitesWork(manager: Manager, setup: SitesSetup): SitesWork {
   const pods = manager.informer(podKind, { labelSelector: podLabels.execution });
   // Every replica serves peers; each write is safe by itself.
   const client = createClient(setup.transport, { fieldManager: 'xtreemos-gateway' });
-  const hostedSelection = new HostedSelection(setup.selection, shared, clock);
+  const claims = manager.informer(claimKind);
+  const { nodeExists } = setup;
+  const hostedClaims = new HostedClaims({ claims, client, shared, nodeExists, clock, log });
+  const hostedSelection = new HostedSelection(setup.selection, shared, hostedClaims, clock);
   const hosted = new HostedParts({
     ...{ executions: parts, client, clock, log, shared, members, selection: hostedSelection },
     podsOf: (execution) => podsOf(pods, execution),
@@ -69,7 +76,7 @@ export function addSitesWork(manager: Manager, setup: SitesSetup): SitesWork {
     find: hosted.find.bind(hosted),
     podsOf: (execution) => podsOf(pods, execution),
   });
-  services.add([...hostedSelection.methods(), ...hosted.methods(), ...streams.methods()]);
+  services.add([hostedSelection, hostedClaims, hosted, streams].flatMap((each) => each.methods()));
   const leases = new HomeLeases(manager.client, clock, namespace);
   manager.addRunnable(new LeaseFencer({ executions: parts, client: manager.client, leases, clock, log }));
   const away = new AwayParts({
@@ -77,5 +84,6 @@ export function addSitesWork(manager: Manager, setup: SitesSetup): SitesWork {
     keepLogs: async (execution, logs, signal) => keeper.add(execution, logs, signal),
   });
   manager.addRunnable(away);
+  manager.addRunnable(new AwayClaims({ claims, channels, client: manager.client, clock, log }));
   return { away, leases, selection: new SitesSelection({ local: setup.selection, channels, shared, siteName, clock }) };
 }

@@ -12,6 +12,8 @@ import { createRegistry } from '#common/metrics.ts';
 import { systemRandom } from '#common/random.ts';
 import { executions, podLabels } from '#crds/execution.ts';
 import { type GridJob, gridJobs } from '#crds/grid-job.ts';
+import { claims } from '#crds/claim.ts';
+import { type Reservation, reservations } from '#crds/reservation.ts';
 import { sites } from '#crds/site.ts';
 import { installCrds } from '#crds/testing/install.ts';
 import { addJobControllers } from '#operator/controllers/gridjob/setup.ts';
@@ -285,4 +287,65 @@ test('a site that is lost ends the task by itself before its home starts it agai
   await submit('again', ['far']);
   await jobIs('again', isRunning);
   for (const job of ['moved', 'again']) await kill(job);
+});
+
+/** Reserves slots of one CPU, of which each site has four. */
+async function reserve(name: string, slots: number, startMs: number): Promise<void> {
+  const window = { start: new Date(startMs).toISOString(), durationSeconds: 600 };
+  await home.client.of(reservations).create({
+    ...{ apiVersion: 'xtreemos.io/v1alpha1', kind: 'Reservation', metadata: { name, namespace } },
+    spec: { owner, slots, resources: { cpu: 1, memory: '64Mi' }, window },
+  } as unknown as Reservation);
+}
+
+async function reservationIs(
+  name: string,
+  is: (reservation: Stored<Reservation>) => boolean,
+): Promise<Stored<Reservation>> {
+  return waitFor(
+    `reservation ${name} is as expected`,
+    async () => {
+      const found = await home.client.of(reservations).get({ namespace, name });
+      return is(found) ? found : undefined;
+    },
+    { limitMs: 60_000 },
+  );
+}
+
+test('a reservation over both sites holds as one or not at all, and its tasks start at both on time', async () => {
+  const startMs = Math.ceil(Date.now() / second) * second + 25 * second;
+  await reserve('wide', 6, startMs);
+  const wide = await reservationIs('wide', ({ status }) => status?.state === 'Held');
+  expect([...new Set(wide.status?.slots?.map(({ site }) => site))].sort()).toEqual(['far', 'home']);
+  const promises = async (site: Site): Promise<{ owner: string; site: string | undefined }[]> => {
+    const { items } = await site.client.of(claims).list({ namespace });
+    return items.map(({ spec }) => ({ owner: spec.owner, site: spec.site }));
+  };
+  expect(await promises(far)).toEqual([{ owner: 'peer:home', site: undefined }]);
+  // What is left at both sites together is too little: nothing is kept for it.
+  await reserve('late', 3, startMs);
+  const late = await reservationIs('late', ({ status }) => (status?.waiting?.length ?? 0) > 0);
+  expect(late.status).toMatchObject({ state: 'Pending', slots: [] });
+  expect(await promises(far)).toHaveLength(1);
+  const template = { image: 'stay', resources: { cpu: 1, memory: '64Mi' }, terminationGraceSeconds: 1 };
+  await home.client.of(gridJobs).create({
+    ...{ apiVersion: 'xtreemos.io/v1alpha1', kind: 'GridJob', metadata: { name: 'in-wide', namespace } },
+    spec: { owner, template, tasks: { count: 6 }, reservation: 'wide' },
+  } as unknown as GridJob);
+  await jobIs('in-wide', (job) => isRunning(job, 6));
+  for (const site of [home, far]) {
+    const begun = (await site.podsOf('in-wide')).map(
+      ({ metadata }) => Date.parse(metadata.creationTimestamp) - startMs,
+    );
+    expect(begun.length).toBeGreaterThan(1);
+    expect(Math.min(...begun)).toBeGreaterThanOrEqual(-second);
+    expect(Math.max(...begun)).toBeLessThan(10 * second);
+  }
+  await kill('in-wide');
+  for (const name of ['wide', 'late']) await home.client.of(reservations).delete({ namespace, name });
+  await waitFor(
+    'nothing is promised any more',
+    async () => (await Promise.all([home, far].map(promises))).flat().length === 0 || undefined,
+    { limitMs: 60_000 },
+  );
 });

@@ -5,6 +5,7 @@ import { setCondition } from '#runtime/conditions.ts';
 import type { Client, InformerEvent, ObjectClient } from '#runtime/contracts.ts';
 import { AlreadyExistsError, ConflictError, NotFoundError } from '#runtime/errors.ts';
 import { isDeleting, type ObjectKey, type Stored } from '#runtime/types.ts';
+import { quantitiesOf } from '#proto/selector/resources.ts';
 import type { Claim, ClaimStore } from '#selector/ledger/store.ts';
 import { namespacePrefix } from './bound-pods.ts';
 import { amountOf } from './node-facts.ts';
@@ -141,9 +142,7 @@ function isSame(found: ClaimObject, written: ClaimObject): boolean {
 /** The object of a claim. */
 export function objectOf(claim: Claim, nodeName: string): ClaimObject {
   const { id, owner, demand, span, reservation, ownerReference, isReservation, isPreemptible, isDraining } = claim;
-  const resources = Object.fromEntries(
-    Object.entries(demand).map(([name, amount]) => [name, name === 'cpu' ? `${amount}m` : String(amount)]),
-  );
+  const resources = quantitiesOf(demand);
   const spec: ClaimSpec = {
     ...{ nodeName, owner, mode: isReservation ? 'Reservation' : isPreemptible ? 'Preemptible' : 'Firm', resources },
     startTime: new Date(span.startMs).toISOString(),

@@ -79,7 +79,7 @@ export class Cluster {
     this.claims = this.informer(claims, ofNode);
     this.sites = this.informer(sites, { fieldSelector: `metadata.name=${siteName}` });
     this.pods.addIndex(byNode, (pod) => (pod.spec?.nodeName === undefined ? [] : [pod.spec.nodeName]));
-    this.claims.addIndex(byNode, ({ spec }) => [spec.nodeName]);
+    this.claims.addIndex(byNode, (claim) => (isHere(claim) ? [claim.spec.nodeName] : []));
     this.client = createClient(parts.transport, { fieldManager: 'xtreemos-selector' });
   }
 
@@ -90,7 +90,9 @@ export class Cluster {
       informer.run(signal).catch((error: unknown) => this.parts.logger.error('A watch ended', { err: error }));
     }
     await Promise.all(informers.map(async (informer) => informer.synced(signal)));
-    this.claims.onEvent((event) => this.claimListeners.get(event.object.spec.nodeName)?.(event));
+    this.claims.onEvent((event) => {
+      if (isHere(event.object)) this.claimListeners.get(event.object.spec.nodeName)?.(event);
+    });
   }
 
   /** Names of the nodes whose account is kept. */
@@ -154,6 +156,9 @@ export class Cluster {
     return createInformer(this.parts.transport, kind, options, this.parts);
   }
 }
+
+/** Not a record of what a node of another site has promised, which may bear the name of one here. */
+const isHere = ({ spec }: ClaimObject): boolean => spec.site === undefined;
 
 /** One node as its cluster has it, and the store of its claims. */
 export class ClusterNode {

@@ -5,6 +5,7 @@ import path from 'node:path';
 import { type Finished, runXos, startXos } from '#cli/testing/processes.ts';
 import type { Execution } from '#crds/execution.ts';
 import type { GridJob } from '#crds/grid-job.ts';
+import type { Reservation } from '#crds/reservation.ts';
 import type { Pod } from '#runtime/builtin.ts';
 import type { Stored } from '#runtime/index.ts';
 import { type TestSite, waitFor } from '#sites/harness.ts';
@@ -285,5 +286,37 @@ test('a gang spans both sites, and what its home forgets is deleted there', asyn
       return items.length === 0 ? true : undefined;
     },
     { limitMs: 90_000 },
+  );
+});
+
+test('a reservation over both sites holds as one, and its tasks start at both on time', async () => {
+  const startMs = Math.ceil(Date.now() / 1000) * 1000 + 30_000;
+  const window = { start: new Date(startMs).toISOString(), durationSeconds: 300 };
+  // More than one node has.
+  const spec = { slots: 6, resources: { cpu: '400m', memory: '32Mi' }, window };
+  const about = { apiVersion: 'xtreemos.io/v1alpha1', kind: 'Reservation', metadata: { name: 'wide' } };
+  await home.kubectl([...alice.login, 'create', '-f', '-'], { input: JSON.stringify({ ...about, spec }) });
+  const held = await home.until<Stored<Reservation>>(
+    ['reservation', 'wide', '-n', namespace],
+    ({ status }) => status?.state === 'Held',
+    60_000,
+  );
+  expect([...new Set(held.status?.slots?.map(({ site }) => site))].sort()).toEqual([far, 'home']);
+  await submit('reserved', { reservation: 'wide', tasks: { count: 6 }, template: aTask('exec sleep 600', '400m') });
+  const job = await until('reserved', ({ status }) => status?.tasks?.running === 6);
+  for (const site of [far, 'home']) {
+    const rows = job.status?.tasks?.rows.filter((row) => row.site === site) ?? [];
+    const begun = rows.map(({ startTime = '' }) => (Date.parse(startTime) - startMs) / 1000);
+    expect(Math.min(...begun)).toBeGreaterThanOrEqual(-1);
+    expect(Math.max(...begun)).toBeLessThan(20);
+  }
+  await home.kubectl(['delete', 'gridjob/reserved', 'reservation/wide', '-n', namespace, '--wait=false']);
+  await waitFor(
+    'no promise is left there',
+    async () => {
+      const { items } = await away.get<{ items: object[] }>('claims', '-n', namespace);
+      return items.length === 0 ? true : undefined;
+    },
+    { limitMs: 60_000 },
   );
 });

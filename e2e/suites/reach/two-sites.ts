@@ -10,7 +10,7 @@ import { type Login, Product } from '../product.ts';
 
 const quiet = (): void => undefined;
 
-/** What they call each other: each calls itself `home`. */
+/** What they call each other. */
 export const peerNames = { home: 'near', away: 'far' } as const;
 
 /** How to bring them up. */
@@ -21,6 +21,8 @@ export interface TwoSitesOptions {
   readonly nodes: number;
   /** Makes the members of one site. */
   readonly populate: (product: Product, isHome: boolean) => Promise<void>;
+  /** Whether each calls itself what the other calls it. By default each calls itself `home`, and they refuse each other's greetings. */
+  readonly isNamed?: boolean;
   /** Further values of the chart. */
   readonly settings?: (isHome: boolean) => readonly string[];
 }
@@ -48,7 +50,7 @@ export class TwoSites {
 
   /** Starts both, installs what is checked out, forms the virtual organization at each and makes them peers. */
   static async start(options: TwoSitesOptions): Promise<TwoSites> {
-    const { name, nodes, populate, settings } = options;
+    const { name, nodes, populate, settings, isNamed = false } = options;
     const instance = instanceOf(name);
     await down(instance, quiet);
     await up({ name: instance, sites: 2, nodes, report: quiet });
@@ -60,7 +62,9 @@ export class TwoSites {
       if (site === undefined) throw new Error(`${instance} has fewer than two sites`);
       const more = settings?.(index === 0) ?? [];
       const address = `gateway.address=${site.gatewayAddress}:7443`;
-      const product = await Product.installAt(site, name, [address, `site.trustDomain=${domain}`, ...more]);
+      const values = [address, `site.trustDomain=${domain}`, ...more];
+      const siteName = isNamed ? peerNames[index === 0 ? 'home' : 'away'] : 'home';
+      const product = await Product.installAt(site, name, values, siteName);
       products.push(product);
       const externalIPs = JSON.stringify({ spec: { externalIPs: [site.gatewayAddress] } });
       await site.kubectl(['patch', 'svc', 'xtreemos-gateway', '-n', name, '--type=merge', '-p', externalIPs]);

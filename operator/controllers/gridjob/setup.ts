@@ -60,12 +60,15 @@ export function addJobControllers(manager: Manager, setup: JobSetup): void {
   const parts = manager.informer(executions);
   const pods = manager.informer(podKind, { labelSelector: podLabels.execution });
   const predicates = new Predicates(clock);
-  const reserved = addReservationController(manager, { ...setup, predicates, pods });
   const keeper = new LogKeeper({
     ...{ client: manager.client, taskLogs: setup.taskLogs, clock, log: log.with({ part: 'kept-logs' }) },
   });
   const work = addSitesWork(manager, {
     ...{ clock, log, transport: setup.transport, ...setup.peers, selection, keeper, siteName },
+    nodeExists: (name) => surroundings.nodeExists(name),
+  });
+  const reserved = addReservationController(manager, {
+    ...{ ...setup, predicates, pods, executions: parts, selection: work.selection },
   });
   const dispatcher = new Dispatcher({
     ...{ selection: work.selection, predicates, clock, random },

@@ -184,7 +184,7 @@ export class ReservationReconciler implements Reconciler {
       memory.unseen.delete(claim);
       const address = memory.addresses.get(claim) ?? known.get(claim);
       const count = Math.max(1, fits(perSlot, demandOfQuantities(spec.resources)));
-      const place = { claim, site: this.parts.siteName, node: spec.nodeName, count };
+      const place = { claim, site: spec.site ?? this.parts.siteName, node: spec.nodeName, count };
       return address === undefined ? place : { ...place, address };
     });
     for (const [claim, { slots: fresh, window: of, until }] of memory.unseen) {
@@ -200,15 +200,18 @@ export class ReservationReconciler implements Reconciler {
       .of(reservation)
       .filter(
         ({ metadata, spec }) =>
-          !isDeleting({ metadata }) &&
-          this.parts.nodeExists(spec.nodeName) &&
-          Date.parse(spec.startTime) === window.startMs,
+          !isDeleting({ metadata }) && this.isThere(spec) && Date.parse(spec.startTime) === window.startMs,
       );
+  }
+
+  /** Whether the node of a Claim is there; of nodes elsewhere their own sites tell. */
+  private isThere({ site, nodeName }: ClaimObject['spec']): boolean {
+    return site !== undefined || this.parts.nodeExists(nodeName);
   }
 
   /** A node that is gone keeps no promise. */
   private async giveBackLost(reservation: Stored<Reservation>, signal: AbortSignal): Promise<void> {
-    const lost = this.parts.claims.of(reservation).filter(({ spec }) => !this.parts.nodeExists(spec.nodeName));
+    const lost = this.parts.claims.of(reservation).filter(({ spec }) => !this.isThere(spec));
     if (lost.length === 0) return;
     this.parts.events.publish(reservationLost(reservation, [...new Set(lost.map(({ spec }) => spec.nodeName))]));
     await this.giveBack(lost, signal);

@@ -22,6 +22,8 @@ export interface HoldingParts {
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Logger;
+  /** Writes down what nodes of other sites have promised: the record of it is there, and here. */
+  readonly record: (slots: readonly HeldSlots[], wanted: Wanted) => Promise<void>;
 }
 
 /** What is to be promised. */
@@ -53,8 +55,9 @@ const holdTtlMs = 30_000;
 const roundsMax = 3;
 
 /**
- * Has nodes promise slots for a window: all of them or none. Nodes hold first, and confirm only when every slot is held; what is left over from an
- * attempt that was cut short is found as Claims, and given back or made up for by who looks next.
+ * Has nodes promise slots for a window, at one site or several: all of them or none. Nodes hold first, for a short time, and confirm only when every
+ * slot is held; nothing is kept while waiting, so that two who want the same slots can't block each other. What is left over from an attempt that was
+ * cut short is found as Claims, and given back or made up for by who looks next.
  */
 export class SlotHolder {
   private readonly parts: HoldingParts;
@@ -89,7 +92,7 @@ export class SlotHolder {
       }
     }
     if (left === 0) {
-      const problem = await this.confirm(wanted, held);
+      const problem = (await this.confirm(wanted, held)) ?? (await this.record(wanted, held));
       if (problem === undefined) return { slots: held };
       all[problem] = (all[problem] ?? 0) + 1;
     }
@@ -102,7 +105,7 @@ export class SlotHolder {
     const { constraints, predicates, demand, virtualOrganization } = shape;
     const query = {
       ...{ id: randomName(this.parts.random, 12), constraints, predicates, demand, virtualOrganization },
-      ...{ span: window, isReservation: true },
+      ...{ span: window, isReservation: true, sites: shape.sites },
     };
     // More than are needed: slots are shared out over the best of them.
     const options = { wanted: Math.min(queryLimits.wanted, 2 * slots + 8), timeoutMs: selectTimeoutMs };
@@ -142,6 +145,17 @@ export class SlotHolder {
       }),
     );
     return problems.find((problem) => problem !== undefined);
+  }
+
+  /** @returns why what was confirmed could not be written down. */
+  private async record(wanted: Wanted, held: readonly HeldSlots[]): Promise<string | undefined> {
+    try {
+      await this.parts.record(held, wanted);
+      return undefined;
+    } catch (error) {
+      this.parts.log.warn('What other sites have promised was not written down', { problem: describeError(error) });
+      return 'what it had promised could not be written down';
+    }
   }
 
   /** What can't be given back now is found as a Claim later. */

@@ -1,10 +1,11 @@
 import type { Clock } from '#common/clock.ts';
 import type { Logger } from '#common/logger.ts';
 import type { Random } from '#common/random.ts';
-import { type ClaimObject, claims, podFacts } from '#crds/claim.ts';
+import { type ClaimObject, claims } from '#crds/claim.ts';
+import type { Execution } from '#crds/execution.ts';
 import { organizationNamespace } from '#crds/organization.ts';
 import { type Reservation, reservations as reservationKind } from '#crds/reservation.ts';
-import { byDrawn, ReservationClaims, reservedNodes, type ReservedNode } from '#operator/scheduling/reserved.ts';
+import { Drawn, ReservationClaims, reservedNodes, type ReservedNode } from '#operator/scheduling/reserved.ts';
 import type { ResourceSelection } from '#proto/selector/contract.ts';
 import type { Predicates } from '#proto/selector/predicate.ts';
 import { nodes as nodeKind, type Pod } from '#runtime/builtin.ts';
@@ -12,6 +13,7 @@ import type { Informer, Manager } from '#runtime/contracts.ts';
 import { mapped } from '#runtime/sources.ts';
 import type { ObjectKey } from '#runtime/types.ts';
 import { type ReservationAdmission, ReservationReconciler } from './controller.ts';
+import { recordElsewhere } from './elsewhere.ts';
 import { SlotHolder } from './holding.ts';
 
 /** What the controller of Reservations takes from the process it runs in. */
@@ -24,6 +26,7 @@ export interface ReservationSetup {
   readonly predicates: Predicates;
   /** Pods of tasks. */
   readonly pods: Informer<Pod>;
+  readonly executions: Informer<Execution>;
   readonly surroundings: { readonly nodeExists: (name: string) => boolean };
   readonly reservationAdmission: ReservationAdmission;
 }
@@ -45,11 +48,10 @@ export function addReservationController(manager: Manager, setup: ReservationSet
   const reservations = manager.informer(reservationKind);
   const informer = manager.informer(claims);
   const held = new ReservationClaims(informer);
-  pods.addIndex(byDrawn, ({ metadata }) => {
-    const claim = metadata.annotations?.[podFacts.reservation];
-    return claim === undefined ? [] : [`${metadata.namespace ?? ''}/${claim}`];
-  });
-  informer.addIndex(byNode, ({ spec }) => (spec.mode === 'Reservation' ? [spec.nodeName] : []));
+  const drawn = new Drawn(pods, setup.executions);
+  informer.addIndex(byNode, ({ spec }) =>
+    spec.mode === 'Reservation' && spec.site === undefined ? [spec.nodeName] : [],
+  );
   const ownersOf = ({ metadata: { namespace, ownerReferences } }: ClaimObject): ObjectKey[] =>
     (ownerReferences ?? [])
       .filter(({ kind }) => kind === reservationKind.kind)
@@ -61,7 +63,10 @@ export function addReservationController(manager: Manager, setup: ReservationSet
     reconciler: new ReservationReconciler({
       ...{ reservations, claims: held, predicates, clock, random, siteName },
       ...{ client: manager.client, events: manager.events, log: controllerLog },
-      holder: new SlotHolder({ selection, predicates, clock, random, log: controllerLog }),
+      holder: new SlotHolder({
+        ...{ selection, predicates, clock, random, log: controllerLog },
+        record: async (slots, wanted) => recordElsewhere(manager.client, siteName, slots, wanted),
+      }),
       nodeExists: (name) => surroundings.nodeExists(name),
       admission: setup.reservationAdmission,
     }),
@@ -76,7 +81,7 @@ export function addReservationController(manager: Manager, setup: ReservationSet
     reservations,
     nodesOf: (virtualOrganization, name) => {
       const reservation = reservations.get({ namespace: organizationNamespace(virtualOrganization), name });
-      return reservedNodes(reservation, reservation === undefined ? [] : held.of(reservation), pods, clock.now());
+      return reservedNodes(reservation, reservation === undefined ? [] : held.of(reservation), drawn, clock.now());
     },
   };
 }

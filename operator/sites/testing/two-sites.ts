@@ -16,7 +16,7 @@ import {
   PeerError,
   type PeerMethod,
 } from '#operator/gateway/peers/contract.ts';
-import { serveAnswer } from '#operator/gateway/peers/serve-call.ts';
+import { type CallParts, serveAnswer, serveStream } from '#operator/gateway/peers/serve-call.ts';
 import { openSurroundings } from '#operator/testing/surroundings.ts';
 import { configMaps, type Lease, leases, type Pod, pods } from '#runtime/builtin.ts';
 import type { Client } from '#runtime/contracts.ts';
@@ -57,9 +57,9 @@ class SiteClock implements Clock {
 /** What happens to messages of one direction. `stuck`: they come when the direction is mended, all of them. */
 export type Direction = 'up' | 'lost' | 'stuck';
 
-/** The link from the home to the other site, and back. */
+/** The link from a site to another, and back. */
 export class TestLink {
-  readonly site = 'far';
+  readonly site: string;
   there: Direction = 'up';
   back: Direction = 'up';
   delayMaxMs = 50;
@@ -67,12 +67,15 @@ export class TestLink {
   private readonly random: SeededRandom;
   private readonly stuck: (() => void)[] = [];
   private readonly budget: PeerBudget;
+  private readonly from: string;
   /** What the operator of the other site serves; undefined while there is none. */
   methods: readonly PeerMethod[] | undefined;
 
-  constructor(clock: VirtualClock, random: SeededRandom) {
+  constructor(clock: VirtualClock, random: SeededRandom, { from, to } = { from: 'home', to: 'far' }) {
     this.clock = clock;
     this.random = random;
+    this.from = from;
+    this.site = to;
     this.budget = new PeerBudget(clock);
   }
 
@@ -83,22 +86,42 @@ export class TestLink {
   }
 
   get channels(): PeerChannels {
-    const channel = { site: this.site, call: this.call.bind(this) } as unknown as PeerChannel;
+    const channel: PeerChannel = { site: this.site, call: this.call.bind(this), stream: this.stream.bind(this) };
     return { channel: () => channel, names: () => [this.site], onChange: () => () => undefined };
   }
 
-  private async call<Q, A>(
-    definition: MethodDefinition<Q, A>,
-    request: Q,
-    { timeoutMs = peerCallTimeoutMs, signal }: PeerCallOptions = {},
-  ): Promise<A> {
+  private async call<Q, A>(definition: MethodDefinition<Q, A>, request: Q, options: PeerCallOptions = {}): Promise<A> {
     const bytes = definition.requestSerialize(request);
-    const answer = Promise.withResolvers<A>();
+    return this.exchange(async () => {
+      const message = await serveAnswer(this.find(definition), definition.requestDeserialize(bytes), this.callParts());
+      return definition.responseDeserialize(definition.responseSerialize(message as A));
+    }, options);
+  }
+
+  /** The answers come together. */
+  private async *stream<Q, A>(
+    definition: MethodDefinition<Q, A>,
+    requests: AsyncIterable<Q>,
+    options: PeerCallOptions = {},
+  ): AsyncGenerator<A> {
+    yield* await this.exchange(async () => {
+      const answers: A[] = [];
+      for await (const message of serveStream(this.find(definition), requests, this.callParts()))
+        answers.push(definition.responseDeserialize(definition.responseSerialize(message as A)));
+      return answers;
+    }, options);
+  }
+
+  private async exchange<T>(
+    serve: () => Promise<T>,
+    { timeoutMs = peerCallTimeoutMs, signal }: PeerCallOptions,
+  ): Promise<T> {
+    const answer = Promise.withResolvers<T>();
     const give = (error: unknown): void => answer.reject(error);
     const timer = this.clock.after(timeoutMs, () => give(new PeerError('Unreachable', 'no answer in time')));
     signal?.addEventListener('abort', () => give(signal.reason));
     this.carry(this.there, () => {
-      void this.serve(definition, definition.requestDeserialize(bytes)).then(
+      void serve().then(
         (message) => this.carry(this.back, () => answer.resolve(message)),
         (error: unknown) => this.carry(this.back, () => give(error)),
       );
@@ -106,13 +129,15 @@ export class TestLink {
     return answer.promise.finally(() => timer.cancel());
   }
 
-  private async serve<Q, A>(definition: MethodDefinition<Q, A>, request: Q): Promise<A> {
-    const method = this.methods?.find((each) => each.definition.path === definition.path);
+  private find({ path }: { readonly path: string }): PeerMethod {
+    const method = this.methods?.find(({ definition }) => definition.path === path);
     if (method === undefined) throw new PeerError('Unreachable', 'nobody is there');
+    return method;
+  }
+
+  private callParts(): CallParts {
     const { signal } = new AbortController();
-    const parts = { site: 'home', budget: this.budget, signal, onFailure: () => undefined };
-    const message = (await serveAnswer(method, request, parts)) as A;
-    return definition.responseDeserialize(definition.responseSerialize(message));
+    return { site: this.from, budget: this.budget, signal, onFailure: () => undefined };
   }
 
   private carry(direction: Direction, deliver: () => void): void {

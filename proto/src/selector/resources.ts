@@ -29,6 +29,13 @@ export function addTo(total: Record<string, number>, amount: Resources): void {
   for (const [name, value] of Object.entries(amount)) total[name] = (total[name] ?? 0) + value;
 }
 
+/** As Kubernetes writes them. */
+export function quantitiesOf(amounts: Resources): Record<string, string> {
+  return Object.fromEntries(
+    Object.entries(amounts).map(([name, amount]) => [name, name === 'cpu' ? `${amount}m` : String(amount)]),
+  );
+}
+
 /** What all of these want together. */
 export function sumOf(parts: readonly { readonly demand: Resources }[]): Resources {
   const sum: Record<string, number> = {};

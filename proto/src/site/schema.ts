@@ -49,6 +49,16 @@ export interface ReleaseRequest {
   id: string;
 }
 
+export interface ClaimsRequest {
+  ids: string[];
+  heardMs: number;
+}
+
+export interface ClaimsResponse {
+  ids: string[];
+  nowMs: number;
+}
+
 export interface PutRequest {
   virtualOrganization: string;
   job: string;
@@ -120,6 +130,8 @@ export interface ConnectResponse {
 export interface WorkMethods {
   readonly Hold: MethodDefinition<HoldRequest, HoldResponse>;
   readonly Release: MethodDefinition<ReleaseRequest, Record<string, never>>;
+  readonly Confirm: MethodDefinition<ReleaseRequest, Record<string, never>>;
+  readonly Claims: MethodDefinition<ClaimsRequest, ClaimsResponse>;
   readonly Put: MethodDefinition<PutRequest, PartState>;
   readonly Sync: MethodDefinition<SyncRequest, SyncResponse>;
   readonly Logs: MethodDefinition<{ part: string }, LogsResponse>;

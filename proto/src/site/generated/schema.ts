@@ -106,6 +106,14 @@ export const schema = {
            "requestType": "ReleaseRequest",
            "responseType": "ReleaseResponse"
           },
+          "Confirm": {
+           "requestType": "ConfirmRequest",
+           "responseType": "ConfirmResponse"
+          },
+          "Claims": {
+           "requestType": "ClaimsRequest",
+           "responseType": "ClaimsResponse"
+          },
           "Put": {
            "requestType": "PutRequest",
            "responseType": "PartState"
@@ -169,6 +177,49 @@ export const schema = {
         },
         "ReleaseResponse": {
          "fields": {}
+        },
+        "ConfirmRequest": {
+         "fields": {
+          "node": {
+           "type": "string",
+           "id": 1
+          },
+          "id": {
+           "type": "string",
+           "id": 2
+          }
+         }
+        },
+        "ConfirmResponse": {
+         "fields": {}
+        },
+        "ClaimsRequest": {
+         "fields": {
+          "ids": {
+           "rule": "repeated",
+           "type": "string",
+           "id": 1
+          },
+          "heardMs": {
+           "type": "uint64",
+           "id": 2,
+           "protoName": "heard_ms"
+          }
+         }
+        },
+        "ClaimsResponse": {
+         "fields": {
+          "ids": {
+           "rule": "repeated",
+           "type": "string",
+           "id": 1
+          },
+          "nowMs": {
+           "type": "uint64",
+           "id": 2,
+           "protoName": "now_ms"
+          }
+         }
         },
         "PutRequest": {
          "fields": {
