@@ -138,6 +138,10 @@ export const releaseFlockUnlock = 2;
 export const lockIsFlock = 1;
 export const fsyncDataOnly = 1;
 export const setxattrAclKillSgid = 1;
+/** Where the command stands in `struct fuse_ioctl_in`: behind handle and flags. */
+export const ioctlCommandAt = 12;
+/** `struct fuse_ioctl_out`: result, flags, and counts of vectors, which are 0 here. */
+export const ioctlOutBytes = 16;
 
 /** Codes of messages from the file system to the kernel (`error` field of a reply with `unique` 0). */
 export const NotifyCode = {
@@ -197,5 +201,10 @@ export const OpenFlag = {
 
 export const RenameFlag = { NOREPLACE: 1, EXCHANGE: 2, WHITEOUT: 4 } as const;
 export const FallocateMode = { KEEP_SIZE: 1, PUNCH_HOLE: 2, COLLAPSE_RANGE: 8, ZERO_RANGE: 16 } as const;
+/** ioctl(2) commands that file systems answer, and the flags that they carry (`linux/fs.h`). */
+export const Ioctl = { GETFLAGS: 0x8008_6601, SETFLAGS: 0x4008_6602, FSGETXATTR: 0x801c_581f } as const;
+export const FileFlag = { IMMUTABLE: 0x10, APPEND: 0x20 } as const;
+/** The same in `struct fsxattr`. */
+export const ExtendedFlag = { IMMUTABLE: 0x8, APPEND: 0x10 } as const;
 export const Whence = { DATA: 3, HOLE: 4 } as const;
 export const LockType = { READ: 0, WRITE: 1, UNLOCK: 2 } as const;

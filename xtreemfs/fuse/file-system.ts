@@ -220,6 +220,11 @@ export interface FuseFileSystem {
   getxattr?(context: RequestContext, nodeId: number, name: string): Answer<Buffer>;
   listxattr?(context: RequestContext, nodeId: number): Answer<readonly string[]>;
   removexattr?(context: RequestContext, nodeId: number, name: string): Answer<void>;
+  /**
+   * Carries out an ioctl of a file or directory.
+   * @param input - what the caller gives with it. @returns what it gets back, `outBytes` at most.
+   */
+  ioctl?(context: RequestContext, nodeId: number, command: number, input: Buffer, outBytes: number): Answer<Buffer>;
   /** @param mask - `AccessMask`s; 0 asks only whether the inode is there. */
   access?(context: RequestContext, nodeId: number, mask: number): Answer<void>;
   /** @returns the lock in the way, or the asked one with type `LockType.UNLOCK`. */

@@ -1,5 +1,13 @@
 import { fsyncDataOnly, getattrHasHandle, lockIsFlock, nameBytesMax, Opcode, openKillSuidgid } from './abi.ts';
-import { outHeaderBytes, releaseFlockUnlock, setxattrAclKillSgid, writeFromCache, writeKillSuidgid } from './abi.ts';
+import {
+  ioctlCommandAt,
+  ioctlOutBytes,
+  outHeaderBytes,
+  releaseFlockUnlock,
+  setxattrAclKillSgid,
+  writeFromCache,
+  writeKillSuidgid,
+} from './abi.ts';
 import { type ArgumentReader, DirentWriter, readAttributeChange, ReplyWriter } from './codec.ts';
 import { FuseError } from './errno.ts';
 import type { Entry, FuseFileSystem, LockRequest, OpenReply, RequestContext } from './file-system.ts';
@@ -393,6 +401,24 @@ export const operations: ReadonlyMap<number, Operation> = new Map<number, Operat
         has(fileSystem.setlk?.bind(fileSystem))(context, nodeId, readLock(args), true),
       undefined,
       { waits: true },
+    ),
+  ],
+  [
+    Opcode.IOCTL,
+    operation(
+      ({ fileSystem, context, nodeId, args }) => {
+        args.skip(ioctlCommandAt);
+        const command = args.u32();
+        args.skip(8);
+        const inBytes = args.u32();
+        const outBytes = args.u32();
+        const input = Buffer.from(args.view(inBytes));
+        return has(fileSystem.ioctl?.bind(fileSystem))(context, nodeId, command, input, outBytes);
+      },
+      (writer, output) => {
+        writer.zeros(ioctlOutBytes);
+        return output.length === 0 ? undefined : [output];
+      },
     ),
   ],
   [

@@ -1,6 +1,7 @@
 import { PosixErrno } from '#proto/generated/xtreemfs/rpc.ts';
 import type { Caller } from '../client/metadata.ts';
 import { isErrno } from '../rpc/errors.ts';
+import { ExtendedFlag, FileFlag, Ioctl } from './abi.ts';
 import { refuse } from './errno.ts';
 import type { RequestContext } from './file-system.ts';
 import type { Node } from './inode-table.ts';
@@ -50,6 +51,40 @@ export class VolumeXattrs extends VolumeFiles {
     this.expire(node);
   }
 
+  /**
+   * Flags as chattr(1) sets and lsattr(1) shows: immutable and append-only, where the MRC is ours. The kernel asks for them
+   * in both of its forms when they are set.
+   */
+  async ioctl(
+    context: RequestContext,
+    nodeId: number,
+    command: number,
+    input: Buffer,
+    outBytes: number,
+  ): Promise<Buffer> {
+    const node = this.table.node(nodeId);
+    const caller = this.caller(context);
+    if (command === Ioctl.SETFLAGS && input.length >= flagsBytes) {
+      await this.writeFlags(caller, node, input.readUInt32LE());
+      return Buffer.alloc(0);
+    }
+    const isExtended = command === Ioctl.FSGETXATTR && outBytes >= extendedBytes;
+    if (!isExtended && (command !== Ioctl.GETFLAGS || outBytes < flagsBytes)) refuse('ENOTTY');
+    const letters = await this.readStored(caller, node, protection).catch(() => refuse('ENOTTY'));
+    const { IMMUTABLE, APPEND } = isExtended ? ExtendedFlag : FileFlag;
+    const output = Buffer.alloc(isExtended ? extendedBytes : flagsBytes);
+    output.writeUInt32LE((letters.includes('i') ? IMMUTABLE : 0) | (letters.includes('a') ? APPEND : 0));
+    return output;
+  }
+
+  private async writeFlags(caller: Caller, node: Node, flags: number): Promise<void> {
+    const { IMMUTABLE, APPEND } = FileFlag;
+    if ((flags & ~(IMMUTABLE | APPEND)) !== 0) refuse('EOPNOTSUPP');
+    const letters = `${(flags & IMMUTABLE) === 0 ? '' : 'i'}${(flags & APPEND) === 0 ? '' : 'a'}`;
+    await this.metadata.setxattr(caller, this.table.pathOf(node), protection, Buffer.from(letters), 0);
+    this.expire(node);
+  }
+
   private get showsAcls(): boolean {
     return this.init.posixAcl === true;
   }
@@ -88,6 +123,12 @@ export class VolumeXattrs extends VolumeFiles {
     for (const step of steps) await this.metadata.setxattr(caller, path, list.stored, Buffer.from(step), 0);
   }
 }
+
+/** The MRC's attribute for immutable (`i`) and append-only (`a`). */
+const protection = 'xtreemfs.protection';
+const flagsBytes = 4;
+/** `struct fsxattr`, of which only the flags are told. */
+const extendedBytes = 28;
 
 type ListAttribute = NonNullable<ReturnType<typeof acls.aclAttribute>>;
 

@@ -27,6 +27,7 @@ import {
 import type { StatusSection } from '#xtreemfs/service/status-page.ts';
 import { Cluster } from './cluster.ts';
 import { OsdCore, ownTimers } from './osd-core.ts';
+import { SpaceWatch } from './space-watch.ts';
 import { NodeDisk } from './store/node-disk.ts';
 
 const text = z.string().max(4096);
@@ -124,6 +125,8 @@ export async function startOsd(values: OsdOptionValues, deps: OsdDependencies): 
   await makeFolder(values.objectDir, 0o700);
   const core = await openCore(values, deps, host);
   core.register(host.rpc);
+  const { clock } = deps;
+  const spaceWatch = new SpaceWatch({ clock, logger, space: () => core.store.space(), tell: () => host.beat() });
   let udp: UdpEndpoint | undefined;
   try {
     await host.start({
@@ -134,14 +137,17 @@ export async function startOsd(values: OsdOptionValues, deps: OsdDependencies): 
       endpoints: [{ protocol: 'pbrpcu', address: advertisedHost(values), port: 0, matchNetwork: '*' }],
     });
     core.start();
+    spaceWatch.start();
     registerMetrics(core, host);
     udp = await startUdp(values, host, logger);
   } catch (error) {
+    spaceWatch.stop();
     await host.stop(0);
     await core.stop();
     throw error;
   }
   const stop = async (): Promise<void> => {
+    spaceWatch.stop();
     await udp?.close();
     await core.handOver();
     await host.stop();

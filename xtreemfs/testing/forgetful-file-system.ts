@@ -89,6 +89,11 @@ export class ForgetfulFileSystem extends MemoryFileSystem {
     return { nodes, directories: this.safeNames };
   }
 
+  /** Numbers of everything that is there. */
+  get numbers(): number[] {
+    return [...this.inodes.keys()];
+  }
+
   /** Changes one bit of each place where the bytes stand. @returns the files that are not what they were. */
   rot(bytes: Buffer): number[] {
     const rotten: number[] = [];
@@ -267,7 +272,7 @@ export class ForgetfulFileSystem extends MemoryFileSystem {
     const { data: before, size } = this.inode(ino);
     this.onTorn(ino);
     left.fill(0, from);
-    before.copy(left, from, offset + from, Math.max(offset + from, Math.min(size, offset + data.length)));
+    before.subarray(offset + from, Math.min(size, offset + data.length)).copy(left, from);
     return left;
   }
 

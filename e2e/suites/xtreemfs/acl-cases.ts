@@ -74,6 +74,19 @@ const scripts: readonly (readonly [name: string, script: string])[] = [
      chmod 2755 f; as 1001:2000 setfacl -m u:1003:r f; show f`,
   ],
   [
+    'leaves alone what is immutable, and only adds to what is append-only',
+    `try() { if "$@" >/dev/null 2>&1; then echo "$*: yes"; else echo "$*: no"; fi; }
+     echo x > f; echo x > log; mkdir d; echo x > d/f; mkdir e; echo x > e/f
+     chattr +i f d; chattr +a log e; lsattr -d f log d e | cut -c5,6
+     for path in f log d e; do
+       try chmod 700 $path; try setfattr -n user.a -v b $path; try setfacl -m u:1001:r $path; try mv $path moved
+       try ln $path linked; try touch -d 2001-01-01 $path; done
+     for path in f log; do try sh -c "echo y >> $path"; try sh -c "echo y > $path"; try truncate -s 0 $path; try rm -f $path; done
+     for path in d e; do try touch $path/new; try rm -f $path/f; try mv $path/f $path/g; try mkdir $path/sub; done
+     try cat f; as 1001:100 chattr -i f; chattr -i f d; chattr -a log e; lsattr -d f log d e | cut -c5,6; cat f log; ls d e
+     try rm -rf f log d e`,
+  ],
+  [
     'goes along when a tree is copied or renamed',
     `mkdir d; setfacl -m u:1001:rx d; setfacl -d -m u:1001:rx d; echo x > d/f; setfacl -m g:2000:w d/f
      cp -a d copy; mv d moved; show moved moved/f copy copy/f; ls -ld moved | cut -c1-11`,

@@ -1,4 +1,4 @@
-/** Access control lists in the kernel's form: a mount answers as the file system of this machine does. */
+/** Access control lists and flags in the kernel's form: a mount answers as the file system of this machine does. */
 import { chmodSync, existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

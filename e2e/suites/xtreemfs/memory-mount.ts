@@ -45,7 +45,9 @@ if (disk !== undefined) {
     }
     const rotten = line.startsWith('rot ') ? disk.rot(Buffer.from(line.slice(4))) : undefined;
     if (rotten === undefined) disk.faults.command(line);
-    for (const ino of rotten ?? []) session.invalidateInode(ino);
+    // What the kernel has read before would hide what the disk does now. It waits for pages that are being read: so this is
+    // for disks that nobody uses at the moment.
+    for (const ino of line === 'fail read' ? disk.numbers : (rotten ?? [])) session.invalidateInode(ino);
     console.log(`Done ${rotten?.length ?? 0}`);
   });
 }

@@ -72,6 +72,26 @@ export function demand(tx: Tx, volume: Volume, inode: Inode, caller: Caller, wan
   }
 }
 
+const fixedFlags = inodeFlags.immutable | inodeFlags.appendOnly;
+
+function isFixed(inode: Inode, flags = fixedFlags): boolean {
+  return (inode.flags & flags) !== 0;
+}
+
+function refuseFixed(): never {
+  refuse('EPERM', 'The object, or its directory, is immutable or append-only (chattr -i, chattr -a)');
+}
+
+/** @throws {PosixError} EPERM for an object that is immutable, or of which everything but its end stays as it is. */
+export function demandChangeable(inode: Inode): void {
+  if (isFixed(inode)) refuseFixed();
+}
+
+/** @throws {PosixError} EPERM unless the object's flags let it be written so. */
+export function demandWritableBy(inode: Inode, appends: boolean): void {
+  if (isFixed(inode, appends ? inodeFlags.immutable : fixedFlags)) refuseFixed();
+}
+
 /** Whether the caller owns the object or may act as if. */
 export function isOwner(inode: Inode, caller: Caller): boolean {
   return caller.isSuper || inode.user === caller.user;
@@ -80,10 +100,12 @@ export function isOwner(inode: Inode, caller: Caller): boolean {
 /**
  * Write and search right on a directory, and its sticky bit when an entry is taken out of it.
  * @param victim - the object whose entry goes away; undefined when one is added.
- * @throws {PosixError} EACCES without the right; EPERM by the sticky bit.
+ * @throws {PosixError} EACCES without the right; EPERM by the sticky bit, or by flags such as immutable.
  */
 export function demandChange(tx: Tx, volume: Volume, parent: Inode, caller: Caller, victim?: Inode): void {
   demand(tx, volume, parent, caller, rights.write | rights.execute);
+  if (isFixed(parent, victim === undefined ? inodeFlags.immutable : fixedFlags)) refuseFixed();
+  if (victim !== undefined && isFixed(victim)) refuseFixed();
   if (victim === undefined || volume.accessPolicy !== accessPolicies.posix) return;
   const isSticky = (parent.mode & modeBits.sticky) !== 0;
   if (isSticky && !isOwner(victim, caller) && !isOwner(parent, caller)) {

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { isInGroup, modeBits } from './access.ts';
+import { demandChangeable, isInGroup, modeBits } from './access.ts';
 import { refuse } from './errno.ts';
 import { nameBytesMax } from './keys.ts';
 import type { Operation } from './operation.ts';
@@ -40,6 +40,7 @@ export function entityOf({ kind, name }: AclEntry): string {
  * @throws {PosixError} EINVAL when the command is malformed or names an entry that can't be removed.
  */
 export function changeAcl({ tx, caller }: Operation, inode: Inode, command: string): void {
+  demandChangeable(inode);
   const [verb = '', ...rest] = command.trim().split(' ');
   const argument = rest.join(' ').trim();
   if (verb === 'm') modify(tx, inode, argument);
@@ -66,6 +67,7 @@ export function showList(list: readonly AclEntry[]): string {
 
 /** Carries out `s <list>`, or takes the list away (''). @throws {PosixError} EINVAL for a malformed list. */
 export function changeDefaultAcl({ tx }: Operation, inode: Inode, command: string): void {
+  demandChangeable(inode);
   const { access } = tx.acl(inode) ?? { access: [] };
   const text = command.trim();
   if (text !== '' && !text.startsWith('s ')) refuse('EINVAL', `${JSON.stringify(command)}: write "s <list>"`);

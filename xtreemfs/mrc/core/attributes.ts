@@ -1,7 +1,7 @@
 import type { XCap } from '#proto/generated/xtreemfs/global-types.ts';
 import type { ChangedDirectory, Stat } from '#proto/generated/xtreemfs/mrc.ts';
 import type { Caller } from './access.ts';
-import { demand, demandWritable, isInGroup, isOwner, modeBits, rights, rightsOf } from './access.ts';
+import { demand, demandWritable, demandWritableBy, isInGroup, isOwner, modeBits, rights, rightsOf } from './access.ts';
 import { fileOfCapability } from './capabilities.ts';
 import { refuse } from './errno.ts';
 import { fileBytesMax, takeSize } from './files.ts';
@@ -95,6 +95,7 @@ export function setattr(op: Operation, volumeName: string, path: string, stat: N
   const { volume, inode } = resolveExisting(op, volumeName, path);
   const { tx, caller } = op;
   demandWritable(volume);
+  if (toSet !== 0) demandWritableBy(inode, (toSet & ~times) === 0 && areTimesNow(tx.nowNs, stat, toSet));
   if ((toSet & (setattrs.uid | setattrs.gid)) !== 0) chown(op, volume, inode, stat, toSet);
   if ((toSet & setattrs.mode) !== 0) chmod(inode, caller, stat.mode);
   if ((toSet & setattrs.attributes) !== 0) {
@@ -110,6 +111,16 @@ export function setattr(op: Operation, volumeName: string, path: string, stat: N
   if (toSet !== 0) tx.touch(inode);
   return inode;
 }
+
+/** The wire has no word for «now», which is all that may be set for what is append-only: clients send their own time. */
+function areTimesNow(nowNs: bigint, stat: NewAttributes, toSet: number): boolean {
+  const isNear = (bit: number, timeNs: bigint): boolean =>
+    (toSet & bit) === 0 || (timeNs > nowNs - nearNowNs && timeNs < nowNs + nearNowNs);
+  return isNear(setattrs.atime, stat.atimeNs) && isNear(setattrs.mtime, stat.mtimeNs);
+}
+
+/** How far clocks of clients may be off, or calls be late. */
+const nearNowNs = 60_000_000_000n;
 
 function setSize(op: Operation, volume: Volume, inode: Inode, stat: NewAttributes): void {
   if (isDirectory(inode)) refuse('EISDIR', 'A directory has no size to set');

@@ -73,6 +73,14 @@ describe('open', () => {
     expect(await fs.codeOf(ann, fs.opening(path, flags))).toBe(code);
   });
 
+  test('answers ENOSPC when the OSDs are full, and EIO when there would be too few in any case', async () => {
+    const full = { usableBytes: 1000 };
+    world.osds.replace([anOsd('osd1', full), anOsd('osd2', full), anOsd('osd3', { ...full, status: 1 })]);
+    expect(await fs.codeOf(ann, fs.opening('f'))).toBe('ENOSPC');
+    await fs.set('', 'xtreemfs.default_rp', '{"update-policy":"WqRq","replication-factor":3,"replication-flags":0}');
+    expect(await fs.codeOf(ann, fs.opening('f'))).toBe('EIO');
+  });
+
   test('checks the rights for the way of access', async () => {
     await fs.open(ann, 'f', undefined, 0o644);
     expect(await fs.codeOf(bob, fs.opening('f', 0))).toBe('done');

@@ -1,6 +1,6 @@
 import { SnapConfig } from '#proto/generated/xtreemfs/global-types.ts';
 import type { VivaldiCoordinates, XCap, XLocSet } from '#proto/generated/xtreemfs/global-types.ts';
-import { demand, demandChange, demandWritable, isOwner, rights } from './access.ts';
+import { demand, demandChange, demandChangeable, demandWritable, demandWritableBy, isOwner, rights } from './access.ts';
 import {
   fileOfCapability,
   issueCapability,
@@ -79,6 +79,7 @@ export function open(op: Operation, args: OpenArguments): Opened {
   if (!isRegular(inode)) refuse('ENXIO', `${args.path} is a special file: its host opens it, not the file system`);
   demand(tx, volume, inode, op.caller, wantedRights(args.flags));
   if (writes) demandWritable(volume);
+  if (writes) demandWritableBy(inode, (args.flags & (openFlags.append | openFlags.truncate)) === openFlags.append);
   if (writes && isReadOnly(inode)) refuse('EPERM', `${args.path} is marked read-only`);
   return finishOpen(op, { volume, parent: found.parent, inode, args, isNew: false });
 }
@@ -151,7 +152,7 @@ function nextEpoch(inode: Inode): number {
 
 /**
  * Chooses the OSDs of a file that has none. Fewer OSDs than the stripe is wide make the stripe narrower.
- * @throws {PosixError} EIO when no OSD is usable.
+ * @throws {PosixError} ENOSPC when OSDs are full that would be usable otherwise, EIO when there are too few.
  */
 function assignReplicas(
   op: Operation,
@@ -168,13 +169,17 @@ function assignReplicas(
   const replication = replicationOf(op.tx, volume, parent);
   const isRw = replication.policy === 'WqRq' || replication.policy === 'WaR1';
   const count = isRw ? replication.factor : 1;
-  const chosen = op.env.placement.choose(volume, {
+  const request = {
     count: count * striping.width,
     client: op.caller.client,
     coordinates: file.coordinates,
     path,
     without: [],
-  });
+  };
+  const chosen = op.env.placement.choose(volume, request);
+  if (chosen.length < count && op.env.placement.lacksSpace(volume, { ...request, count })) {
+    refuse('ENOSPC', `The OSDs have no room for ${path}: see the status page of the MRC`);
+  }
   if (chosen.length === 0) refuse('EIO', `No OSD is usable for ${path}: see the status page of the MRC`);
   const width = Math.min(striping.width, chosen.length);
   const replicas: ReplicaRecord[] = [];
@@ -193,6 +198,7 @@ export function ftruncate(op: Operation, cap: XCap): XCap {
   const { volume, inode } = fileOfCapability(op, cap);
   demandWritable(volume);
   if (isReadOnly(inode)) refuse('EPERM', 'The file is marked read-only');
+  demandChangeable(inode);
   if (!wantsWrite(cap.accessMode)) refuse('EPERM', 'The file is not open for writing');
   const truncateEpoch = nextEpoch(inode);
   op.tx.touch(inode);

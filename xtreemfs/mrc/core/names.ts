@@ -1,5 +1,5 @@
 import type { Caller } from './access.ts';
-import { demand, demandChange, isInGroup, modeBits, rights } from './access.ts';
+import { demand, demandChange, demandChangeable, isInGroup, modeBits, rights } from './access.ts';
 import { inheritAcl } from './acls.ts';
 import { refuse } from './errno.ts';
 import { checkName, entriesPrefix } from './keys.ts';
@@ -102,6 +102,7 @@ export function link(op: Operation, volumeName: string, targetPath: string, link
   const found = resolveToChange(op, volumeName, linkPath);
   demandFree(found);
   if (isDirectory(inode)) refuse('EPERM', `${targetPath} is a directory: it can't have a second name`);
+  demandChangeable(inode);
   if (inode.nlink >= linksMax) refuse('EMLINK', `${targetPath} has ${linksMax} names already`);
   demandChange(op.tx, found.volume, found.parent, op.caller);
   inode.nlink++;

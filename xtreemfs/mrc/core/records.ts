@@ -21,6 +21,9 @@ export const inodeFlags = {
   hasPolicies: 8,
   hasVouchers: 16,
   hasDefaultAcl: 32,
+  /** As `chattr +i` and `+a`. */
+  immutable: 64,
+  appendOnly: 128,
 } as const;
 
 /** How a file is cut over OSDs. `stripeSizeKb` is the size of one object in kB (wire: stripe_size). */

@@ -6,6 +6,7 @@ import { fromBinary, quotaPrefix } from './keys.ts';
 import type { Found, Operation } from './operation.ts';
 import { fileIdOf } from './operation.ts';
 import { ownReplication, ownStriping, setDirectoryPolicy } from './policies.ts';
+import type { Inode } from './records.ts';
 import { decodeQuota, inodeFlags, isDirectory, isRegular, isSymlink } from './records.ts';
 import { markComplete, parsePolicy } from './replicas.ts';
 import type { Attribute, SystemWrite } from './system-attribute.ts';
@@ -145,6 +146,32 @@ function quotaInfo(op: Operation, volume: Volume, kind: 'u' | 'g'): string {
 
 const typeNumber = (found: Found): string => (isDirectory(found.inode) ? '2' : isSymlink(found.inode) ? '3' : '1');
 
+const protections = { i: inodeFlags.immutable, a: inodeFlags.appendOnly } as const;
+
+/** Letters of chattr(1): `i` immutable, `a` append-only. */
+export function protectionOf(inode: Pick<Inode, 'flags'>): string {
+  return Object.entries(protections)
+    .filter(([, flag]) => (inode.flags & flag) !== 0)
+    .map(([letter]) => letter)
+    .join('');
+}
+
+/** Flags for letters of `protectionOf`. @throws {PosixError} EINVAL for any other letter. */
+export function protectionFlags(letters: string): number {
+  if (!/^[ia]{0,2}$/.test(letters))
+    refuse('EINVAL', `xtreemfs.protection: "${letters}" has other letters than i and a`);
+  return (letters.includes('i') ? protections.i : 0) | (letters.includes('a') ? protections.a : 0);
+}
+
+function writeProtection({ tx, caller }: Operation, { inode }: Found, value: string): void {
+  if (!caller.isSuper) refuse('EPERM', 'xtreemfs.protection: only a superuser protects objects');
+  if (!isRegular(inode) && !isDirectory(inode))
+    refuse('EPERM', 'xtreemfs.protection: only files and directories have it');
+  inode.flags = (inode.flags & ~(protections.i | protections.a)) | protectionFlags(value);
+  inode.ctimeNs = tx.nowNs;
+  tx.touch(inode);
+}
+
 /** Fixed names. Names with a variable part are in `dynamic`. */
 const attributes: Readonly<Record<string, Attribute>> = {
   locations: { on: 'file', read: locations },
@@ -171,6 +198,12 @@ const attributes: Readonly<Record<string, Attribute>> = {
     write: (op, { inode }, value) => {
       changeDefaultAcl(op, inode, value);
     },
+  },
+  protection: {
+    on: 'any',
+    isHidden: true,
+    read: (_op, { inode }) => protectionOf(inode),
+    write: writeProtection,
   },
   read_only: {
     on: 'file',

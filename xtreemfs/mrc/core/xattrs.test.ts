@@ -5,7 +5,7 @@ import { Harness } from '../testing/harness.ts';
 import { access } from './attributes.ts';
 import { openFlags } from './capabilities.ts';
 import { open } from './files.ts';
-import { mkdir } from './names.ts';
+import { mkdir, unlink } from './names.ts';
 import { getxattr, listxattr, removexattr, xattrFlags } from './xattrs.ts';
 
 const ann = aCaller('ann', ['staff']);
@@ -136,6 +136,47 @@ describe('attributes of the system', () => {
     expect((await fs.open(ann, 'd/f')).xlocs.replicas[0]?.stripingPolicy).toMatchObject({ stripeSize: 32, width: 2 });
     await fs.set('d', 'xtreemfs.default_sp', '');
     expect((await fs.open(ann, 'd/g')).xlocs.replicas[0]?.stripingPolicy).toMatchObject({ stripeSize: 128, width: 1 });
+  });
+});
+
+describe('protection', () => {
+  const writing = openFlags.readWrite;
+  const appending = openFlags.writeOnly | openFlags.append;
+  const tried = async (): Promise<string[]> =>
+    await Promise.all([
+      fs.codeOf(ann, fs.opening('f', writing)),
+      fs.codeOf(ann, fs.opening('f', appending)),
+      fs.codeOf(ann, fs.opening('f', appending | openFlags.truncate)),
+      fs.codeOf(ann, fs.setting('f', 'user.a', 'x')),
+      fs.codeOf(ann, fs.setting('f', 'xtreemfs.acl', 'm o::0')),
+    ]);
+
+  test.each([
+    ['', ['done', 'done', 'done', 'done', 'done']],
+    ['a', ['EPERM', 'done', 'EPERM', 'EPERM', 'EPERM']],
+    ['i', ['EPERM', 'EPERM', 'EPERM', 'EPERM', 'EPERM']],
+    ['ia', ['EPERM', 'EPERM', 'EPERM', 'EPERM', 'EPERM']],
+  ])('"%s" lets pass what chattr says', async (letters, expected) => {
+    await fs.set('f', 'xtreemfs.protection', letters);
+    expect([await fs.get('f', 'xtreemfs.protection'), await tried()]).toEqual([letters, expected]);
+    await fs.set('f', 'xtreemfs.protection', '');
+    expect(await tried()).not.toContain('EPERM');
+  });
+
+  test('is for superusers, and of two letters only', async () => {
+    expect(await fs.codeOf(ann, fs.setting('f', 'xtreemfs.protection', 'i'))).toBe('EPERM');
+    expect(await fs.codeOf(root, fs.setting('f', 'xtreemfs.protection', 'd'))).toBe('EINVAL');
+  });
+
+  test('keeps a directory from getting and losing names', async () => {
+    await fs.as(ann, (op) => mkdir(op, 'vol', 'd', 0o755));
+    await fs.open(ann, 'd/f');
+    const made = async (path: string): Promise<string> => await fs.codeOf(ann, fs.opening(path));
+    const gone = async (path: string): Promise<string> => await fs.codeOf(root, (op) => unlink(op, 'vol', path));
+    await fs.set('d', 'xtreemfs.protection', 'a');
+    expect([await made('d/g'), await gone('d/f')]).toEqual(['done', 'EPERM']);
+    await fs.set('d', 'xtreemfs.protection', 'i');
+    expect([await made('d/h'), await gone('d/f')]).toEqual(['EPERM', 'EPERM']);
   });
 });
 

@@ -1,5 +1,5 @@
 import type { Caller } from './access.ts';
-import { demand, demandWritable, rights } from './access.ts';
+import { demand, demandChangeable, demandWritable, rights } from './access.ts';
 import { refuse } from './errno.ts';
 import { attributeKey, attributesPrefix, fromBinary, nameBytesMax } from './keys.ts';
 import type { Found, Operation } from './operation.ts';
@@ -104,6 +104,7 @@ export function setxattr(
   demandWritable(found.volume);
   if (isSystemName(name))
     return writeSystem(op, found, path, { name, value: args.value.toString(), isAdmin: args.isAdmin });
+  demandChangeable(found.inode);
   demandAttributeRight(op, found, name, rights.write);
   const key = attributeKey(found.volume.number, found.inode.ino, ownerOf(name, op.caller), name);
   const exists = op.tx.get(key) !== undefined;
@@ -139,6 +140,7 @@ export function removexattr(
   const found = resolveExisting(op, volumeName, path);
   demandWritable(found.volume);
   if (isSystemName(name)) return writeSystem(op, found, path, { name, value: '', isAdmin });
+  demandChangeable(found.inode);
   demandAttributeRight(op, found, name, rights.write);
   const key = attributeKey(found.volume.number, found.inode.ino, ownerOf(name, op.caller), name);
   if (op.tx.get(key) === undefined) refuse('ENODATA', `${path} has no attribute ${name}`);

@@ -17,6 +17,7 @@ import {
   isRegular,
   isSymlink,
 } from '../core/records.ts';
+import { protectionOf } from '../core/system-xattrs.ts';
 import { readVolumes } from '../core/tx.ts';
 import type { Volume } from '../core/volume.ts';
 import { rootIno } from '../core/volume.ts';
@@ -241,6 +242,7 @@ function common(inode: Inode): Record<string, string | number | boolean> {
     mtime: seconds(inode.mtimeNs),
     // Ours: full times, which upstream does not have.
     times: times.join(' '),
+    ...(protectionOf(inode) === '' ? {} : { protection: protectionOf(inode) }),
     rights: inode.mode & 0o7777,
     w32Attrs: inode.attributes,
   };

@@ -2,6 +2,7 @@ import { createReadStream } from 'node:fs';
 import { bytesToText } from '#proto/wire.ts';
 import { refuse } from '../core/errno.ts';
 import { parseList } from '../core/acls.ts';
+import { protectionFlags } from '../core/system-xattrs.ts';
 import { aclKey, attributeKey, checkName, entryKey, inodeKey, metaKey, quotaKey } from '../core/keys.ts';
 import type { AclEntry, Counters, Inode, ReplicaRecord } from '../core/records.ts';
 import {
@@ -217,7 +218,9 @@ class DumpReader {
       mtimeNs: nanoseconds(mtime, 'mtime'),
       ctimeNs: nanoseconds(ctime, 'ctime'),
       attributes: numberOf(attributes.get('w32Attrs') ?? '0'),
-      flags: attributes.get('readOnly') === 'true' ? inodeFlags.readOnly : 0,
+      flags:
+        (attributes.get('readOnly') === 'true' ? inodeFlags.readOnly : 0) |
+        protectionFlags(attributes.get('protection') ?? ''),
       parent: this.path.at(-1)?.ino ?? 0,
       target: '',
       xlocs: undefined,

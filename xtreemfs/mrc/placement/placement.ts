@@ -34,6 +34,8 @@ export interface PolicyContext {
 export interface Placement {
   /** OSDs for new replicas, best first; fewer than asked when there are not enough. */
   choose(volume: Volume, request: PlacementRequest): string[];
+  /** Whether `choose` would find enough if no OSD were full. */
+  lacksSpace(volume: Volume, request: PlacementRequest): boolean;
   /** The given OSDs (head OSDs of replicas) in the order that is best for the client. */
   order(volume: Volume, osds: readonly string[], client: Pick<PlacementRequest, 'client' | 'coordinates'>): string[];
   /** OSDs that pass the volume's filters now. */
@@ -64,6 +66,13 @@ export class ChainPlacement implements Placement {
     return this.run(volume, volume.osdPolicies, free, request)
       .slice(0, request.count)
       .map((osd) => osd.uuid);
+  }
+
+  lacksSpace(volume: Volume, request: PlacementRequest): boolean {
+    const taken = new Set(request.without);
+    const roomy = this.catalogue.all().map((osd) => ({ ...osd, usableBytes: Number.MAX_SAFE_INTEGER }));
+    const free = roomy.filter((osd) => !taken.has(osd.uuid));
+    return this.run(volume, volume.osdPolicies, free, request).length >= request.count;
   }
 
   order(volume: Volume, osds: readonly string[], client: Pick<PlacementRequest, 'client' | 'coordinates'>): string[] {
