@@ -14,6 +14,7 @@ import { Directory, serveDirectory } from './directory.ts';
 import { answerDiscovery } from './discovery.ts';
 import { LmdbDirStore } from './lmdb-store.ts';
 import type { DirStore } from './store.ts';
+import { parseWriterRules, Writers } from './writers.ts';
 
 const text = z.string().max(4096);
 
@@ -36,6 +37,19 @@ export const dirOptionSpecs = {
   etcdTrusted: option({ schema: text, about: 'Trust anchors of etcd, PEM', default: '', value: 'PATH' }),
   etcdCertificate: option({ schema: text, about: 'Certificate to show to etcd, PEM', default: '', value: 'PATH' }),
   etcdPrivateKey: option({ schema: text, about: 'Key of that certificate, PEM', default: '', value: 'PATH' }),
+  writers: option({
+    schema: text.transform((value) => parseWriterRules('--writers', value)),
+    about:
+      'Which certificates may write of which services: KIND/UUID-PREFIX/NAME, separated by commas; without it everybody may write everything',
+    default: '',
+    value: 'RULES',
+  }),
+  adminGroups: option({
+    schema: text.transform((value) => value.split(',').filter((unit) => unit !== '')),
+    about: 'Organizational units of certificates whose holders may write everything then',
+    default: '',
+    value: 'OU,OU',
+  }),
   discover: option({
     schema: z.boolean(),
     about: 'Answer servers that search for a DIR by broadcast',
@@ -72,7 +86,8 @@ export async function startDir(
     dirs: [],
     unknownProcedureErrno: PosixErrno.EIO,
   });
-  serveDirectory(host.rpc, directory);
+  const { writers: rules, adminGroups } = values;
+  serveDirectory(host.rpc, directory, new Writers({ rules, adminGroups }));
   let discovery: UdpEndpoint | undefined;
   try {
     // Fails now, not at the first call, when the store cannot be read.

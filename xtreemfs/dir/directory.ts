@@ -12,8 +12,9 @@ import {
 import type { VivaldiCoordinates } from '#proto/generated/xtreemfs/global-types.ts';
 import { PosixErrno } from '#proto/generated/xtreemfs/rpc.ts';
 import { errnoError } from '../rpc/errors.ts';
-import type { RpcServer } from '../rpc/server.ts';
+import type { RequestContext, RpcServer } from '../rpc/server.ts';
 import { keyBytesMax, type DirStore, type DirTable } from './store.ts';
+import type { Writers } from './writers.ts';
 
 const doNotSetLastUpdated = 'static.do_not_set_last_updated';
 const vivaldiClientsMax = 32;
@@ -176,21 +177,26 @@ export class Directory {
   }
 }
 
-/** Registers every procedure of the DIR that upstream implements, at a server. */
-export function serveDirectory(server: RpcServer, directory: Directory): void {
+/** Registers every procedure of the DIR that upstream implements, at a server. @param writers - who may write what. */
+export function serveDirectory(server: RpcServer, directory: Directory, writers: Writers): void {
   const empty = { response: {} };
+  const check = async ({ peer }: RequestContext, uuid: string, type?: ServiceType): Promise<void> =>
+    writers.check(peer, uuid, await directory.service(uuid), type);
   server.handle(dirProcedures.addressMappingsGet, async (_, { uuid }) => ({
     response: await directory.addressMappings(uuid),
   }));
-  server.handle(dirProcedures.addressMappingsSet, async (_, set) => ({
-    response: { newVersion: await directory.setAddressMappings(set) },
-  }));
-  server.handle(dirProcedures.addressMappingsRemove, async (_, { uuid }) => {
+  server.handle(dirProcedures.addressMappingsSet, async (context, set) => {
+    for (const uuid of new Set(set.mappings.map((mapping) => mapping.uuid))) await check(context, uuid);
+    return { response: { newVersion: await directory.setAddressMappings(set) } };
+  });
+  server.handle(dirProcedures.addressMappingsRemove, async (context, { uuid }) => {
+    await check(context, uuid);
     await directory.removeAddressMappings(uuid);
     return empty;
   });
   server.handle(dirProcedures.globalTimeSGet, () => ({ response: { timeInSeconds: directory.timeMs() } }));
-  server.handle(dirProcedures.serviceDeregister, async (_, { uuid }) => {
+  server.handle(dirProcedures.serviceDeregister, async (context, { uuid }) => {
+    await check(context, uuid);
     await directory.deregisterService(uuid);
     return empty;
   });
@@ -204,19 +210,22 @@ export function serveDirectory(server: RpcServer, directory: Directory): void {
     const service = await directory.service(name);
     return { response: { services: service === undefined ? [] : [service] } };
   });
-  server.handle(dirProcedures.serviceOffline, async (_, { name }) => {
+  server.handle(dirProcedures.serviceOffline, async (context, { name }) => {
+    await check(context, name);
     await directory.setOffline(name);
     return empty;
   });
-  server.handle(dirProcedures.serviceRegister, async (_, { service }) => ({
-    response: { newVersion: await directory.registerService(service) },
-  }));
+  server.handle(dirProcedures.serviceRegister, async (context, { service }) => {
+    await check(context, service.uuid, service.type);
+    return { response: { newVersion: await directory.registerService(service) } };
+  });
   server.handle(dirProcedures.configurationGet, async (_, { uuid }) => ({
     response: await directory.configuration(uuid),
   }));
-  server.handle(dirProcedures.configurationSet, async (_, configuration) => ({
-    response: { newVersion: await directory.setConfiguration(configuration) },
-  }));
+  server.handle(dirProcedures.configurationSet, async (context, configuration) => {
+    await check(context, configuration.uuid);
+    return { response: { newVersion: await directory.setConfiguration(configuration) } };
+  });
   server.handle(dirProcedures.vivaldiClientUpdate, (context, coordinates) => {
     directory.reportVivaldi(context.peer.address, coordinates);
     return empty;
