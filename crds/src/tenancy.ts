@@ -54,7 +54,8 @@ export const dissolutionStatus = object('How far the dissolution is. Absent whil
   completedTime: timestamp('When nothing was left.').optional(),
   data: choice('What becomes of the data.', {
     Erase: 'volumes are erased.',
-    Export: 'volumes are set aside for the owner of the site.',
+    Export:
+      'volumes are set aside for the owner of the site; Volumes, homes among them, as their `reclaimPolicy` says.',
   }).optional(),
   epoch: generation('Number of the final signed state.').optional(),
   stateDigest: digest('Digest of the final signed state.').optional(),
@@ -72,6 +73,11 @@ export const dissolutionStatus = object('How far the dissolution is. Absent whil
       name: text('Name of the PersistentVolume.', { maxLength: 253 }),
       claim: text('Name of the PersistentVolumeClaim.', { maxLength: 253 }),
       size: text('How large it is.', { maxLength: 32 }),
+      outcome: choice('What becomes of a Volume; absent for other PersistentVolumes, which `data` is about.', {
+        Erased: 'its files are erased.',
+        Retained: 'its files stay at the MRC.',
+      }).optional(),
+      location: text('Where files that stay are found.', { maxLength: 512 }).optional(),
     }),
     { maxItems: namedVolumesMax, keys: ['name'] },
   ).optional(),

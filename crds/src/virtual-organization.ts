@@ -156,7 +156,10 @@ const userName = (about: string): z.ZodString => text(about, { minLength: 1, max
 const dissolution = object(
   'Asks to dissolve the virtual organization. May be withdrawn until it is carried out.',
   {
-    data: choice('What becomes of its data.', { Erase: 'erased.', Export: 'exported, then erased.' }),
+    data: choice('What becomes of its data.', {
+      Erase: 'erased.',
+      Export: 'set aside for the owner of the site; Volumes, homes among them, as their `reclaimPolicy` says.',
+    }),
     requestedBy: userName('Who asked; must be the user who writes it.').optional(),
     approvedBy: userName('Who approved; must be the user who writes it, and another one than asked.').optional(),
   },

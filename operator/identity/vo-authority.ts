@@ -25,8 +25,14 @@ export interface ReceiptClaims {
   readonly removed: readonly { readonly resource: string; readonly count: number }[];
   /** Whether volumes were erased, or set aside for the owner of the site. */
   readonly data: 'Erase' | 'Export';
-  /** Volumes by name; at most 32 are named. */
-  readonly volumes: readonly { readonly name: string; readonly claim: string; readonly size: string }[];
+  /** Volumes by name; at most 32 are named. Of Volumes of ours also what became of each, and where files that stay are found. */
+  readonly volumes: readonly {
+    readonly name: string;
+    readonly claim: string;
+    readonly size: string;
+    readonly outcome?: 'Erased' | 'Retained' | undefined;
+    readonly location?: string | undefined;
+  }[];
   /** Slices of ids that are retired for good. */
   readonly slices: readonly number[];
 }

@@ -23,6 +23,25 @@ test.each([
     aReceipt({ ...whole, removed: [], data: 'Export', volumes: [{ name: 'runs', size: '1Gi' }] }),
     'signed at 2026-11-26T20:33:30Z that nothing was there; volumes set aside for the owner of the site: runs (the receipt: -o yaml)',
   ],
+  [
+    'what became of each home, and where kept files are',
+    aReceipt({
+      ...whole,
+      removed: [],
+      data: 'Export',
+      volumes: [
+        {
+          name: 'xtreemos-1',
+          claim: 'home-u-ann-1',
+          size: '1Gi',
+          outcome: 'Retained',
+          location: 'vol-1 on FileSystem a/b',
+        },
+        { name: 'xtreemos-2', claim: 'home-u-bob-2', size: '1Gi', outcome: 'Erased' },
+      ],
+    }),
+    'signed at 2026-11-26T20:33:30Z that nothing was there; Volumes erased: home-u-bob-2; files kept at the MRC: home-u-ann-1 (vol-1 on FileSystem a/b) (the receipt: -o yaml)',
+  ],
   ['that it is of another version', aReceipt({ ...whole, data: 'Forget' }), expect.stringContaining('-o yaml has it')],
   ['that it is none', 'scribble', expect.stringContaining('-o yaml has it')],
 ])('a receipt says %s', (_, receipt, words) => {

@@ -166,6 +166,39 @@ test.each(['Erase', 'Export'] as const)(
   },
 );
 
+test.each(['Erase', 'Export'] as const)(
+  '%s: homes and other Volumes go as their reclaim policy says, and the receipt tells where kept files are',
+  async (data) => {
+    const { vo } = await full(data === 'Erase' ? 5 : 6);
+    const { name } = vo.metadata;
+    const group = { apiVersion: 'xtreemos.io/v1alpha1' };
+    const fileSystems = `${root}/namespaces/default/filesystems`;
+    const fileSystem = `main-${data.toLowerCase()}`;
+    await world.create(fileSystems, { ...group, kind: 'FileSystem', metadata: { name: fileSystem }, spec: {} });
+    const volumes = `${root}/namespaces/vo-${name}/volumes`;
+    const make = async (volume: string, reclaimPolicy: string): Promise<string> => {
+      const spec = { size: '1Gi', reclaimPolicy, fileSystem: { name: fileSystem, namespace: 'default' } };
+      const made = await world.create(volumes, { ...group, kind: 'Volume', metadata: { name: volume }, spec });
+      return made.metadata?.uid ?? '';
+    };
+    const kept = await make('home-u-carol-2013266944', 'Retain');
+    const erased = await make('home-u-dave-2013266945', 'Delete');
+    await world.patch(`${organizations}/${name}`, { spec: { dissolution: { data } } });
+    const done = await world.reason(name, 'Dissolved', 'Complete');
+    const receipt = readReceipt(done.status?.sites?.[0]?.receipt ?? '');
+    const location = `vol-${kept} on FileSystem default/${fileSystem}`;
+    expect(receipt.volumes).toEqual([
+      {
+        ...{ name: `xtreemos-${kept}`, claim: 'home-u-carol-2013266944', size: '1Gi' },
+        ...(data === 'Erase' ? { outcome: 'Erased' } : { outcome: 'Retained', location }),
+      },
+      { name: `xtreemos-${erased}`, claim: 'home-u-dave-2013266945', size: '1Gi', outcome: 'Erased' },
+    ]);
+    expect(receipt.removed).toContainEqual({ resource: 'volumes.xtreemos.io', count: 2 });
+    await expectNothingLeft(name);
+  },
+);
+
 test.each(['before', 'after'] as const)(
   'a dissolution goes on where it was when the operator is killed %s each of its steps',
   async (moment) => {

@@ -93,11 +93,12 @@ export class Dissolution {
 
   /** Notes what there is before anything is touched, so that the receipt can tell it at the end. */
   private async begin(vo: Stored<VirtualOrganization>, now: number, signal: AbortSignal): Promise<DissolutionReport> {
-    const { inventory, volumes } = await this.parts.workload.takeInventory(vo, signal);
+    // Nothing is destroyed unless somebody said so; a mere delete doesn't.
+    const data = vo.spec.dissolution?.data ?? 'Export';
+    const { inventory, volumes } = await this.parts.workload.takeInventory(vo, data, signal);
     const progress: Progress = {
       startedTime: formatTime(now),
-      // Nothing is destroyed unless somebody said so; a mere delete doesn't.
-      data: vo.spec.dissolution?.data ?? 'Export',
+      data,
       inventory: [...inventory],
       volumes: [...volumes],
     };

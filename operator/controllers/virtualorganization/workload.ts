@@ -1,8 +1,11 @@
 /** What runs and lies in the namespace of a virtual organization, and its end. */
-import { tryAll } from '#common/parallel.ts';
+import { inParallel, tryAll } from '#common/parallel.ts';
 import type { VirtualOrganization } from '#crds/virtual-organization.ts';
 import { namedVolumesMax } from '#crds/tenancy.ts';
 import { voMemberships } from '#crds/vo-membership.ts';
+import { type Volume, volumes as volumeKind } from '#crds/volume.ts';
+import { isProvisioned } from '#operator/controllers/volume/status.ts';
+import { persistentVolumeNameOf, volumeUidLabel } from '#operator/controllers/volume/claims.ts';
 import {
   configMaps,
   persistentVolumeClaims,
@@ -17,6 +20,7 @@ import type { Client } from '#runtime/contracts.ts';
 import { ignoreNotFound } from '#runtime/errors.ts';
 import { type Kind, resourceOf } from '#runtime/kind.ts';
 import { isDeleting, keyOf, type KubeObject, type Stored } from '#runtime/types.ts';
+import { OrganizationVolumes, type VolumeFate } from './organization-volumes.ts';
 import { namespaceOf } from './tenancy.ts';
 
 /** How long a pod gets to end by itself, whatever it asks for, seconds. */
@@ -36,19 +40,29 @@ const exportedLabel = 'xtreemos.io/exported-from';
 /** What there is, counted, and the volumes by name. */
 export interface Inventory {
   readonly inventory: readonly { readonly resource: string; readonly count: number }[];
-  readonly volumes: readonly { readonly name: string; readonly claim: string; readonly size: string }[];
+  readonly volumes: readonly ({
+    readonly name: string;
+    readonly claim: string;
+    readonly size: string;
+  } & Partial<VolumeFate>)[];
 }
 
 /** Reads and ends the work of virtual organizations. Works on what is there, so that it may be repeated and resumed. */
 export class Workload {
   private readonly client: Client;
+  private readonly volumes: OrganizationVolumes;
 
   constructor(client: Client) {
     this.client = client;
+    this.volumes = new OrganizationVolumes(client);
   }
 
-  /** Counts what is in the namespace. */
-  async takeInventory(vo: Stored<VirtualOrganization>, signal: AbortSignal): Promise<Inventory> {
+  /** Counts what is in the namespace, and says of each volume what becomes of it. */
+  async takeInventory(
+    vo: Stored<VirtualOrganization>,
+    data: 'Erase' | 'Export',
+    signal: AbortSignal,
+  ): Promise<Inventory> {
     const namespace = namespaceOf(vo.metadata.name);
     const count = async (kind: Kind, labelSelector?: string): Promise<Inventory['inventory'][number]> => {
       let total = 0;
@@ -61,6 +75,11 @@ export class Workload {
       return { resource: resourceOf(kind), count: total };
     };
     const { items: claims } = await this.client.of(persistentVolumeClaims).list({ namespace, signal });
+    const own = await this.volumes.list(vo, signal);
+    // Those made for a claim are told of by the PersistentVolume of that.
+    const named = own.filter((volume) => !isProvisioned(volume));
+    const described = await inParallel(named, concurrency, async (volume) => this.describe(volume, data, signal));
+    const others = claims.filter((claim) => !isOfVolume(claim)).flatMap(describeVolume);
     return {
       inventory: [
         await count(voMemberships),
@@ -68,9 +87,20 @@ export class Workload {
         await count(pods),
         await count(configMaps),
         { resource: resourceOf(persistentVolumeClaims), count: claims.length },
+        { resource: resourceOf(volumeKind), count: own.length },
       ],
-      volumes: claims.flatMap(describeVolume).slice(0, namedVolumesMax),
+      volumes: [...described, ...others].slice(0, namedVolumesMax),
     };
+  }
+
+  private async describe(
+    volume: Stored<Volume>,
+    data: 'Erase' | 'Export',
+    signal: AbortSignal,
+  ): Promise<Inventory['volumes'][number]> {
+    const { name: claim, uid } = volume.metadata;
+    const fate = await this.volumes.fateOf(volume, data, signal);
+    return { name: persistentVolumeNameOf(uid), claim, size: String(volume.spec.size), ...fate };
   }
 
   /**
@@ -110,12 +140,24 @@ export class Workload {
     signal: AbortSignal,
   ): Promise<string | undefined> {
     const client = this.client.of(persistentVolumeClaims);
-    const { items } = await client.list({ namespace: namespaceOf(vo.metadata.name), signal });
+    const { items: all } = await client.list({ namespace: namespaceOf(vo.metadata.name), signal });
+    // Claims of Volumes go with these, or are of other virtual organizations, whose data this is not.
+    const items = all.filter((claim) => !isOfVolume(claim));
     await tryAll(items, concurrency, async (claim) => {
       await this.markVolume(vo, claim, data, signal);
       if (!isDeleting(claim)) await ignoreNotFound(client.delete(keyOf(claim), { signal }));
     });
     if (items.length > 0) return `Claims are being deleted: ${listNames(items)}.`;
+    const left = await this.volumes.clear(vo, data, signal);
+    if (left !== undefined) return left;
+    return this.awaitErased(vo, data, signal);
+  }
+
+  private async awaitErased(
+    vo: Stored<VirtualOrganization>,
+    data: 'Erase' | 'Export',
+    signal: AbortSignal,
+  ): Promise<string | undefined> {
     if (data === 'Export') return undefined;
     const labelSelector = `${erasingLabel}=${vo.metadata.uid}`;
     const { items: left } = await this.client.of(persistentVolumes).list({ labelSelector, signal });
@@ -148,6 +190,11 @@ export class Workload {
     };
     await ignoreNotFound(client.patch({ name }, { type: 'merge', body }, { signal }));
   }
+}
+
+/** Made for a Volume, in its namespace or in one that it is granted to. */
+function isOfVolume({ metadata }: PersistentVolumeClaim): boolean {
+  return metadata.labels?.[volumeUidLabel] !== undefined;
 }
 
 function isRunning({ status }: Pod): boolean {

@@ -23,6 +23,11 @@ export interface ClaimPlan {
   readonly isReadOnly: boolean;
 }
 
+/** Name of the PersistentVolume for the own namespace of a Volume with this uid. */
+export function persistentVolumeNameOf(uid: string): string {
+  return `xtreemos-${uid}`;
+}
+
 /** Where claims are to be: in the Volume's own namespace and in those of the virtual organizations it is granted to. */
 export function planClaims({ metadata, spec }: Stored<Volume>): ClaimPlan[] {
   const { namespace = '', name, uid } = metadata;
@@ -30,7 +35,7 @@ export function planClaims({ metadata, spec }: Stored<Volume>): ClaimPlan[] {
     grantedTo: undefined,
     namespace,
     claimName: name,
-    persistentVolumeName: `xtreemos-${uid}`,
+    persistentVolumeName: persistentVolumeNameOf(uid),
     isReadOnly: false,
   };
   const granted = spec.grants
@@ -40,7 +45,7 @@ export function planClaims({ metadata, spec }: Stored<Volume>): ClaimPlan[] {
         grantedTo: virtualOrganization,
         namespace: organizationNamespace(virtualOrganization),
         claimName: grantedName(namespace, name),
-        persistentVolumeName: `xtreemos-${uid}-${digest(virtualOrganization)}`,
+        persistentVolumeName: `${persistentVolumeNameOf(uid)}-${digest(virtualOrganization)}`,
         isReadOnly: access === 'Read',
       };
     });
