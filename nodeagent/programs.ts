@@ -151,7 +151,8 @@ export function workerCommand(): [string, ...string[]] {
   return [process.execPath, '--max-semi-space-size=2', program, 'mount-worker'];
 }
 
-function addHolderMetrics(registry: Registry, holder: MountHolder): void {
+/** What the holder of a node tells of its mounts. */
+export function addHolderMetrics(registry: Registry, holder: Pick<MountHolder, 'list'>): void {
   new Gauge({
     name: 'xtreemos_mount_holder_mounts',
     help: 'Mounts of volumes on this node, by whether they serve',

@@ -4,6 +4,7 @@ import { crdTemplates } from './crds.ts';
 import type { Template } from './shared.ts';
 import { renderTemplate } from './helm.ts';
 import { certificateTemplates } from './certificates.ts';
+import { monitoringFiles, monitoringTemplates } from './monitoring.ts';
 import { nodeAgentTemplates } from './nodeagent.ts';
 import { operatorTemplates } from './objects.ts';
 import { policyTemplates, stalePolicies } from './policies.ts';
@@ -129,6 +130,7 @@ export function allTemplates(): Template[] {
     ...operatorTemplates(),
     ...selectorTemplates(),
     ...nodeAgentTemplates(),
+    ...monitoringTemplates(),
   ];
 }
 
@@ -144,6 +146,7 @@ export function chartFiles(version: string, crdSamples: readonly unknown[]): Map
     ['values.schema.json', JSON.stringify({ $comment: notice, ...valuesJsonSchema() })],
     ['templates/_helpers.tpl', helpers],
     ['templates/NOTES.txt', notes],
+    ...monitoringFiles(notice),
     ['templates/policy-stale.yaml', `# ${notice}\n${stalePolicies()}`],
   ]);
   for (const { name, object, condition } of allTemplates()) {

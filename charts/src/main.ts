@@ -20,6 +20,7 @@ for (const name of readdirSync(path.join(target, 'templates'))) {
 }
 for (const [name, content] of files) {
   const file = path.join(target, name);
+  mkdirSync(path.dirname(file), { recursive: true });
   const parser = name.endsWith('.json') ? 'json' : name.startsWith('templates/') ? undefined : 'yaml';
   const text = parser === undefined ? content : await format(content, { parser, printWidth: 120, singleQuote: true });
   if (!existsSync(file) || readFileSync(file, 'utf8') !== text) writeFileSync(file, text);

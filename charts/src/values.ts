@@ -212,6 +212,15 @@ export const valuesSchema = z.strictObject({
       [{ podSelector: {} }],
     ),
   }),
+  monitoring: section(
+    'What the Prometheus operator and Grafana get. Their kinds have to be there for alerts and monitors.',
+    {
+      dashboards: flag('Make a ConfigMap with dashboards, labelled for the sidecar of Grafana.', false),
+      alerts: flag('Make a PrometheusRule: full OSDs, lost replicas, slow requests, mounts that do not serve.', false),
+      monitors: flag('Make PodMonitors for servers of file systems and for node agents.', false),
+      labels: freeMap('Labels of these objects, for example those that your Prometheus selects by.'),
+    },
+  ),
   networkPolicy: section('Who may talk to the operator, and to whom it may talk.', {
     enabled: flag('Make a NetworkPolicy.', true),
     apiServerPorts: z
