@@ -162,7 +162,7 @@ function addEverything(manager: Manager, { options, log, registry, transport, cr
     // On any free port it is not reached by pods.
     gateway: { namespace, port: options.gatewayPort === 0 ? options.gatewayServicePort : options.gatewayPort },
   });
-  if (options.image !== '') addStorage(manager, { options, log });
+  if (options.image !== '') addStorage(manager, { options, log, registry });
   const selection = options.selector === '' ? undefined : selectionOf(options);
   // Any replica may ask for an account; the leader makes it.
   const client = createClient(transport, { fieldManager: 'xtreemos-gateway' });
@@ -201,12 +201,15 @@ function addEverything(manager: Manager, { options, log, registry, transport, cr
 }
 
 /** FileSystems and Volumes. */
-function addStorage(manager: Manager, { options, log }: Pick<Surroundings, 'options' | 'log'>): void {
+function addStorage(
+  manager: Manager,
+  { options, log, registry }: Pick<Surroundings, 'options' | 'log' | 'registry'>,
+): void {
   const { namespace, image, certificateIssuer: issuer, storageTls } = options;
   const clock = systemClock;
   const installations = new SiteInstallations(storageTls, { clock, logger: log.with({ part: 'storage' }) });
-  const fileSystemLog = log.with({ controller: 'filesystem' });
-  addFileSystemController(manager, { clock, log: fileSystemLog, installations, namespace, image, issuer });
+  const servers = { registry, installations, namespace, image, issuer };
+  addFileSystemController(manager, { clock, log: log.with({ controller: 'filesystem' }), ...servers });
   addVolumeController(manager, { clock, log: log.with({ controller: 'volume' }), installations });
 }
 

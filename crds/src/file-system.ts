@@ -55,8 +55,11 @@ export const certificatesIssued = defineCondition(
 export const fileSystemScaled = defineCondition('Scaled', 'There are as many OSDs as `osds.count` says.', {
   AsDeclared: 'Surfaces when there are as many as declared.',
   Growing: 'Surfaces while further OSDs start.',
-  DrainRequired:
-    'Surfaces when `osds.count` is lower than before and the last OSDs still hold data, or it is not known: they stay. Set `osds.count` back, or move their files away and wait.',
+  Draining:
+    'Surfaces while the files of the last OSDs are moved to the others, since `osds.count` is lower than before; `status.osds` tells how many are left. Set `osds.count` back to stop that.',
+  DrainBlocked:
+    'Surfaces when files can not be moved off the last OSDs; the message says why. They stay, and it is tried again. Set `osds.count` back, or mend what the message says.',
+  Shrinking: 'Surfaces while OSDs that are empty are taken away, with their PersistentVolumeClaims.',
 });
 
 /** Whether something of it is away that should be there. */
@@ -95,7 +98,10 @@ const resources = object('CPU and memory of each server, as for a container.', {
 }).default({ requests: { cpu: '100m', memory: '256Mi' } });
 
 const osds = object('The servers of file contents.', {
-  count: integer('How many there are. More can be added at any time.', { min: 1, max: osdsMax }).default(1),
+  count: integer(
+    'How many there are. With more, new OSDs start; with fewer, the files of the last ones move to the others first.',
+    { min: 1, max: osdsMax },
+  ).default(1),
   storage: storage('Where each keeps its objects. Can not change.', '10Gi'),
   resources,
 });
@@ -181,8 +187,9 @@ const osd = object('One OSD.', {
   ready: flag('Whether it serves.'),
   state: choice('What it is there for.', {
     Available: 'new files are put on it.',
-    Draining: 'no new files are put on it: it is to go.',
+    Draining: 'no new files are put on it, and those that are there move to others: it is to go.',
   }),
+  filesLeft: generation('Files that are still to be moved off it, while it is to go.').optional(),
   freeBytes: bytes('Space left, bytes, as it reported last.').optional(),
   totalBytes: bytes('Space in all, bytes.').optional(),
 });

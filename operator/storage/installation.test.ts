@@ -20,7 +20,7 @@ jest.setTimeout(30_000);
 
 complies('the installation of tests', async () => {
   const installation = new MemoryInstallation();
-  installation.osdReports = [{ uuid: 'osd-0', lastSeenS: 1, freeBytes: 10, totalBytes: 20 }];
+  installation.osdReports = [{ uuid: 'osd-0', lastSeenS: 1, freeBytes: 10, totalBytes: 20, takesFiles: true }];
   return Promise.resolve({
     installation,
     writeFile: async (volume, path, bytes) => {

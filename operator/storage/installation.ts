@@ -7,6 +7,18 @@ export interface OsdReport {
   readonly lastSeenS: number;
   readonly freeBytes: number;
   readonly totalBytes: number;
+  /** Whether new files may be put on it. */
+  readonly takesFiles: boolean;
+}
+
+/** How far an OSD is emptied. */
+export interface DrainReport {
+  /** No file has a place there any more, and none comes. */
+  readonly isEmpty: boolean;
+  /** Undefined until they were counted. */
+  readonly filesLeft: number | undefined;
+  /** Why files stay; '' while nothing is in the way. */
+  readonly problem: string;
 }
 
 /** A volume as the catalogue keeps it. */
@@ -44,6 +56,15 @@ export interface VolumeLayout {
 export interface Installation {
   /** The OSDs that the directory knows, also those that are away. */
   osds(signal: AbortSignal): Promise<readonly OsdReport[]>;
+  /** Lets an OSD have new files, or no more; one that the directory does not know is no error. */
+  setTakesFiles(uuid: string, takesFiles: boolean, signal: AbortSignal): Promise<void>;
+  /**
+   * Has an OSD that takes no new files emptied, and tells how far that is.
+   * @param wish - names the wish for it: what was found for another one is not told.
+   */
+  drain(uuid: string, wish: string, signal: AbortSignal): Promise<DrainReport>;
+  /** Has the directory forget an OSD that is gone. */
+  forgetOsd(uuid: string, signal: AbortSignal): Promise<void>;
   /** The volume; undefined when there is none of this name. */
   volume(name: string, signal: AbortSignal): Promise<VolumeReport | undefined>;
   /** Makes the volume, unless it is there. */

@@ -7,12 +7,18 @@ import { type Caller, MetadataClient } from '#xtreemfs/client/metadata.ts';
 import type { Services } from '#xtreemfs/client/services.ts';
 import { isErrno } from '#xtreemfs/rpc/errors.ts';
 import { ServerList } from '#xtreemfs/rpc/retry.ts';
-import type { Installation, OsdReport, VolumeLayout, VolumeReport, VolumeTerms } from './installation.ts';
+import type { DrainReport, Installation, OsdReport, VolumeLayout, VolumeReport, VolumeTerms } from './installation.ts';
 
 /** Believed only without TLS; else the certificate says who asks. */
 const administrator = { username: 'root', groups: ['root'] };
 const policyNames = { None: '', ReadOnly: 'ronly', Quorum: 'WqRq', All: 'WaR1' } as const;
 const unset = '';
+/** Key of the directory that administrators set, and its values (ServiceStatus). */
+const statusKey = 'static.status';
+const osdStatus = { available: 0, toBeRemoved: 1 } as const;
+/** The directory takes our word for when the OSD was last seen. */
+const keepsTimeKey = 'static.do_not_set_last_updated';
+const writeTriesMax = 5;
 
 /** An installation behind its own protocol. */
 export class XtreemfsInstallation implements Installation {
@@ -32,8 +38,42 @@ export class XtreemfsInstallation implements Installation {
     });
     return response.services.map(({ uuid, lastUpdatedS, data }) => {
       const numberOf = (key: string): number => Number(data.data.find((pair) => pair.key === key)?.value ?? 0) || 0;
-      return { uuid, lastSeenS: lastUpdatedS, freeBytes: numberOf('free'), totalBytes: numberOf('total') };
+      const takesFiles = numberOf(statusKey) === osdStatus.available;
+      return { uuid, lastSeenS: lastUpdatedS, freeBytes: numberOf('free'), totalBytes: numberOf('total'), takesFiles };
     });
+  }
+
+  async setTakesFiles(uuid: string, takesFiles: boolean, signal: AbortSignal): Promise<void> {
+    const { dirs } = this.services;
+    for (let tries = 1; ; tries++) {
+      const { response } = await this.services.call(dirs, dirProcedures.serviceGetByUuid, { name: uuid }, { signal });
+      const [service] = response.services;
+      if (service === undefined) return;
+      const value = String(takesFiles ? osdStatus.available : osdStatus.toBeRemoved);
+      const others = service.data.data.filter(({ key }) => key !== statusKey);
+      const data = { data: [...others, { key: statusKey, value }, { key: keepsTimeKey, value: 'true' }] };
+      const request = { service: { ...service, data } };
+      try {
+        await this.services.call(dirs, dirProcedures.serviceRegister, request, { signal });
+        return;
+      } catch (error) {
+        // The OSD has just told of itself.
+        if (!isErrno(error, PosixErrno.EAGAIN) || tries >= writeTriesMax) throw error;
+      }
+    }
+  }
+
+  async drain(osdUuid: string, wish: string, signal: AbortSignal): Promise<DrainReport> {
+    const options = { user: administrator, signal };
+    const { response } = await this.services.call(this.mrc, mrcProcedures.drainOsd, { osdUuid, wish }, options);
+    const { isEmpty, filesLeft, problem } = response;
+    return { isEmpty, filesLeft, problem };
+  }
+
+  async forgetOsd(uuid: string, signal: AbortSignal): Promise<void> {
+    const { dirs } = this.services;
+    await this.services.call(dirs, dirProcedures.serviceDeregister, { uuid }, { signal });
+    await this.services.call(dirs, dirProcedures.addressMappingsRemove, { uuid }, { signal });
   }
 
   async volume(name: string, signal: AbortSignal): Promise<VolumeReport | undefined> {

@@ -18,7 +18,7 @@ import type {
 import { mrcProcedures } from '#proto/generated/xtreemfs/mrc.ts';
 import { PosixErrno, type UserCredentials } from '#proto/generated/xtreemfs/rpc.ts';
 import type { Procedure } from '#proto/wire.ts';
-import { isErrno } from '../rpc/errors.ts';
+import { isErrno, RpcError } from '../rpc/errors.ts';
 import type { ServerList } from '../rpc/retry.ts';
 import type { ServiceCall, Services } from './services.ts';
 
@@ -61,6 +61,9 @@ export interface Unlinked extends Changed {
 
 /** What OSDs and capability-authorised calls are told: nobody in particular (protocol reference, 2.5). */
 export const serviceUser: UserCredentials = { username: 'xtreemfs', groups: [] };
+
+/** Between questions whether a file's replicas are changed; doubled each time. */
+const changePauseMs = { first: 10, max: 1_000 };
 
 const emptyStat: Stat = {
   dev: 0,
@@ -120,8 +123,11 @@ export class MetadataClient {
       const again = { ...request, flags: flags & ~SystemVFcntl.O_EXCL };
       return (await this.call(caller, mrcProcedures.open, again)).response;
     };
-    if (!isExclusive) return (await this.call(caller, mrcProcedures.open, request)).response;
-    return await this.change(caller, mrcProcedures.open, request, reopen);
+    return await this.onceReplicasStay(caller.signal, async () =>
+      isExclusive
+        ? await this.change(caller, mrcProcedures.open, request, reopen)
+        : (await this.call(caller, mrcProcedures.open, request)).response,
+    );
   }
 
   /**
@@ -246,9 +252,37 @@ export class MetadataClient {
     return (await this.call({ user: serviceUser, signal }, mrcProcedures.updateFileSize, request)).response;
   }
 
-  /** The file's current replicas. */
+  /** The file's replicas, once no change of them is under way. */
   async getXlocSet(cap: XCap, signal?: AbortSignal): Promise<XLocSet> {
-    return (await this.call({ user: serviceUser, signal }, mrcProcedures.getXlocset, { xcap: cap })).response;
+    return await this.onceReplicasStay(
+      signal,
+      async () => (await this.call({ user: serviceUser, signal }, mrcProcedures.getXlocset, { xcap: cap })).response,
+    );
+  }
+
+  /** The file's replicas if the MRC tells them at once. */
+  async peekXlocSet(cap: XCap, signal?: AbortSignal): Promise<XLocSet | undefined> {
+    const retry = { ...this.services.retry, triesMax: 1 };
+    const options = { user: serviceUser, signal, retry };
+    try {
+      return (await this.services.call(this.mrcs, mrcProcedures.getXlocset, { xcap: cap }, options)).response;
+    } catch (error) {
+      if (error instanceof RpcError) return undefined;
+      throw error;
+    }
+  }
+
+  /** The MRC answers EAGAIN while the replicas of a file are changed: a large file may be copied meanwhile. */
+  private async onceReplicasStay<T>(signal: AbortSignal | undefined, ask: () => Promise<T>): Promise<T> {
+    const { clock, retry } = this.services;
+    for (let tries = 1, pauseMs = changePauseMs.first; ; tries++, pauseMs = Math.min(2 * pauseMs, changePauseMs.max)) {
+      try {
+        return await ask();
+      } catch (error) {
+        if (!isErrno(error, PosixErrno.EAGAIN) || (retry.triesMax > 0 && tries >= retry.triesMax)) throw error;
+      }
+      await clock.sleep(pauseMs, signal);
+    }
   }
 
   async clearVouchers(

@@ -8,7 +8,7 @@ import { osdSyncProcedure } from '../osd/extensions.ts';
 import { blocks } from '../rpc/blocks.ts';
 import type { CallResult } from '../rpc/client-connection.ts';
 import { errnoError, isErrno, RpcError } from '../rpc/errors.ts';
-import { ServerList } from '../rpc/retry.ts';
+import { isRetryable, ServerList } from '../rpc/retry.ts';
 import { serviceUser, type MetadataClient } from './metadata.ts';
 import { splitRange, type ObjectPiece } from './striping.ts';
 
@@ -27,6 +27,8 @@ export interface ReadBytes {
 
 /** How many times new replica lists are fetched for one request. Upstream: max_view_renewals, 5. */
 const viewRenewalsMax = 5;
+/** Attempts at each OSD of an object before the MRC is asked whether the data has moved. */
+const triesPerLook = 2;
 /** Requests to OSDs that one read or write has under way. */
 const parallelMax = 16;
 
@@ -207,15 +209,22 @@ export class OpenFile {
     signal: AbortSignal | undefined,
     makeRequest: () => Request,
   ): Promise<CallResult<Response>> {
-    for (let renewals = 0; ; renewals++) {
+    const { services } = this.metadata;
+    const { triesMax } = services.retry;
+    for (let renewals = 0, tries = 0; ;) {
+      const servers = this.serversOf(objectNumber);
+      const triesNow = Math.min(triesPerLook * servers.all.length, triesMax > 0 ? triesMax - tries : Infinity);
+      const retry = { ...services.retry, triesMax: triesNow };
       try {
-        return await this.metadata.services.call(this.serversOf(objectNumber), procedure, makeRequest(), {
-          user: serviceUser,
-          data,
-          signal,
-        });
+        return await services.call(servers, procedure, makeRequest(), { user: serviceUser, data, signal, retry });
       } catch (error) {
-        if (!(error instanceof RpcError) || renewals >= viewRenewalsMax) throw error;
+        if (isRetryable(error)) {
+          tries += triesNow;
+          if (triesMax > 0 && tries >= triesMax) throw error;
+          await this.lookForData(handle, signal);
+          continue;
+        }
+        if (!(error instanceof RpcError) || renewals++ >= viewRenewalsMax) throw error;
         if (error.errorType === ErrorType.INVALID_VIEW) {
           this.useXlocs(await this.metadata.getXlocSet(handle.cap, signal));
         } else if (error.errorType === ErrorType.INSUFFICIENT_VOUCHER) {
@@ -223,6 +232,15 @@ export class OpenFile {
         } else throw error;
       }
     }
+  }
+
+  /** Nobody answers where the data was: it may have moved, and the OSD may be gone for good. */
+  private async lookForData(handle: FileHandle, signal?: AbortSignal): Promise<void> {
+    const { clock, retry } = this.metadata.services;
+    const { version } = this.xlocs;
+    const found = await this.metadata.peekXlocSet(handle.cap, signal);
+    if (found !== undefined) this.useXlocs(found);
+    if (this.xlocs.version === version) await clock.sleep(retry.retryDelayMs, signal);
   }
 
   private async readPiece(handle: FileHandle, piece: ObjectPiece, signal?: AbortSignal): Promise<ReadBytes> {

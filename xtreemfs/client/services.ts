@@ -49,7 +49,8 @@ export class Services {
   readonly dirs: ServerList;
   readonly client: RpcClient;
   readonly resolver: UuidResolver;
-  private readonly retry: RetryPolicy;
+  /** How often calls are repeated unless they say otherwise. */
+  readonly retry: RetryPolicy;
 
   constructor(options: ServicesOptions) {
     this.clock = options.clock;

@@ -2,7 +2,7 @@ import type { Clock } from '#common/clock.ts';
 import { SystemVFcntl, type OsdWriteResponse } from '#proto/generated/xtreemfs/global-types.ts';
 import { osdProcedures } from '#proto/generated/xtreemfs/osd.ts';
 import { PosixErrno } from '#proto/generated/xtreemfs/rpc.ts';
-import { errnoError, insufficientVoucherError } from '#xtreemfs/rpc/errors.ts';
+import { errnoError, insufficientVoucherError, invalidViewError } from '#xtreemfs/rpc/errors.ts';
 import type { FileAccess } from './access.ts';
 import {
   encodeChanges,
@@ -12,6 +12,7 @@ import {
   truncateEpochOf,
   truncateLogOf,
   type TruncateEntry,
+  viewOf,
 } from './file-attributes.ts';
 import { globalEnd, laterEnd, localEnd, type FileEnd } from './file-size.ts';
 import { freezeBeforeChange, readableObjects } from './file-versions.ts';
@@ -109,6 +110,7 @@ export class FileOperations {
     return this.options.store.use(fileId, async (log) => {
       checkVoucher(open, log, access, fileBytes);
       await freezeBeforeChange(log, xcap, this.options.clock.now());
+      if (version === undefined) checkViewStillHolds(log, access);
       const before = this.knownEnd(fileId, localEnd(log, stripe.objectBytes));
       const waiting: Promise<void>[] = [];
       if (xcap.truncateEpoch > 0 && log.state.objects.size === 0 && !hasTruncateEpoch(log)) {
@@ -170,6 +172,7 @@ export class FileOperations {
       const last = lastObjectOf(newFileBytes, stripe.objectBytes);
       const wasNothing = log.state.isEmpty && newFileBytes === 0;
       await log.exclusive(async () => {
+        if (version === undefined) checkViewStillHolds(log, access);
         if (version === undefined && truncateEpochOf(log) >= xcap.truncateEpoch) return;
         const flags = isOwned(stripe, last.object) ? flagOwned : 0;
         await log.appendNow(
@@ -264,6 +267,17 @@ export class FileOperations {
 function noteTruncate(log: FileLog, entry: TruncateEntry): TruncateEntry[] {
   const entries = truncateLogOf(log).filter(({ version }) => version !== entry.version);
   return [...entries, entry].slice(-truncateLogMax);
+}
+
+/**
+ * The last look before a change goes into the log: a view that ended since the request was admitted must not take it, for the file may have
+ * been copied from here.
+ * @throws {RpcError} INVALID_VIEW.
+ */
+function checkViewStillHolds(log: FileLog, { fileId, xlocs }: FileAccess): void {
+  const { version, isInvalidated } = viewOf(log);
+  if (version < xlocs.version || (version === xlocs.version && !isInvalidated)) return;
+  throw invalidViewError(`View ${xlocs.version} of ${fileId} ended at view ${version}`);
 }
 
 /** @throws {RpcError} INSUFFICIENT_VOUCHER when a file may not grow so far, EACCES when the voucher was given back. */

@@ -1,7 +1,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, expect, test } from '@jest/globals';
+import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { systemClock } from '#common/clock.ts';
 import { silentLogger } from '#common/logger.ts';
 import { parseOptions } from '#common/options.ts';
@@ -34,7 +34,7 @@ afterEach(async () => {
   await rm(folder, { recursive: true, force: true });
 });
 
-async function anOsd(uuid: string, onShutdown?: () => void): Promise<RunningOsd> {
+async function anOsd(uuid: string, onShutdown?: () => void, ...more: string[]): Promise<RunningOsd> {
   const flags = [
     ...local,
     `--uuid=${uuid}`,
@@ -42,6 +42,7 @@ async function anOsd(uuid: string, onShutdown?: () => void): Promise<RunningOsd>
     `--object-dir=${join(folder, uuid)}`,
     '--capability-secret=a secret for these tests',
     '--admin-password=admin',
+    ...more,
   ];
   const { values } = parseOptions(osdOptionSpecs, flags, {});
   const osd = await startOsd(values, { ...deps, ...(onShutdown === undefined ? {} : { onShutdown }) });
@@ -92,4 +93,34 @@ test('ends when an administrator asks, and only then', async () => {
   const auth = { authType: AuthType.PASSWORD, authPasswd: { password: 'admin' } };
   await client.call(at, osdProcedures.shutdown, {}, { auth });
   expect(asked).toBe(1);
+});
+
+describe('with a UUID for each folder', () => {
+  const registered = async (): Promise<string[]> => {
+    const at = { host: '127.0.0.1', port: dir.port };
+    const { response } = await client.call(at, dirProcedures.serviceGetByType, { type: ServiceType.OSD });
+    return response.services.map(({ uuid }) => uuid);
+  };
+  const startAndStop = async (): Promise<void> => (await anOsd('osd-4', undefined, '--uuid-per-folder')).stop();
+
+  test('stays the same over starts, and is another one when the folder was replaced', async () => {
+    await startAndStop();
+    await startAndStop();
+    expect(await registered()).toEqual([expect.stringMatching(/^osd-4\.[0-9a-f]{8}$/)]);
+    await rm(join(folder, 'osd-4'), { recursive: true });
+    await startAndStop();
+    expect(await registered()).toHaveLength(2);
+  });
+
+  test('keeps the plain name of a folder that was in use before', async () => {
+    await (await anOsd('osd-4')).stop();
+    await startAndStop();
+    expect(await registered()).toEqual(['osd-4']);
+  });
+
+  test('refuses the folder of another OSD', async () => {
+    await startAndStop();
+    const flags = [`--object-dir=${join(folder, 'osd-4')}`, '--uuid-per-folder'];
+    await expect(anOsd('osd-44', undefined, ...flags)).rejects.toThrow(/belongs to OSD osd-4/);
+  });
 });

@@ -27,6 +27,7 @@ import {
 import type { StatusSection } from '#xtreemfs/service/status-page.ts';
 import { Cluster } from './cluster.ts';
 import { OsdCore, ownTimers } from './osd-core.ts';
+import { uuidOfFolder } from './folder-uuid.ts';
 import { SpaceWatch } from './space-watch.ts';
 import { NodeDisk } from './store/node-disk.ts';
 
@@ -39,6 +40,12 @@ export const osdOptionSpecs = {
   ...serverOptionSpecs({ rpc: Ports.OSD_PBRPC_PORT_DEFAULT, http: Ports.OSD_HTTP_PORT_DEFAULT }),
   ...memberOptionSpecs(),
   objectDir: option({ schema: text, about: 'Folder of the objects', default: '/var/lib/xtreemfs/osd', value: 'PATH' }),
+  uuidPerFolder: option({
+    schema: flag,
+    about: 'Add what names the folder to the UUID: a new folder in place of a lost one is another OSD then',
+    default: 'false',
+    isBoolean: true,
+  }),
   reportFreeSpace: option({
     schema: flag,
     about: 'Tell the DIR how much space is free; without it the OSD is never chosen by space',
@@ -119,10 +126,12 @@ export interface OsdDependencies {
  * Starts an OSD: opens its objects, registers at the DIR and serves.
  * @throws when an option is wrong, a port is taken, no DIR answers or the folder can't be used.
  */
-export async function startOsd(values: OsdOptionValues, deps: OsdDependencies): Promise<RunningOsd> {
+export async function startOsd(given: OsdOptionValues, deps: OsdDependencies): Promise<RunningOsd> {
   const { logger } = deps;
+  await makeFolder(given.objectDir, 0o700);
+  const uuid = given.uuidPerFolder ? await uuidOfFolder(given.objectDir, given.uuid) : given.uuid;
+  const values = { ...given, uuid };
   const host = makeHost(values, deps);
-  await makeFolder(values.objectDir, 0o700);
   const core = await openCore(values, deps, host);
   core.register(host.rpc);
   const { clock } = deps;

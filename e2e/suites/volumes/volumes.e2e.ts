@@ -7,7 +7,9 @@ import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals
 import { type Finished, runXos } from '#cli/testing/processes.ts';
 import type { FileSystem } from '#crds/file-system.ts';
 import type { GridJob } from '#crds/grid-job.ts';
+import type { VirtualOrganization } from '#crds/virtual-organization.ts';
 import type { Volume } from '#crds/volume.ts';
+import { readReceipt } from '#operator/identity/testing/authority-compliance.ts';
 import type { Pod } from '#runtime/builtin.ts';
 import type { Stored } from '#runtime/index.ts';
 import type { Faults } from '#sites/faults.ts';
@@ -84,7 +86,7 @@ const podsOf = async (job: string): Promise<Pod[]> => podsOfJob(site, namespace,
 /** Writes files until `/data/stop` is there; each is on disk, and its checksum beside it, before its number is in the log. */
 const writeOnAndOn = `mkdir -p /data/files; i=0
 while [ ! -e /data/stop ]; do
-  i=$((i + 1)); file=/data/files/$XTREEMOS_TASK_INDEX-$i
+  i=$((i + 1)); file=/data/files/$XTREEMOS_JOB-$XTREEMOS_TASK_INDEX-$i
   head -c 262144 /dev/urandom > /dev/shm/block || exit 2
   dd if=/dev/shm/block of=$file bs=64k conv=fsync 2> /dev/null || exit 3
   sha256sum < /dev/shm/block > $file.sum || exit 4
@@ -250,6 +252,47 @@ describe('a volume', () => {
     expect(read.map((log) => log.trim())).toEqual(read.map(() => String(total)));
   }, 600_000);
 
+  test('outlasts OSDs: the files of one that is to go move first, under those who write, and over a killed operator', async () => {
+    const count = site.nodes.length;
+    const files = 'mkdir -p /data/files; rm -f /data/stop; cd /data/files; for i in $(seq 400); do';
+    await run('fill', 1, `${files} head -c 262144 /dev/urandom > f-$i; sha256sum < f-$i > f-$i.sum; done; sync`);
+    const before = Number((await run('count', 1, readAll))[0]);
+    const scale = async (osds: number): Promise<Stored<FileSystem>> => {
+      const patch = JSON.stringify({ spec: { osds: { count: osds } } });
+      await site.kubectl(['patch', 'xfs', 'main', '-n', product.name, '--type=merge', '-p', patch]);
+      const isDone = ({ metadata, status }: Stored<FileSystem>): boolean =>
+        status?.observedGeneration === metadata.generation &&
+        status?.osds?.length === osds &&
+        status.osdsReady === osds &&
+        status.conditions?.some(({ type, status: is }) => type === 'Scaled' && is === 'True') === true;
+      return site.until(['xfs', 'main', '-n', product.name], isDone, 240_000);
+    };
+    const { status: old } = await site.get<Stored<FileSystem>>('xfs', 'main', '-n', product.name);
+    const writing = run('shrink', count, writeOnAndOn, 500_000);
+    writing.catch(() => undefined);
+    await writesOn('shrink', count);
+    const scaling = scale(1);
+    scaling.catch(() => undefined);
+    const isDraining = ({ status }: Stored<FileSystem>): boolean =>
+      status?.osds?.some(({ state }) => state === 'Draining') === true;
+    await site.until<Stored<FileSystem>>(['xfs', 'main', '-n', product.name], isDraining, 60_000);
+    expect(await killProcesses(product, 'operator')).toBeGreaterThan(0);
+    await scaling;
+    expect((await site.tryKubectl(['get', 'pod', 'main-osd-1', '-n', product.name])).status).not.toBe(0);
+    expect((await site.tryKubectl(['get', 'pvc', 'data-main-osd-1', '-n', product.name])).status).not.toBe(0);
+    await writesOn('shrink', count);
+    const { status: grown } = await scale(2);
+    // The name is the same, the OSD is another one: nobody takes what is on the new disk for what was on the old.
+    expect(grown?.osds?.[1]?.uuid).not.toBe(old?.osds?.[1]?.uuid);
+    await writesOn('shrink', count);
+    await run('end', 1, 'touch /data/stop');
+    const written = (await writing).map((log) => Number(log.trim().split('\n').at(-1)));
+    const total = before + written.reduce((sum, number) => sum + number, 0);
+    expect((await run('check', count, readAll)).map((log) => log.trim())).toEqual(written.map(() => String(total)));
+    const events = await site.kubectl(['get', 'events', '-n', product.name, '-o', 'jsonpath={.items[*].reason}']);
+    expect(events.split(' ')).toEqual(expect.arrayContaining(['Draining', 'AsDeclared']));
+  }, 900_000);
+
   test('is the home of a member where the virtual organization says so: in all their jobs, and in nobody else’s', async () => {
     const homeVolumes = { size: '100Mi', reclaimPolicy: 'Delete' };
     await site.kubectl(['patch', 'vo', product.name, '--type=merge', '-p', JSON.stringify({ spec: { homeVolumes } })]);
@@ -293,4 +336,33 @@ describe('a volume', () => {
     });
     expect((await site.tryKubectl(['get', 'pvc', 'data', '-n', namespace])).status).not.toBe(0);
   });
+
+  test('goes with its virtual organization as its reclaim policy says, and the receipt tells which went and where the rest is', async () => {
+    for (const [name, policy] of [
+      ['kept', 'Retain'],
+      ['gone', 'Delete'],
+    ] as const) {
+      const made = await xos(alice, 'volume create', name, '--reclaim', policy, '--wait', '--timeout', '150s');
+      expect(made.code).toBe(0);
+    }
+    const kept = await site.get<Stored<Volume>>('gvol', 'kept', '-n', namespace);
+    await site.kubectl(['delete', 'gridjobs', '--all', '-n', namespace, '--timeout=60s']);
+    const dissolution = JSON.stringify({ spec: { dissolution: { data: 'Export' } } });
+    await site.kubectl(['patch', 'vo', product.name, '--type=merge', '-p', dissolution]);
+    const isDissolved = ({ status }: Stored<VirtualOrganization>): boolean =>
+      status?.conditions?.some(({ type, status: is }) => type === 'Dissolved' && is === 'True') === true;
+    const { status } = await site.until<Stored<VirtualOrganization>>(['vo', product.name], isDissolved, 150_000);
+    const receipt = readReceipt(status?.sites?.[0]?.receipt ?? '');
+    expect(receipt.volumes).toEqual(
+      expect.arrayContaining([
+        expect.objectContaining({ claim: 'gone', outcome: 'Erased' }),
+        expect.objectContaining({
+          claim: 'kept',
+          outcome: 'Retained',
+          location: `vol-${kept.metadata.uid} on FileSystem ${product.name}/main`,
+        }),
+      ]),
+    );
+    expect((await site.tryKubectl(['get', 'namespace', namespace])).status).not.toBe(0);
+  }, 300_000);
 });

@@ -1,7 +1,13 @@
 import type { Clock } from '#common/clock.ts';
 import { describeError } from '#common/errors.ts';
 import type { Logger } from '#common/logger.ts';
-import { type FileSystem, fileSystemDegraded, fileSystems, type FileSystemStatus } from '#crds/file-system.ts';
+import {
+  type FileSystem,
+  fileSystemDegraded,
+  fileSystems,
+  fileSystemScaled,
+  type FileSystemStatus,
+} from '#crds/file-system.ts';
 import type { Volume } from '#crds/volume.ts';
 import { conditionChanged } from '#operator/controllers/events.ts';
 import { changedConditions, isSame } from '#operator/controllers/status-change.ts';
@@ -29,6 +35,7 @@ import {
   type Result,
 } from '#runtime/contracts.ts';
 import { ignoreNotFound, NotFoundError } from '#runtime/errors.ts';
+import { findCondition } from '#runtime/conditions.ts';
 import type { Finalizers } from '#runtime/finalizers.ts';
 import { isDeleting, type ObjectKey, type Stored } from '#runtime/types.ts';
 import { ensureKeys } from './keys.ts';
@@ -36,12 +43,13 @@ import {
   certificateOf,
   disruptionBudgetOf,
   networkPolicyOf,
-  type ObjectTerms,
   serverCertificates,
   serviceOf,
   statefulSetOf,
 } from './objects.ts';
+import type { FileSystemMetrics } from './metrics.ts';
 import { keysName } from './pod.ts';
+import { leavingOsds, osdCount, osdName, type Shrink, OsdShrinker, type ShrinkSight } from './shrink.ts';
 import { computeStatus, type FileSystemScope, type ServerSight } from './status.ts';
 
 /** Index of Volumes by the FileSystem that they name, `namespace/name`. */
@@ -66,6 +74,7 @@ export interface FileSystemParts {
   readonly events: EventRecorder;
   readonly clock: Clock;
   readonly log: Logger;
+  readonly metrics: FileSystemMetrics;
   /** Namespace of the operator. */
   readonly namespace: string;
   readonly image: string;
@@ -78,16 +87,19 @@ export interface FileSystemParts {
  */
 export class FileSystemReconciler implements Reconciler {
   private readonly parts: FileSystemParts;
+  private readonly shrinker: OsdShrinker;
 
   constructor(parts: FileSystemParts) {
     this.parts = parts;
+    this.shrinker = new OsdShrinker(parts.client, parts.installations);
   }
 
   async reconcile(key: ObjectKey, signal: AbortSignal): Promise<Result> {
-    const { finalizers, installations, namespace } = this.parts;
+    const { finalizers, installations, metrics, namespace } = this.parts;
     const fileSystem = this.parts.fileSystems.get(key);
     if (fileSystem === undefined) return done;
     if (isDeleting(fileSystem) && this.volumesOn(fileSystem) === 0) {
+      metrics.forget(key.name);
       installations.forget(fileSystem.metadata.uid);
       await finalizers.remove(fileSystem, signal);
       return done;
@@ -97,20 +109,41 @@ export class FileSystemReconciler implements Reconciler {
       return done;
     }
     if (await finalizers.ensure(fileSystem, signal)) return done;
-    const certificates = await this.makeObjects(fileSystem, signal);
-    const scope = await this.gather(fileSystem, certificates, signal);
+    const sight = await this.lookAtOsds(fileSystem, signal);
+    const certificates = await this.makeObjects(sight, signal);
+    const gathered = await this.gather(sight, certificates, signal);
+    const scope = { ...gathered, shrink: await this.shrink(sight, gathered, signal) };
+    metrics.observe(scope);
     await this.report(scope, signal);
-    const isSettled = serverKinds.every((kind) => {
-      const { ready, wanted, isUpdating } = scope.servers[kind];
-      return !isUpdating && ready.length === wanted;
-    });
-    return requeueAfter(isSettled && scope.osds !== undefined ? observeMs : settleMs);
+    return requeueAfter(isSettledScope(scope) ? observeMs : settleMs);
   }
 
-  private async makeObjects(
-    fileSystem: Stored<FileSystem>,
-    signal: AbortSignal,
-  ): Promise<FileSystemScope['certificates']> {
+  /** Claims are read only while OSDs go, or may have begun to. */
+  private async lookAtOsds(fileSystem: Stored<FileSystem>, signal: AbortSignal): Promise<ShrinkSight> {
+    const { count } = fileSystem.spec.osds;
+    const running = this.statefulSet(fileSystem, 'osd')?.spec?.replicas ?? 0;
+    const scaled = findCondition(fileSystem.status?.conditions, fileSystemScaled.type);
+    const isSteady = running <= count && (scaled === undefined || scaled.status === 'True');
+    const claims = isSteady ? new Map<number, never>() : await this.shrinker.claims(fileSystem, signal);
+    const pods = this.podsOf(fileSystem, 'osd').map((pod): [number, Stored<Pod>] => [ordinalOf(pod), pod]);
+    return { fileSystem, running, claims, pods: new Map(pods) };
+  }
+
+  private async shrink(sight: ShrinkSight, { osds }: FileSystemScope, signal: AbortSignal): Promise<Shrink> {
+    if (osds !== undefined && sight.claims.size > 0) {
+      try {
+        return await this.shrinker.step(sight, osds, signal);
+      } catch (error) {
+        const { name } = sight.fileSystem.metadata;
+        this.parts.log.warn('OSDs can not be taken away now', { FileSystem: name, problem: describeError(error) });
+      }
+    }
+    const leaving = leavingOsds(sight).map((ordinal) => osdName(sight.fileSystem, ordinal));
+    return { drains: new Map(leaving.map((name) => [name, unknownDrain])), isRemoving: false };
+  }
+
+  private async makeObjects(sight: ShrinkSight, signal: AbortSignal): Promise<FileSystemScope['certificates']> {
+    const { fileSystem } = sight;
     const { client, writer, secrets, namespace } = this.parts;
     const options = { signal };
     if (secrets.get({ namespace, name: keysName(fileSystem.metadata.name) }) === undefined) {
@@ -122,7 +155,7 @@ export class FileSystemReconciler implements Reconciler {
       await writer.apply(podDisruptionBudgets, disruptionBudgetOf(fileSystem, kind), options);
     }
     const certificates = await this.makeCertificates(fileSystem, signal);
-    if (certificates.missing.length === 0) await this.makeServers(fileSystem, signal);
+    if (certificates.missing.length === 0) await this.makeServers(sight, signal);
     return certificates;
   }
 
@@ -136,7 +169,7 @@ export class FileSystemReconciler implements Reconciler {
     const missing = names.filter((name) => secrets.get({ namespace, name }) === undefined);
     try {
       for (const kind of serverKinds) {
-        await writer.apply(serverCertificates, certificateOf(fileSystem, kind, this.terms(fileSystem)), { signal });
+        await writer.apply(serverCertificates, certificateOf(fileSystem, kind, this.parts.issuer), { signal });
       }
     } catch (error) {
       if (!(error instanceof NotFoundError) || !error.message.includes('cert-manager.io')) throw error;
@@ -145,21 +178,17 @@ export class FileSystemReconciler implements Reconciler {
     return { isNeeded: true, missing, hasManager: true };
   }
 
-  private async makeServers(fileSystem: Stored<FileSystem>, signal: AbortSignal): Promise<void> {
+  private async makeServers(sight: ShrinkSight, signal: AbortSignal): Promise<void> {
+    const { fileSystem } = sight;
+    const terms = { image: this.parts.image, osdCount: osdCount(sight) };
     for (const kind of serverKinds) {
       const before = this.statefulSet(fileSystem, kind);
-      const wanted = statefulSetOf(fileSystem, kind, this.terms(fileSystem));
+      const wanted = statefulSetOf(fileSystem, kind, terms);
       await this.parts.writer.apply(statefulSets, wanted, { signal, isMissing: before === undefined });
       const now = this.statefulSet(fileSystem, kind);
       // OSDs that start, or are away, hold up nobody: there is nothing after them.
       if (kind !== 'osd' && !isSettled(now ?? before)) return;
     }
-  }
-
-  private terms(fileSystem: Stored<FileSystem>): ObjectTerms {
-    const { image, issuer } = this.parts;
-    const running = this.statefulSet(fileSystem, 'osd')?.spec?.replicas ?? 0;
-    return { image, issuer, osdCount: Math.max(fileSystem.spec.osds.count, running) };
   }
 
   private statefulSet({ metadata }: Stored<FileSystem>, kind: ServerKind): Stored<StatefulSet> | undefined {
@@ -169,7 +198,7 @@ export class FileSystemReconciler implements Reconciler {
   }
 
   private async gather(
-    fileSystem: Stored<FileSystem>,
+    { fileSystem }: ShrinkSight,
     certificates: FileSystemScope['certificates'],
     signal: AbortSignal,
   ): Promise<FileSystemScope> {
@@ -193,6 +222,7 @@ export class FileSystemReconciler implements Reconciler {
       certificates: { isNeeded: fileSystem.spec.tls !== 'Disabled', missing: [], hasManager: true },
       unboundClaims: [],
       osds: undefined,
+      shrink: { drains: new Map(), isRemoving: false },
       volumes: this.volumesOn(fileSystem),
       namespace: this.parts.namespace,
       now: this.parts.clock.now(),
@@ -203,18 +233,20 @@ export class FileSystemReconciler implements Reconciler {
     const set = this.statefulSet(fileSystem, kind);
     if (set === undefined)
       return { ready: [], wanted: kind === 'osd' ? fileSystem.spec.osds.count : 1, isUpdating: false };
-    const prefix = `${set.metadata.name}-`;
-    const ready = this.parts.pods
-      .list(fileSystem.metadata.namespace)
-      .filter(({ metadata, status }) => {
-        const isOwn = metadata.ownerReferences?.some(({ uid }) => uid === set.metadata.uid) === true;
-        return isOwn && status?.conditions?.some(({ type, status: is }) => type === 'Ready' && is === 'True') === true;
-      })
-      .map(({ metadata }) => Number(metadata.name.slice(prefix.length)));
+    const ready = this.podsOf(fileSystem, kind)
+      .filter(({ status }) => status?.conditions?.some(({ type, status: is }) => type === 'Ready' && is === 'True'))
+      .map(ordinalOf);
     const { currentRevision, updateRevision } = set.status ?? {};
     const isUpdating =
       currentRevision !== undefined && updateRevision !== undefined && currentRevision !== updateRevision;
     return { ready, wanted: set.spec?.replicas ?? 1, isUpdating };
+  }
+
+  private podsOf(fileSystem: Stored<FileSystem>, kind: ServerKind): Stored<Pod>[] {
+    const set = this.statefulSet(fileSystem, kind);
+    const isOwn = ({ metadata }: Stored<Pod>): boolean =>
+      metadata.ownerReferences?.some(({ uid }) => uid === set?.metadata.uid) === true;
+    return this.parts.pods.list(fileSystem.metadata.namespace).filter(isOwn);
   }
 
   private async unboundClaims({ metadata }: Stored<FileSystem>, signal: AbortSignal): Promise<string[]> {
@@ -255,11 +287,28 @@ export class FileSystemReconciler implements Reconciler {
   private tell(fileSystem: Stored<FileSystem>, status: FileSystemStatus): void {
     for (const condition of changedConditions(fileSystem.status, status)) {
       const good = condition.type === fileSystemDegraded.type ? 'False' : 'True';
-      const isGood =
-        condition.status === good || ['Starting', 'Growing', 'Awaiting', 'Updating'].includes(condition.reason);
+      const isGood = condition.status === good || underWay.includes(condition.reason);
       this.parts.events.publish(conditionChanged(fileSystems, fileSystem, condition, isGood));
     }
   }
+}
+
+/** Reasons of conditions that are not as they are to be, and will be by themselves. */
+const underWay = ['Starting', 'Growing', 'Awaiting', 'Updating', 'Draining', 'Shrinking'];
+const unknownDrain = { isEmpty: false, filesLeft: undefined, problem: '' };
+
+/** Whether nothing is expected to change soon. */
+function isSettledScope({ servers, osds, shrink }: FileSystemScope): boolean {
+  const isWhole = serverKinds.every(
+    (kind) => !servers[kind].isUpdating && servers[kind].ready.length === servers[kind].wanted,
+  );
+  const isMoving = shrink.isRemoving || [...shrink.drains.values()].some(({ problem }) => problem === '');
+  return isWhole && osds !== undefined && !isMoving;
+}
+
+/** The number at the end of a pod's name. */
+function ordinalOf({ metadata }: Stored<Pod>): number {
+  return Number(metadata.name.slice(metadata.name.lastIndexOf('-') + 1));
 }
 
 /** Whether every pod runs, and is as the StatefulSet says. */

@@ -20,11 +20,9 @@ export const serverCertificates = defineKind<ServerCertificate>({
   namespaced: true,
 });
 
-/** What the objects need besides the FileSystem. */
+/** What the servers need besides the FileSystem. */
 export interface ObjectTerms {
   readonly image: string;
-  /** Issuer in the same namespace that makes the certificates of servers. */
-  readonly issuer: string;
   /** So many OSDs are to run. */
   readonly osdCount: number;
 }
@@ -128,11 +126,14 @@ export function networkPolicyOf(fileSystem: Stored<FileSystem>): NetworkPolicy &
   };
 }
 
-/** What servers of one kind prove themselves with, to clients and to each other. */
+/**
+ * What servers of one kind prove themselves with, to clients and to each other.
+ * @param issuer - in the same namespace.
+ */
 export function certificateOf(
   fileSystem: Stored<FileSystem>,
   kind: ServerKind,
-  { issuer }: ObjectTerms,
+  issuer: string,
 ): ServerCertificate & { metadata: Metadata } {
   const { name, namespace = '' } = fileSystem.metadata;
   const secretName = serverName(name, kind);

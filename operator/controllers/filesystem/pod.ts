@@ -143,20 +143,31 @@ function serverArguments({ metadata, spec }: Stored<FileSystem>, kind: ServerKin
     `--scheme=${fileSystemSchemes[spec.tls]}`,
     ...tls,
   ];
-  if (kind === 'dir') return [...common, `--data-dir=${folders.data}`, '--no-discover'];
+  if (kind === 'dir') {
+    const writers = spec.tls === 'Disabled' ? [] : dirWriters(name);
+    return [...common, `--data-dir=${folders.data}`, '--no-discover', ...writers];
+  }
   const member = [
     ...common,
     '--uuid=$(POD_NAME)',
     `--dir=${serverAddress(name, namespace, 'dir')}`,
     `--capability-verify-keys=${folders.keys}/verify.pem`,
   ];
-  if (kind === 'osd') return [...member, `--object-dir=${folders.data}`];
+  if (kind === 'osd') return [...member, `--object-dir=${folders.data}`, '--uuid-per-folder'];
   return [
     ...member,
     `--data-dir=${folders.data}`,
     `--capability-signing-key=${folders.keys}/sign.pem`,
     ...(spec.tls === 'Disabled' ? [] : mrcIdentity(name)),
   ];
+}
+
+/** Each kind of server may write of itself only; node agents, which have certificates too, of nothing. */
+function dirWriters(fileSystem: string): string[] {
+  const rules = (['mrc', 'osd'] as const).map(
+    (kind) => `${kind}/${serverName(fileSystem, kind)}-/DNS:${serviceName(fileSystem, kind)}`,
+  );
+  return [`--writers=${rules.join(',')}`, `--admin-groups=${administratorUnit}`];
 }
 
 /** Who may do everything is told by a certificate, never by a name; who may speak for users too. */

@@ -1,5 +1,6 @@
 import type { Clock } from '#common/clock.ts';
 import type { Logger } from '#common/logger.ts';
+import type { Registry } from '#common/metrics.ts';
 import { fileSystems } from '#crds/file-system.ts';
 import { volumes } from '#crds/volume.ts';
 import { ChildWriter } from '#operator/storage/child-writer.ts';
@@ -11,11 +12,13 @@ import { Finalizers } from '#runtime/finalizers.ts';
 import { mapped, owned } from '#runtime/sources.ts';
 import type { KubeObject, ObjectKey } from '#runtime/types.ts';
 import { byFileSystem, FileSystemReconciler } from './controller.ts';
+import { FileSystemMetrics } from './metrics.ts';
 
 /** What the controller of FileSystems takes from the process that it runs in. */
 export interface FileSystemSetup {
   readonly clock: Clock;
   readonly log: Logger;
+  readonly registry: Registry;
   readonly installations: Installations;
   readonly namespace: string;
   readonly image: string;
@@ -47,6 +50,7 @@ export function addFileSystemController(manager: Manager, setup: FileSystemSetup
       object.metadata.finalizers?.length !== old.metadata.finalizers?.length,
     reconciler: new FileSystemReconciler({
       ...setup,
+      metrics: new FileSystemMetrics(setup.registry),
       fileSystems: fileSystemInformer,
       volumes: volumeInformer,
       statefulSets: setInformer,

@@ -8,6 +8,7 @@ import {
   type FileSystemStatus,
 } from '#crds/file-system.ts';
 import type { OsdReport } from '#operator/storage/installation.ts';
+import { isOsdOf, osdName, type Shrink } from './shrink.ts';
 import { serverAddress, type ServerKind, serverKinds, serverName } from '#operator/storage/names.ts';
 import { type ConditionUpdate, updateConditions } from '#runtime/conditions.ts';
 import type { Stored } from '#runtime/types.ts';
@@ -17,6 +18,10 @@ type Osd = NonNullable<FileSystemStatus['osds']>[number];
 
 /** Below this part of its space an OSD is nearly full. */
 const freePartMin = 0.1;
+
+/** Names of servers in a sentence, and characters of a message. */
+const namesMax = 8;
+const messageMax = 1_024;
 
 /** What is seen of the servers of one kind. */
 export interface ServerSight {
@@ -40,6 +45,7 @@ export interface FileSystemScope {
   readonly unboundClaims: readonly string[];
   /** Undefined when the directory could not be asked. */
   readonly osds: readonly OsdReport[] | undefined;
+  readonly shrink: Shrink;
   readonly volumes: number;
   /** Namespace of the operator, where FileSystems have to be. */
   readonly namespace: string;
@@ -80,11 +86,12 @@ export function computeStatus(scope: FileSystemScope): FileSystemStatus {
   };
 }
 
-function osdRows({ fileSystem, servers, osds }: FileSystemScope): Osd[] {
+function osdRows({ fileSystem, servers, osds, shrink }: FileSystemScope): Osd[] {
   const { wanted, ready } = servers.osd;
   return Array.from({ length: wanted }, (_, ordinal): Osd => {
-    const name = `${serverName(fileSystem.metadata.name, 'osd')}-${ordinal}`;
-    const report = osds?.find(({ uuid }) => uuid === name);
+    const name = osdName(fileSystem, ordinal);
+    const report = newest(osds?.filter(({ uuid }) => isOsdOf(uuid, name)) ?? []);
+    const drain = shrink.drains.get(name);
     const before = fileSystem.status?.osds?.find((osd) => osd.name === name);
     const space =
       report === undefined || report.totalBytes === 0
@@ -92,12 +99,18 @@ function osdRows({ fileSystem, servers, osds }: FileSystemScope): Osd[] {
         : { freeBytes: coarse(report.freeBytes), totalBytes: report.totalBytes };
     return {
       name,
-      uuid: name,
+      uuid: report?.uuid ?? before?.uuid ?? name,
       ready: ready.includes(ordinal),
-      state: 'Available',
+      state: drain === undefined ? 'Available' : 'Draining',
+      ...(drain?.filesLeft === undefined ? {} : { filesLeft: drain.filesLeft }),
       ...(space?.totalBytes === undefined ? {} : { freeBytes: space.freeBytes, totalBytes: space.totalBytes }),
     };
   });
+}
+
+/** The one that lives, where a folder was replaced. */
+function newest(osds: readonly OsdReport[]): OsdReport | undefined {
+  return [...osds].sort((a, b) => b.lastSeenS - a.lastSeenS)[0];
 }
 
 /** Whole MiB: a status is not written for every byte. */
@@ -154,17 +167,25 @@ function certificatesFinding({ certificates }: FileSystemScope): Finding {
   return { type, status: 'True', reason: reasons.Issued, message: 'Every certificate is there.' };
 }
 
-function scaledFinding({ fileSystem, servers }: FileSystemScope): Finding {
+function scaledFinding({ fileSystem, servers, shrink }: FileSystemScope): Finding {
   const { type, reasons } = fileSystemScaled;
   const { count } = fileSystem.spec.osds;
   const { wanted, ready } = servers.osd;
-  if (wanted > count) {
-    const message = `${wanted} OSDs hold data and stay, though osds.count is ${count}: set it back. This version takes no OSD away.`;
-    return { type, status: 'False', reason: reasons.DrainRequired, message };
+  const not = (reason: string, message: string): Finding => ({ type, status: 'False', reason, message });
+  const [blocked] = [...shrink.drains].filter(([, { problem }]) => problem !== '');
+  if (blocked !== undefined) {
+    return not(reasons.DrainBlocked, `Files stay on ${blocked[0]}: ${blocked[1].problem}`.slice(0, messageMax));
+  }
+  const leaving = [...shrink.drains].flatMap(([name, { isEmpty }]) => (isEmpty ? [] : [name])).reverse();
+  if (leaving.length > 0) {
+    const names = leaving.slice(0, namesMax).join(', ');
+    return not(reasons.Draining, `Files move from ${names} to the other OSDs; status.osds tells how many are left.`);
+  }
+  if (shrink.isRemoving || wanted > count) {
+    return not(reasons.Shrinking, 'OSDs that are empty are taken away, with their claims.');
   }
   if (ready.length < count) {
-    const message = 'OSDs that were asked for are not ready yet; status.osds tells which.';
-    return { type, status: 'False', reason: reasons.Growing, message };
+    return not(reasons.Growing, 'OSDs that were asked for are not ready yet; status.osds tells which.');
   }
   return { type, status: 'True', reason: reasons.AsDeclared, message: 'There are as many OSDs as declared.' };
 }
@@ -180,11 +201,11 @@ function degradedFinding({ servers, osds }: FileSystemScope, rows: readonly Osd[
     return { type, status: 'Unknown', reason: reasons.Unknown, message: 'The directory can not be asked now.' };
   }
   if (away.length > 0) {
-    return is(reasons.OsdsDown, `${away.slice(0, 8).join(', ')} do not serve: see their pods.`);
+    return is(reasons.OsdsDown, `${away.slice(0, namesMax).join(', ')} do not serve: see their pods.`);
   }
   const full = rows.filter(({ freeBytes, totalBytes = 0 }) => (freeBytes ?? totalBytes) < totalBytes * freePartMin);
   if (full.length > 0) {
-    const names = full.slice(0, 8).map(({ name }) => name);
+    const names = full.slice(0, namesMax).map(({ name }) => name);
     return is(reasons.SpaceLow, `${names.join(', ')} have little space left: raise osds.count, or delete files.`);
   }
   return { type, status: 'False', reason: reasons.Whole, message: 'Every server serves and there is space.' };

@@ -1,6 +1,6 @@
 /** What every implementation of the port to an installation does. */
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
-import type { Installation, VolumeLayout, VolumeTerms } from '../installation.ts';
+import type { DrainReport, Installation, VolumeLayout, VolumeTerms } from '../installation.ts';
 
 /** An installation with at least one OSD. */
 export interface InstallationBench {
@@ -42,6 +42,30 @@ export function complies(name: string, open: () => Promise<InstallationBench>): 
       expect(osd?.lastSeenS).toBeGreaterThan(0);
       expect(osd?.freeBytes).toBeGreaterThan(0);
       expect(osd?.totalBytes).toBeGreaterThanOrEqual(osd?.freeBytes ?? 0);
+    });
+
+    test('has an OSD emptied once it takes no new files, and lets it have files again', async () => {
+      const told = async (wish: string, isEnd: (report: DrainReport) => boolean): Promise<DrainReport> => {
+        for (;;) {
+          const report = await installation.drain('osd-0', wish, signal);
+          if (isEnd(report)) return report;
+          await new Promise((resolve) => setTimeout(resolve, 20));
+        }
+      };
+      const refused = await told('first', ({ problem }) => problem !== '');
+      expect(refused).toMatchObject({ isEmpty: false, problem: expect.stringMatching(/takes new files/) });
+      for (let time = 0; time < 2; time++) await installation.setTakesFiles('osd-0', false, signal);
+      expect((await installation.osds(signal))[0]).toMatchObject({ uuid: 'osd-0', takesFiles: false });
+      expect(await told('second', ({ isEmpty }) => isEmpty)).toEqual({ isEmpty: true, filesLeft: 0, problem: '' });
+      await installation.setTakesFiles('osd-0', true, signal);
+      expect((await installation.osds(signal))[0]).toMatchObject({ takesFiles: true });
+      expect(await told('third', ({ problem }) => problem !== '')).toMatchObject({ problem: refused.problem });
+    });
+
+    test('forgets an OSD that nobody knows', async () => {
+      await installation.setTakesFiles('osd-gone', false, signal);
+      await installation.forgetOsd('osd-gone', signal);
+      expect((await installation.osds(signal)).map(({ uuid }) => uuid)).toEqual(['osd-0']);
     });
 
     test('knows no volume that was not made', async () => {

@@ -1,4 +1,4 @@
-import type { Installation, OsdReport, VolumeLayout, VolumeReport, VolumeTerms } from '../installation.ts';
+import type { DrainReport, Installation, OsdReport, VolumeLayout, VolumeReport, VolumeTerms } from '../installation.ts';
 
 interface MemoryVolume {
   readonly terms: VolumeTerms;
@@ -12,12 +12,35 @@ export class MemoryInstallation implements Installation {
   /** By name. */
   readonly volumes = new Map<string, MemoryVolume>();
   osdReports: OsdReport[] = [];
+  /** How far OSDs are emptied, by UUID; the wish that was told last is in `wishes`. */
+  readonly drains = new Map<string, DrainReport>();
+  readonly wishes: string[] = [];
   /** Set: no server can be reached. */
   isDown = false;
 
   async osds(): Promise<readonly OsdReport[]> {
     this.assertUp();
     return Promise.resolve(this.osdReports);
+  }
+
+  async setTakesFiles(uuid: string, takesFiles: boolean): Promise<void> {
+    this.assertUp();
+    this.osdReports = this.osdReports.map((osd) => (osd.uuid === uuid ? { ...osd, takesFiles } : osd));
+    return Promise.resolve();
+  }
+
+  async drain(uuid: string, wish: string): Promise<DrainReport> {
+    this.assertUp();
+    this.wishes.push(wish);
+    const isLocked = this.osdReports.some((osd) => osd.uuid === uuid && !osd.takesFiles);
+    const report = this.drains.get(uuid) ?? { isEmpty: true, filesLeft: 0, problem: '' };
+    return Promise.resolve(isLocked ? report : { isEmpty: false, filesLeft: undefined, problem: 'it takes new files' });
+  }
+
+  async forgetOsd(uuid: string): Promise<void> {
+    this.assertUp();
+    this.osdReports = this.osdReports.filter((osd) => osd.uuid !== uuid);
+    return Promise.resolve();
   }
 
   async volume(name: string): Promise<VolumeReport | undefined> {

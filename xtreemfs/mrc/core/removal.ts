@@ -67,6 +67,11 @@ export function dropLink(op: Operation, volume: Volume, inode: Inode, by: Remove
   return hasObjects && !isKept ? { file: { volume, inode: { ...inode } } } : {};
 }
 
+/** The objects of an orphan lie elsewhere than who deleted it knew: the MRC deletes them when nobody can have it open. */
+export function eraseLater(op: Operation, inode: Inode): void {
+  op.tx.put(orphanKey(op.tx.nowMs, inode.volume, inode.ino), objectsLeft);
+}
+
 /** Removes an inode and all that hangs on it. */
 export function purgeInode(tx: Tx, inode: Inode): void {
   const { volume, ino, flags } = inode;

@@ -118,6 +118,34 @@ export function installXlocs(op: Operation, inode: Inode, xlocs: XlocRecord): vo
   op.tx.touch(inode);
 }
 
+/**
+ * The replica set with other OSDs in the places of those that are to go; the same set when it has none of them.
+ * @throws {PosixError} EBUSY when snapshots need the objects where they are, ENOSPC when too few other OSDs are usable.
+ */
+export function withOtherOsds(op: Operation, volume: Volume, inode: Inode, leaving: ReadonlySet<string>): XlocRecord {
+  const xlocs = changeableXlocs(op, inode);
+  const held = xlocs.replicas.flatMap((replica) => replica.osds);
+  const count = held.filter((osd) => leaving.has(osd)).length;
+  if (count === 0) return xlocs;
+  if (op.env.listSnapshots(volume).length > 0) {
+    refuse('EBUSY', `Volume ${volume.name} has snapshots, and their files can not move: delete them first`);
+  }
+  const without = [...held, ...leaving];
+  const request = { count, client: op.caller.client, coordinates: undefined, path: '', without };
+  const fresh = op.env.placement.choose(volume, request);
+  if (fresh.length < count) {
+    refuse(
+      'ENOSPC',
+      `A file of volume ${volume.name} needs ${count} more OSDs with space, and ${fresh.length} are usable`,
+    );
+  }
+  const replicas = xlocs.replicas.map((replica) => ({
+    ...replica,
+    osds: replica.osds.map((osd) => (leaving.has(osd) ? (fresh.shift() ?? osd) : osd)),
+  }));
+  return { ...xlocs, version: xlocs.version + 1, replicas };
+}
+
 /** Procedure 49: the replica with this OSD holds the whole file now. */
 export function markComplete(op: Operation, inode: Inode, osd: string): void {
   const xlocs = xlocsOf(inode);

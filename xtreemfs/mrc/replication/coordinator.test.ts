@@ -10,6 +10,8 @@ import { aCaller, aWorld, anOsd, makeTestVolume, root } from '../testing/fixture
 import { Harness } from '../testing/harness.ts';
 import type { World } from '../testing/fixtures.ts';
 import { updateFileSize } from '../core/files.ts';
+import { unlink } from '../core/names.ts';
+import { purgeOrphans } from '../core/removal.ts';
 import { authoritativeState } from './authoritative-state.ts';
 import type { FileRef } from './coordinator.ts';
 import { Coordinator } from './coordinator.ts';
@@ -23,6 +25,8 @@ let file: FileRef;
 let calls: string[];
 let down: Set<string>;
 let lease: LeaseState;
+let copyProgress: 'complete' | 'failed';
+let tellsHoldings: boolean;
 
 const status = (objects: [number, number][]): ReplicaStatus => ({
   truncateEpoch: 0,
@@ -45,7 +49,9 @@ function fakeOsds(): OsdCalls {
       ask('invalidate', osd, creds);
       return {
         leaseState: lease,
-        ...(creds.xlocs.replicaUpdatePolicy.startsWith('W') ? { replicaStatus: status([[0, 1]]) } : {}),
+        ...(tellsHoldings || creds.xlocs.replicaUpdatePolicy.startsWith('W')
+          ? { replicaStatus: status([[0, 1]]) }
+          : {}),
       };
     },
     install: async (osd, creds) => {
@@ -56,6 +62,11 @@ function fakeOsds(): OsdCalls {
       ask('poll', osd, creds);
       return true;
     },
+    installing: async (osd, creds) => {
+      ask('poll', osd, creds);
+      return copyProgress;
+    },
+    sync: async (osd, creds) => ask('sync', osd, creds),
     touch: async (osd, creds, objectNumber) => ask(`touch ${objectNumber}`, osd, creds),
     unlink: async (osd, creds) => ask('unlink', osd, creds),
   };
@@ -70,6 +81,8 @@ beforeEach(async () => {
   calls = [];
   down = new Set();
   lease = LeaseState.IDLE;
+  copyProgress = 'complete';
+  tellsHoldings = false;
   coordinator = new Coordinator({
     engine: world.engine,
     osds: fakeOsds(),
@@ -148,6 +161,99 @@ describe('adding a replica', () => {
   test('an OSD that has a replica gets no second one', async () => {
     await makeReplicated('WqRq', 1);
     await expect(coordinator.add(ann, file, one([heads()[0] ?? '']))).rejects.toMatchObject({ code: 'EINVAL' });
+  });
+});
+
+describe('moving a file off an OSD', () => {
+  const move = async (...leaving: string[]): Promise<void> => {
+    const state = { isOver: false };
+    const moving = coordinator.move(file, new Set(leaving)).finally(() => (state.isOver = true));
+    moving.catch(() => undefined);
+    for (let i = 0; !state.isOver && i < 500; i++) await world.clock.advanceAsync(500);
+    await moving;
+  };
+
+  beforeEach(() => {
+    tellsHoldings = true;
+  });
+
+  test('ends the old view, has the other OSD forget and copy, and makes that durable under the next version', async () => {
+    const [old = ''] = heads();
+    await move(old);
+    const [fresh] = heads();
+    expect(fresh).not.toBe(old);
+    expect(calls).toEqual([
+      `invalidate ${old} v0`,
+      `unlink ${fresh} v0`,
+      `invalidate ${fresh} v0`,
+      `install ${fresh} v0`,
+      `poll ${fresh} v0`,
+      `sync ${fresh} v1`,
+    ]);
+    expect(xlocs()).toMatchObject({ version: 1, policy: '' });
+  });
+
+  test('leaves the other stripes where they are, and ends the view at each', async () => {
+    await fs.set('', 'xtreemfs.default_sp', '{"pattern":"STRIPING_POLICY_RAID0","size":128,"width":3}');
+    const { inode } = await fs.open(ann, 'wide');
+    file = { ...file, ino: inode.ino };
+    const before = xlocs()?.replicas[0]?.osds ?? [];
+    calls = [];
+    await move(before[1] ?? '');
+    const after = xlocs()?.replicas[0]?.osds ?? [];
+    expect([after[0], after[2]]).toEqual([before[0], before[2]]);
+    expect(before).not.toContain(after[1]);
+    expect(calls.filter((call) => call.endsWith('v0')).slice(0, 3)).toEqual(
+      before.map((osd) => `invalidate ${osd} v0`),
+    );
+  });
+
+  test('a file that is read only keeps its other replicas, also when their OSDs are down', async () => {
+    await makeReplicated('ronly', 2);
+    const [old = '', other = ''] = heads();
+    down.add(other);
+    await move(old);
+    expect(heads()).not.toContain(old);
+    expect(heads()).toContain(other);
+    expect(xlocs()?.replicas.map(({ flags }) => flags)).toContain(3);
+  });
+
+  test('a replicated file gets a replica elsewhere in the same step', async () => {
+    await makeReplicated('WqRq', 3);
+    const [old = ''] = heads();
+    await move(old);
+    expect(heads()).toHaveLength(3);
+    expect(heads()).not.toContain(old);
+  });
+
+  test.each<[string, () => void, RegExp]>([
+    ['the OSD does not answer', () => down.add(heads()[0] ?? ''), /is down/],
+    ['the copy fails', () => (copyProgress = 'failed'), /could not copy/],
+    ['the OSD does not tell what it holds', () => (tellsHoldings = false), /does not tell/],
+  ])('stays where it is, under a new version, when %s', async (_, fail, problem) => {
+    const before = heads();
+    fail();
+    await expect(move(before[0] ?? '')).rejects.toThrow(problem);
+    expect(heads()).toEqual(before);
+    expect(xlocs()?.version).toBe(1);
+    expect(isLocked()).toBe(false);
+  });
+
+  test('is refused when no other OSD is usable', async () => {
+    await expect(move('osd1', 'osd2', 'osd3', 'osd4')).rejects.toMatchObject({ code: 'ENOSPC' });
+    expect(isLocked()).toBe(false);
+  });
+
+  test('has the copy deleted later when the file is deleted meanwhile, for who deleted it knew of the old OSD only', async () => {
+    const [old = ''] = heads();
+    const moving = move(old);
+    await fs.as(ann, (op) => unlink(op, 'vol', 'f', { erases: true }));
+    await moving;
+    const places = heads();
+    expect(places).not.toContain(old);
+    await world.clock.advanceAsync(700_000);
+    const { toErase } = await fs.as(root, (op) => purgeOrphans(op, 10));
+    expect(toErase.flatMap(({ xlocs: { replicas } }) => replicas.map(({ osdUuids }) => osdUuids))).toEqual([places]);
   });
 });
 

@@ -11,12 +11,14 @@ import { PosixError, refuse } from '../core/errno.ts';
 import type { Operation } from '../core/operation.ts';
 import { replicationOf } from '../core/policies.ts';
 import type { Inode, ReplicaRecord, XlocRecord } from '../core/records.ts';
+import { eraseLater } from '../core/removal.ts';
 import {
   changeableXlocs,
   installXlocs,
   replicaFlags,
   suitableOsds,
   withoutReplica,
+  withOtherOsds,
   withPolicy,
   withReplica,
 } from '../core/replicas.ts';
@@ -25,6 +27,7 @@ import type { Engine } from '../engine.ts';
 import { systemCaller } from '../engine.ts';
 import { authoritativeState, isCurrent } from './authoritative-state.ts';
 import type { OsdCalls } from './osd-calls.ts';
+import { copyStripes, movesBetween, osdsToInvalidate, type StripeMove } from './stripe-move.ts';
 
 /** A file, wherever it is named. */
 export interface FileRef {
@@ -50,6 +53,13 @@ interface Change {
   readonly file: FileRef;
   readonly from: XlocRecord;
   readonly to: XlocRecord;
+  /** Places that go to other OSDs with what is there. */
+  readonly moves: readonly StripeMove[];
+}
+
+interface Begun extends Change {
+  /** Why the change was undone; undefined when it was made. */
+  readonly outcome: Promise<Error | undefined>;
 }
 
 const isRw = (xlocs: XlocRecord): boolean => xlocs.policy === 'WqRq' || xlocs.policy === 'WaR1';
@@ -64,7 +74,7 @@ const majority = (count: number): number => Math.floor(count / 2) + 1;
  */
 export class Coordinator {
   private readonly options: CoordinatorOptions;
-  private readonly running = new Set<Promise<void>>();
+  private readonly running = new Set<Promise<unknown>>();
 
   constructor(options: CoordinatorOptions) {
     this.options = options;
@@ -126,6 +136,17 @@ export class Coordinator {
     return change.to.version;
   }
 
+  /**
+   * Moves what OSDs that are to go hold of a file to others, and waits for the end. Clients wait meanwhile.
+   * @throws what was in the way; then the file is where it was.
+   */
+  async move(file: FileRef, leaving: ReadonlySet<string>): Promise<void> {
+    const plan = (op: Operation, inode: Inode): XlocRecord => withOtherOsds(op, file.volume, inode, leaving);
+    const { outcome } = await this.begin(systemCaller, file, plan, true);
+    const problem = await outcome;
+    if (problem !== undefined) throw problem;
+  }
+
   /** Makes the replicas that a directory's `ronly` policy asks for, when a file is closed for the first time (section 8.4). */
   async replicateOnClose(file: FileRef): Promise<void> {
     const { engine, osds, logger } = this.options;
@@ -177,47 +198,52 @@ export class Coordinator {
     caller: Caller,
     file: FileRef,
     plan: (op: Operation, inode: Inode) => XlocRecord,
-  ): Promise<Change> {
-    const change = await this.options.engine.run(caller, (op) => {
+    isMove = false,
+  ): Promise<Begun> {
+    const change = await this.options.engine.run(caller, (op): Change => {
       const inode = op.tx.inode(file.volume.number, file.ino);
       const to = plan(op, inode);
       const from = changeableXlocs(op, inode);
       if (to !== from) lockForChange(op, inode);
-      return { file, from, to };
+      return { file, from, to, moves: isMove ? movesBetween(from, to) : [] };
     });
-    if (change.to !== change.from) {
-      const run = this.carryOut(change).finally(() => this.running.delete(run));
-      this.running.add(run);
-    }
-    return change;
+    if (change.to === change.from) return { ...change, outcome: Promise.resolve(undefined) };
+    const outcome = this.carryOut(change).finally(() => this.running.delete(outcome));
+    this.running.add(outcome);
+    return { ...change, outcome };
   }
 
-  private async carryOut(change: Change): Promise<void> {
-    const { logger } = this.options;
+  private async carryOut(change: Change): Promise<Error | undefined> {
+    const { logger, osds } = this.options;
     const id = `${change.file.volume.id}:${change.file.ino}`;
     try {
+      const deletions = await this.deletionsOfCopies(change);
       const statuses = await this.endOldView(change);
       if (isRw(change.to)) await this.fillReplicas(change, statuses);
-      await this.store(change, change.to);
+      else if (change.moves.length > 0) await this.copyMoved(change, statuses, deletions);
+      for (const { to } of change.moves) await osds.sync(to, await this.credentials(change, change.to));
+      // Who deleted the file meanwhile knew of its old OSDs only.
+      if (!(await this.store(change, change.to))) for (const [osd, creds] of deletions) await osds.unlink(osd, creds);
       logger.info('Replicas changed', { file: id, version: change.to.version, replicas: headsOf(change.to) });
+      return undefined;
     } catch (error) {
       logger.error('Replicas not changed', { file: id, version: change.to.version, err: error });
       await this.store(change, { ...change.from, version: change.to.version }).catch((cause: unknown) =>
         logger.error('Change of replicas not undone', { file: id, err: cause }),
       );
+      return error instanceof Error ? error : new Error(describeError(error));
     }
   }
 
   /** Invalidates the old view at the replicas; returns what read/write replicas hold. */
   private async endOldView(change: Change): Promise<Map<string, ReplicaStatus>> {
-    const { osds, clock, engine, leaseTimeoutMs } = this.options;
-    const { from, file } = change;
-    const creds = await engine.run(systemCaller, (op) =>
-      serviceCredentials(op, file.volume, op.tx.inode(file.volume.number, file.ino), from),
-    );
-    const heads = headsOf(from);
+    const { osds, clock, leaseTimeoutMs } = this.options;
+    const { from, moves } = change;
+    const creds = await this.credentials(change, from);
+    const isCopied = !isRw(from) && moves.length > 0;
+    const heads = isCopied ? osdsToInvalidate(from, moves) : headsOf(from);
     const count = heads.length;
-    const needed = from.policy === 'WqRq' ? majority(count) : from.policy === 'WaR1' ? count : 1;
+    const needed = from.policy === 'WqRq' ? majority(count) : from.policy === 'WaR1' || isCopied ? count : 1;
     const statuses = new Map<string, ReplicaStatus>();
     const leases: LeaseState[] = [];
     await this.askEnough('invalidate', heads, needed, async (osd) => {
@@ -227,6 +253,17 @@ export class Coordinator {
     });
     if (leases.includes(LeaseState.PRIMARY) || leases.includes(LeaseState.BACKUP)) await clock.sleep(leaseTimeoutMs);
     return statuses;
+  }
+
+  /** Copies what leaves an OSD of a file that is not replicated as it is written. */
+  private async copyMoved(
+    change: Change,
+    statuses: ReadonlyMap<string, ReplicaStatus>,
+    deletions: ReadonlyMap<string, FileCredentials>,
+  ): Promise<void> {
+    const { osds, clock, pollMs } = this.options;
+    const credentials = async (xlocs: XlocRecord): Promise<FileCredentials> => this.credentials(change, xlocs);
+    await copyStripes({ osds, clock, pollMs, credentials, deletions }, change.from, change.moves, statuses);
   }
 
   /** Brings enough replicas of the new set to the authoritative state. */
@@ -285,18 +322,44 @@ export class Coordinator {
     }
   }
 
-  private async store(change: Change, xlocs: XlocRecord): Promise<void> {
-    await this.options.engine.run(systemCaller, (op) => {
+  /** @returns whether the file is still there. */
+  private async store(change: Change, xlocs: XlocRecord): Promise<boolean> {
+    return this.options.engine.run(systemCaller, (op) => {
       const inode = op.tx.findInode(change.file.volume.number, change.file.ino);
-      if (inode === undefined) return; // deleted meanwhile
+      if (inode === undefined) return false;
       installXlocs(op, inode, xlocs);
       unlockAfterChange(op, inode);
+      if (inode.nlink === 0 && change.moves.length > 0) eraseLater(op, inode);
+      return true;
+    });
+  }
+
+  private async credentials({ file }: Change, xlocs: XlocRecord): Promise<FileCredentials> {
+    return this.options.engine.run(systemCaller, (op) =>
+      serviceCredentials(op, file.volume, op.tx.inode(file.volume.number, file.ino), xlocs),
+    );
+  }
+
+  /** What deletes the copies that a move makes, by OSD; each OSD alone, for the head of a stripe passes deletions on. */
+  private async deletionsOfCopies({ file, from, moves }: Change): Promise<Map<string, FileCredentials>> {
+    return this.options.engine.run(systemCaller, (op) => {
+      const inode = op.tx.inode(file.volume.number, file.ino);
+      return new Map(
+        moves.map(({ to, replica }) => {
+          const alone = { ...replica, osds: [to], striping: { ...replica.striping, width: 1 } };
+          return [to, deleteCredentials(op, file.volume, { ...inode, xlocs: { ...from, replicas: [alone] } })];
+        }),
+      );
     });
   }
 }
 
-/** Credentials of the MRC itself for a file and a replica set. */
+/** How long an OSD may take to copy what it is given, seconds. */
+const copyTimeoutS = 3_600;
+
+/** Credentials of the MRC itself for a file and a replica set; they last as long as a copy may take. */
 function serviceCredentials(op: Operation, volume: Volume, inode: Inode, xlocs: XlocRecord): FileCredentials {
-  const xcap = issueCapability(op, volume, inode, { accessMode: 0, truncateEpoch: inode.epoch });
-  return { xcap, xlocs: signedXlocs(op, volume, inode, xlocs) };
+  const cap = issueCapability(op, volume, inode, { accessMode: 0, truncateEpoch: inode.epoch });
+  const expireTimeS = Math.floor(op.tx.nowMs / 1000) + copyTimeoutS;
+  return { xcap: op.env.signer.sign({ ...cap, expireTimeS }), xlocs: signedXlocs(op, volume, inode, xlocs) };
 }

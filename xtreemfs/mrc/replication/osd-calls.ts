@@ -2,6 +2,7 @@ import type { FileCredentials } from '#proto/generated/xtreemfs/global-types.ts'
 import { osdProcedures } from '#proto/generated/xtreemfs/osd.ts';
 import type { AuthoritativeReplicaState, XlocSetInvalidateResponse } from '#proto/generated/xtreemfs/osd.ts';
 import { PosixErrno } from '#proto/generated/xtreemfs/rpc.ts';
+import { osdSyncLocalProcedure } from '../../osd/extensions.ts';
 import type { RpcClient } from '../../rpc/client.ts';
 import { isErrno } from '../../rpc/errors.ts';
 import type { AddressResolver } from '../../rpc/retry.ts';
@@ -14,6 +15,14 @@ export interface OsdCalls {
   install(osd: string, creds: FileCredentials, state: AuthoritativeReplicaState): Promise<boolean>;
   /** Whether a replica has fetched the state (83). */
   isInstalled(osd: string, creds: FileCredentials, state: AuthoritativeReplicaState): Promise<boolean>;
+  /** How far a replica is with the state that it was given (83). */
+  installing(
+    osd: string,
+    creds: FileCredentials,
+    state: AuthoritativeReplicaState,
+  ): Promise<'running' | 'complete' | 'failed'>;
+  /** Makes what one OSD holds of a file durable, and has it take a newer replica set (1002, ours). */
+  sync(osd: string, creds: FileCredentials): Promise<void>;
   /** Reads one byte of an object, so that a read-only replica begins to fill itself (10). */
   touch(osd: string, creds: FileCredentials, objectNumber: number): Promise<void>;
   /** Deletes the objects of one replica, whose first OSD this is (11); fine when they are gone. */
@@ -36,6 +45,16 @@ export function rpcOsdCalls(client: RpcClient, resolver: AddressResolver): OsdCa
     isInstalled: async (osd, creds, state) => {
       const request = { fileCredentials: creds, fileId: fileIdOf(creds), state };
       return (await client.call(await resolver.resolve(osd), osdProcedures.rwrResetStatus, request)).response.complete;
+    },
+    installing: async (osd, creds, state) => {
+      const request = { fileCredentials: creds, fileId: fileIdOf(creds), state };
+      const { response } = await client.call(await resolver.resolve(osd), osdProcedures.rwrResetStatus, request);
+      if (response.complete) return 'complete';
+      return response.running ? 'running' : 'failed';
+    },
+    sync: async (osd, creds) => {
+      const request = { fileCredentials: creds, fileId: fileIdOf(creds) };
+      await client.call(await resolver.resolve(osd), osdSyncLocalProcedure, request);
     },
     touch: async (osd, creds, objectNumber) => {
       await client.call(await resolver.resolve(osd), osdProcedures.read, {

@@ -11,6 +11,7 @@ import type { Operation } from '../core/operation.ts';
 import type { Engine } from '../engine.ts';
 import type { Identities } from '../identity.ts';
 import type { Coordinator } from '../replication/coordinator.ts';
+import type { Drains } from '../replication/drain.ts';
 import type { Directory } from './directory.ts';
 import type { Maintenance } from '../maintenance/maintenance.ts';
 
@@ -20,6 +21,7 @@ export interface Mrc {
   readonly identities: Identities;
   readonly directory: Directory;
   readonly coordinator: Coordinator;
+  readonly drains: Drains;
   readonly maintenance: Maintenance;
   readonly clock: Clock;
   readonly logger: Logger;

@@ -3,10 +3,11 @@ import { FileState, mrcProcedures } from '#proto/generated/xtreemfs/mrc.ts';
 import type { RpcServer } from '../../rpc/server.ts';
 import { changedStats } from '../core/attributes.ts';
 import { sortedXlocs, verifyCapability } from '../core/capabilities.ts';
+import { isChangeHeld } from '../core/changes.ts';
 import { refuse } from '../core/errno.ts';
 import { clearVouchersOf, ftruncate, open, readCredentials, renewCapability, updateFileSize } from '../core/files.ts';
 import type { Operation } from '../core/operation.ts';
-import { fileById, parseFileId, resolveExisting } from '../core/operation.ts';
+import { fileById, fileIdOf, parseFileId, resolveExisting } from '../core/operation.ts';
 import { isRegular } from '../core/records.ts';
 import { restoreFile } from '../core/restore-file.ts';
 import type { Mrc } from './context.ts';
@@ -84,6 +85,9 @@ export function registerFiles(server: RpcServer, mrc: Mrc): void {
     const run = xcap === undefined ? call.run : call.runByCapability;
     return run((op) => {
       const { volume, inode } = find(op);
+      // Who has the file open was refused by an OSD, and an old set would only lead back there; others watch the change.
+      if (xcap !== undefined && isChangeHeld(op, inode))
+        refuse('EAGAIN', `The replicas of ${fileIdOf(volume, inode)} are being changed`);
       return sortedXlocs(op, volume, inode, coordinates);
     });
   });

@@ -18,6 +18,7 @@ import { DatacenterMap } from '../placement/datacenter-map.ts';
 import { OsdCatalogue } from '../placement/osd-catalogue.ts';
 import { ChainPlacement } from '../placement/placement.ts';
 import { Coordinator } from '../replication/coordinator.ts';
+import { Drains } from '../replication/drain.ts';
 import { rpcOsdCalls } from '../replication/osd-calls.ts';
 import { DurableStore } from '../store/durable-store.ts';
 import type { Mrc } from './context.ts';
@@ -74,6 +75,7 @@ export class MrcServer {
   private readonly options: MrcServerOptions;
   private readonly store: DurableStore;
   private readonly maintenance: Maintenance;
+  private readonly drains: Drains;
   private readonly mrc: Mrc;
   private readonly abort = new AbortController();
   private osdTimer: Timer | undefined;
@@ -111,6 +113,13 @@ export class MrcServer {
       pollMs: 500,
       triesMax: 30,
     });
+    this.drains = new Drains({
+      engine: this.engine,
+      coordinator: this.coordinator,
+      catalogue: this.osds,
+      refresh: () => this.readOsds(),
+      logger,
+    });
     const dumpFolder = join(options.path, 'dumps');
     this.maintenance = new Maintenance({
       engine: this.engine,
@@ -125,6 +134,7 @@ export class MrcServer {
       identities: new Identities(options.identity),
       directory: options.directory,
       coordinator: this.coordinator,
+      drains: this.drains,
       maintenance: this.maintenance,
       clock,
       logger,
@@ -165,11 +175,15 @@ export class MrcServer {
   /** Asks the DIR for the OSDs now; a DIR that does not answer leaves the last list standing. */
   async refreshOsds(): Promise<void> {
     try {
-      this.osds.replace(await this.options.directory.listOsds(this.abort.signal));
+      await this.readOsds();
     } catch (error) {
       if (!this.abort.signal.aborted)
         this.options.logger.warn('OSD list not refreshed', { problem: describeError(error) });
     }
+  }
+
+  private async readOsds(): Promise<void> {
+    this.osds.replace(await this.options.directory.listOsds(this.abort.signal));
   }
 
   /** Facts for the status page and metrics. */
@@ -208,6 +222,7 @@ export class MrcServer {
   async stop(): Promise<void> {
     this.abort.abort(new Error('The MRC stops'));
     this.osdTimer?.cancel();
+    await this.drains.stop();
     await this.maintenance.stop();
     await this.store.close();
   }

@@ -4,6 +4,7 @@ import type { Caller } from '../core/access.ts';
 import { demandWritable, isOwner } from '../core/access.ts';
 import { wireXlocs } from '../core/capabilities.ts';
 import { refuse } from '../core/errno.ts';
+import { nameBytesMax } from '../core/keys.ts';
 import type { Operation } from '../core/operation.ts';
 import { fileIdOf } from '../core/operation.ts';
 import { replicaFlags, markComplete, suitableOsds } from '../core/replicas.ts';
@@ -65,6 +66,13 @@ export function registerReplicas(server: RpcServer, mrc: Mrc): void {
       markComplete(op, findFile(op, { fileId }).inode, osdUuid);
       return {};
     });
+  });
+  handle(server, mrc, mrcProcedures.drainOsd, (call, { osdUuid, wish }) => {
+    demandAdmin(call);
+    if (osdUuid === '' || osdUuid.length > nameBytesMax) {
+      refuse('EINVAL', `osd_uuid: must have 1 to ${nameBytesMax} characters, not ${osdUuid.length}`);
+    }
+    return mrc.drains.ask(osdUuid, wish);
   });
   handle(server, mrc, mrcProcedures.getSuitableOsds, (call, request) =>
     call.run((op: Operation) => {

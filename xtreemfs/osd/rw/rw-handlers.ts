@@ -140,7 +140,8 @@ function registerViews(server: RpcServer, options: RwHandlersOptions): void {
       if (isReplicated) flease.invalidate(cell);
       if (isReplicated) replication.forget(file.fileId);
       const leaseState: LeaseState = isReplicated ? leaseStates[role] : LeaseState.NONE;
-      const replicaStatus = isReplicated ? await replication.replicas.status(file) : undefined;
+      // Upstream tells it of replicated files only; our MRC needs it of all that it moves.
+      const replicaStatus = await replication.replicas.status(file);
       return { response: { leaseState, replicaStatus } };
     }),
   );

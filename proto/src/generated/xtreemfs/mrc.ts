@@ -1203,6 +1203,80 @@ export function readRenameFlaggedRequest(reader: Reader): RenameFlaggedRequest {
 }
 export const renameFlaggedRequestCodec: Codec<RenameFlaggedRequest> = makeCodec('renameFlaggedRequest', writeRenameFlaggedRequest, readRenameFlaggedRequest);
 
+/** Ours: an OSD that is to go gets rid of its files. */
+export interface DrainOsdRequest {
+  osdUuid: string;
+  /** Names the wish: what was found out for another one is not told. */
+  wish: string;
+}
+
+export function writeDrainOsdRequest(writer: Writer, message: DrainOsdRequest): void {
+  writer.string(10, message.osdUuid);
+  writer.string(18, message.wish);
+}
+export function readDrainOsdRequest(reader: Reader): DrainOsdRequest {
+  let osdUuid: string = '';
+  let wish: string = '';
+  for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+    switch (tag) {
+      case 10: {
+        osdUuid = reader.string();
+        break;
+      }
+      case 18: {
+        wish = reader.string();
+        break;
+      }
+      default:
+        reader.skip(tag);
+    }
+  }
+  return { osdUuid, wish };
+}
+export const drainOsdRequestCodec: Codec<DrainOsdRequest> = makeCodec('drainOsdRequest', writeDrainOsdRequest, readDrainOsdRequest);
+
+export interface DrainOsdResponse {
+  /** No file has data, or a place, on the OSD. It was found after the DIR had told that the OSD takes no new files. */
+  isEmpty: boolean;
+  /** Files that are known to be left; missing until they were counted. */
+  filesLeft?: number | undefined;
+  /** Why files stay; empty while nothing is in the way. */
+  problem: string;
+}
+
+export function writeDrainOsdResponse(writer: Writer, message: DrainOsdResponse): void {
+  writer.bool(8, message.isEmpty);
+  if (message.filesLeft !== undefined) {
+    writer.fixed64(17, message.filesLeft);
+  }
+  writer.string(26, message.problem);
+}
+export function readDrainOsdResponse(reader: Reader): DrainOsdResponse {
+  let isEmpty: boolean = false;
+  let filesLeft: number | undefined;
+  let problem: string = '';
+  for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+    switch (tag) {
+      case 8: {
+        isEmpty = reader.bool();
+        break;
+      }
+      case 17: {
+        filesLeft = reader.fixed64();
+        break;
+      }
+      case 26: {
+        problem = reader.string();
+        break;
+      }
+      default:
+        reader.skip(tag);
+    }
+  }
+  return { isEmpty, filesLeft, problem };
+}
+export const drainOsdResponseCodec: Codec<DrainOsdResponse> = makeCodec('drainOsdResponse', writeDrainOsdResponse, readDrainOsdResponse);
+
 export interface RenameResponse {
   timestampS: number;
   creds?: FileCredentials | undefined;
@@ -2969,6 +3043,16 @@ export const mrcProcedures = {
     hasDataIn: false,
     hasDataOut: false,
   } satisfies Procedure<RenameFlaggedRequest, RenameResponse>,
+  /** Ours; upstream's answers INVALID_PROC_ID. */
+  drainOsd: {
+    interfaceId: 20001,
+    procId: 1002,
+    name: 'drain_osd',
+    request: drainOsdRequestCodec,
+    response: drainOsdResponseCodec,
+    hasDataIn: false,
+    hasDataOut: false,
+  } satisfies Procedure<DrainOsdRequest, DrainOsdResponse>,
   rmdir: {
     interfaceId: 20001,
     procId: 14,
