@@ -8,6 +8,8 @@ import { type AloneControlPlane, startControlPlane } from '#sites/control-plane.
 import { runHelm } from '#sites/helm.ts';
 import { KubeClient, waitFor } from '#sites/kube-client.ts';
 import YAML from 'yaml';
+import { alertRules } from './alerts.ts';
+import { fileSystemDashboard } from './dashboard.ts';
 
 jest.setTimeout(60_000);
 const chart = path.resolve(import.meta.dirname, '../xtreemos');
@@ -108,6 +110,18 @@ describe('helm template', () => {
     });
     const { spec } = find(manifests, 'Deployment') as unknown as { spec: { template: { spec: object } } };
     expect(spec.template.spec).toMatchObject({ priorityClassName: '' });
+  });
+
+  test('gives Prometheus and Grafana what they are to have, braces and all', async () => {
+    const switches = ['dashboards', 'alerts', 'monitors'].flatMap((name) => ['--set', `monitoring.${name}=true`]);
+    const manifests = await rendered(...switches, '--set', 'monitoring.labels.release=prometheus');
+    const rule = find(manifests, 'PrometheusRule') as unknown as { spec: object; metadata: { labels: object } };
+    expect(rule.spec).toEqual({ groups: alertRules() });
+    expect(rule.metadata.labels).toMatchObject({ release: 'prometheus' });
+    const { data } = find(manifests, 'ConfigMap') as unknown as { data: Record<string, string> };
+    const dashboard = JSON.parse(data['xtreemos-file-systems.json'] ?? '') as { description: string };
+    expect(dashboard).toEqual(fileSystemDashboard(dashboard.description));
+    expect(manifests.filter(({ kind }) => kind === 'PodMonitor')).toHaveLength(2);
   });
 
   test('carries every value to its place', async () => {
