@@ -177,7 +177,9 @@ test.each(['Erase', 'Export'] as const)(
     await world.create(fileSystems, { ...group, kind: 'FileSystem', metadata: { name: fileSystem }, spec: {} });
     const volumes = `${root}/namespaces/vo-${name}/volumes`;
     const make = async (volume: string, reclaimPolicy: string): Promise<string> => {
-      const spec = { size: '1Gi', reclaimPolicy, fileSystem: { name: fileSystem, namespace: 'default' } };
+      const owner = volume.replace(/^home-/, '');
+      const where = { name: fileSystem, namespace: 'default' };
+      const spec = { size: '1Gi', owner, mode: '0700', reclaimPolicy, fileSystem: where };
       const made = await world.create(volumes, { ...group, kind: 'Volume', metadata: { name: volume }, spec });
       return made.metadata?.uid ?? '';
     };
