@@ -22,6 +22,8 @@ const far = peerNames.away;
 const leaseMs = 30 * second;
 const noticedMs = 15 * second;
 const restartedMs = 60 * second;
+/** Kubernetes looks every 20 s for pods whose Node is gone, and believes it after 40 s; then the task is looked at anew. */
+const forgottenMs = 120 * second;
 // kind's clusters are Docker's to harm.
 const describeLocal = providerName() === 'local' ? describe : describe.skip;
 
@@ -247,7 +249,7 @@ describeLocal('of two sites', () => {
     );
     process.stderr.write(`node: noticed after ${Math.round((Date.now() - lostAt) / second)} s\n`);
     await sites.away.site.kubectl(['delete', 'node', before.node]);
-    const after = await movedFrom(before, restartedMs);
+    const after = await movedFrom(before, forgottenMs);
     expect(after.node).not.toBe(before.node);
     await sites.faults.startNode('b', number);
     await new Promise((resolve) => setTimeout(resolve, 10 * second));
