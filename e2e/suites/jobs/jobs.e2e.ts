@@ -157,14 +157,64 @@ describe('what happens to a running job', () => {
     const guest = await until('guest', state('Succeeded'), 240_000);
     expect(guest.status?.tasks).toMatchObject({ succeeded: 2, failed: 0 });
     for (const began of await keptLog('guest', 2)) expect(1000 * Number(began)).toBeGreaterThanOrEqual(startMs);
-    const { failures } = (await site.get<Stored<Execution>>('execution', 'filler', '-n', namespace)).spec;
-    expect(failures).toEqual([]);
+    const filler = await site.get<Stored<Execution>>('execution', 'filler', '-n', namespace);
+    expect(filler.spec.failures).toEqual([]);
+    expect(filler.status?.tasks?.rows.map(({ reason }) => reason)).toContain('Preempted');
     await until('filler', (job) => (job.status?.tasks?.running ?? 0) < (filled.status?.tasks?.running ?? 0));
     await site.kubectl([...alice.login, 'delete', 'reservation', 'slots']);
     await until('filler', (job) => job.status?.tasks?.running === filled.status?.tasks?.running);
     await site.kubectl([...alice.login, 'delete', 'gridjob', 'filler', '--wait=false']);
     await waitFor('the filler is gone', async () => (await podsOf('filler')).length === 0);
   }, 600_000);
+
+  test('a gang as large as the site has its turn although small jobs keep coming', async () => {
+    const task = (seconds: number): object => aTask(`sleep ${seconds}`, '500m');
+    await submit('slots', { tasks: { count: 40 }, template: task(900) });
+    const full = await until(
+      'slots',
+      ({ status }) => (status?.waiting?.length ?? 0) > 0 && status?.tasks?.starting === 0,
+    );
+    const slots = full.status?.tasks?.running ?? 0;
+    expect(slots).toBeGreaterThan(1);
+    await site.kubectl([...alice.login, 'delete', 'gridjob', 'slots', '--wait=false']);
+    await waitFor('the slots are free', async () => (await podsOf('slots')).length === 0);
+    let count = 0;
+    /** Enough for every slot, and more than end meanwhile. */
+    const stream = async (): Promise<void> => {
+      const items = Array.from({ length: slots }, () => ({
+        ...{ apiVersion: 'xtreemos.io/v1alpha1', kind: 'GridJob', metadata: { name: `small-${count++}` } },
+        spec: { template: task(5), ttlSecondsAfterFinished: 600 },
+      }));
+      const input = JSON.stringify({ apiVersion: 'v1', kind: 'List', items });
+      await site.kubectl([...alice.login, 'create', '-f', '-'], { input });
+    };
+    await stream();
+    await stream();
+    await until('small-0', (job) => job.status?.tasks?.running === 1);
+    await submit('large', { tasks: { count: slots, gangMinimum: slots }, template: task(2) });
+    const before = count;
+    const large = await waitFor(
+      'the gang has run',
+      async () => {
+        await stream();
+        const job = await site.get<Stored<GridJob>>('gridjob', 'large', '-n', namespace);
+        return job.status?.state === 'Succeeded' ? job : undefined;
+      },
+      { limitMs: 180_000, pauseMs: 3_000 },
+    );
+    const startedAt = Date.parse(large.status?.startTime ?? '');
+    // It keeps others back from half a minute on, and what runs by then needs time to end.
+    expect(startedAt - Date.parse(large.metadata.creationTimestamp)).toBeLessThan(90_000);
+    const { items } = await site.get<{ items: Stored<GridJob>[] }>('gridjobs', '-n', namespace);
+    const passed = items.filter(
+      ({ metadata: { name }, status }) =>
+        name.startsWith('small-') && Number(name.slice(6)) >= before && Date.parse(status?.startTime ?? '') < startedAt,
+    );
+    expect(passed.length).toBeGreaterThan(0);
+    const selector = items.flatMap(({ metadata: { name } }) => (name.startsWith('small-') ? [name] : []));
+    await site.kubectl([...alice.login, 'delete', 'gridjob', 'large', ...selector, '--wait=false']);
+    await waitFor('nothing small is left', async () => (await podsOf('small-0')).length === 0);
+  }, 420_000);
 
   test('whose pod somebody deletes it runs again, and that does not count as a failure', async () => {
     await submit('resilient', { template: aTask('sleep 900') });
