@@ -68,6 +68,7 @@ describe('a VirtualOrganization', () => {
       identity: { uidMode: 'Global' },
       isolation: { minimum: 'Namespace' },
       quota: {},
+      jobs: { priorityMax: 0 },
       network: { internal: false, egress: [] },
       governance: { secondAdministrator: false, delaySeconds: 0 },
     });
