@@ -51,6 +51,7 @@ beforeAll(async () => {
   await waitFor('the Site is there', async () => (await site.tryKubectl(['get', 'site', 'home'])).status === 0);
   const accepted = { spec: { local: { acceptedVirtualOrganizations: [{ name: 'physics' }] } } };
   await site.kubectl(['patch', 'site', 'home', '--type=merge', '-p', JSON.stringify(accepted)]);
+  await probesAreOver();
   door = new SelectorDoor(site, namespace);
   selection = await door.client();
   await found(aQuery(), site.nodes);
@@ -65,6 +66,15 @@ afterAll(async () => {
   await site.helm(['uninstall', 'xtreemos', '--namespace', namespace, '--wait']);
   await site.tryKubectl(['delete', 'namespace', namespace, '--wait=false']);
 });
+
+/** The operator tries once whether the network is closed, with pods that take room. */
+async function probesAreOver(): Promise<void> {
+  await site.kubectl(['wait', '--for=condition=NetworkIsolated', 'site/home', '--timeout=180s'], {
+    timeoutMs: 190_000,
+  });
+  const probes = ['pods', '-n', namespace, '-l', 'xtreemos.io/network-probe'];
+  await site.kubectl(['wait', '--for=delete', ...probes, '--timeout=60s'], { timeoutMs: 70_000 });
+}
 
 const aQuery = (fields: Partial<Query> = {}): Query => ({
   ...{ id: 'suite', constraints: [], predicates: [], demand: {}, virtualOrganization: 'physics' },
