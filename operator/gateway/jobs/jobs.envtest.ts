@@ -293,8 +293,12 @@ describe('threat 46: a token', () => {
     expect((await submit(token, 'alive')).status).toBe(201);
     await setPhase(name, 'Succeeded');
     expect(await refused(token)).toEqual([401, 'Unauthenticated', 'PodGone']);
-    await setPhase(name, 'Running');
+    // The kubelet tells that it runs a moment after the task has begun.
+    await setPhase(name, 'Pending');
     expect((await submit(token, 'alive-again')).status).toBe(201);
+    await setPhase(name, 'Failed');
+    expect(await refused(token)).toEqual([401, 'Unauthenticated', 'PodGone']);
+    await setPhase(name, 'Running');
     // Bound to a node, it stays until a kubelet lets it go, and there is none.
     await site.client.json('DELETE', `${pods}/${name}`);
     expect(await refused(token)).toEqual([401, 'Unauthenticated', 'PodGone']);

@@ -113,13 +113,16 @@ function claimOf({ username = '', extra = {} }: ReviewedUser): PodClaim {
   return { namespace, account, name, uid, node: extra[`${said}/node-name`]?.[0] };
 }
 
+/** A task may ask before its kubelet has told that it runs. */
+const livePhases = new Set<string | undefined>(['Pending', 'Running']);
+
 /** API servers believe a token for a while after its pod was deleted, and answers about it are kept: the pod itself is asked for. */
 function isRunningAs(pod: Stored<Pod>, { uid, account, node }: PodClaim): boolean {
   const { spec, status } = pod;
   return (
     pod.metadata.uid === uid &&
     !isDeleting(pod) &&
-    status?.phase === 'Running' &&
+    livePhases.has(status?.phase) &&
     spec?.serviceAccountName === account &&
     (node === undefined || spec.nodeName === node)
   );
