@@ -1,5 +1,5 @@
 /** Which work that gives way is ended, so that work of higher priority has room. Pure. */
-import type { Resources } from '#proto/selector/resources.ts';
+import { minus, type Resources, sumOf } from '#proto/selector/resources.ts';
 import { fits } from './shape.ts';
 
 /** Pods that are ended for one job at once, and tasks that room is made for at once. */
@@ -55,7 +55,7 @@ export function chooseVictims<T extends GivingWay>(
   const victims: T[] = [];
   let slots = 0;
   for (const state of states) {
-    for (; slots < wanted && fits(demand, state.free) > 0; slots++) state.free = add(state.free, demand, -1);
+    for (; slots < wanted && fits(demand, state.free) > 0; slots++) state.free = minus(state.free, demand);
   }
   while (slots < wanted) {
     let best: { state: State<T>; price: T[] } | undefined;
@@ -67,11 +67,7 @@ export function chooseVictims<T extends GivingWay>(
     const { state, price } = best;
     victims.push(...price);
     state.left = state.left.filter((one) => !price.includes(one));
-    state.free = add(
-      price.reduce((free, one) => add(free, one.demand), state.free),
-      demand,
-      -1,
-    );
+    state.free = minus(together(state.free, price), demand);
     slots++;
   }
   return slots < Math.max(1, gangMinimum) ? [] : victims;
@@ -85,17 +81,13 @@ export function withRoom(
   const byNode = Map.groupBy(leaving, ({ node }) => node);
   return nodes.map(({ node, free }) => ({
     node,
-    free: (byNode.get(node) ?? []).reduce((sum, { demand }) => add(sum, demand), free),
+    free: together(free, byNode.get(node) ?? []),
   }));
 }
 
 /** What must end on a node for one task; undefined when nothing is enough. */
 function priceOf<T extends GivingWay>({ free, left }: State<T>, demand: Resources): T[] | undefined {
-  const roomAfter = (ended: readonly T[]): number =>
-    fits(
-      demand,
-      ended.reduce((sum, one) => add(sum, one.demand), free),
-    );
+  const roomAfter = (ended: readonly T[]): number => fits(demand, together(free, ended));
   let price: T[] = [];
   for (const one of left) {
     price.push(one);
@@ -115,7 +107,7 @@ function isLess(a: readonly GivingWay[], b: readonly GivingWay[]): boolean {
   return highest(a) < highest(b) || (highest(a) === highest(b) && a.length < b.length);
 }
 
-function add(to: Resources, what: Resources, times = 1): Resources {
-  const names = new Set([...Object.keys(to), ...Object.keys(what)]);
-  return Object.fromEntries([...names].map((name) => [name, (to[name] ?? 0) + times * (what[name] ?? 0)]));
+/** What is free together with what is freed. */
+function together(free: Resources, freed: readonly Pick<GivingWay, 'demand'>[]): Resources {
+  return sumOf([{ demand: free }, ...freed]);
 }

@@ -18,7 +18,7 @@ import { queryLimits, type ResourceSelection, SelectorUnavailableError } from '#
 import { type Pod, pods as podKind } from '#runtime/builtin.ts';
 import { findCondition } from '#runtime/conditions.ts';
 import type { Client, EventRecorder, Informer, Lister } from '#runtime/contracts.ts';
-import { NotFoundError } from '#runtime/errors.ts';
+import { ignoreNotFound } from '#runtime/errors.ts';
 import { isDeleting, keyOf, type Stored } from '#runtime/types.ts';
 import { jobGaveWay, jobMadeRoom } from './events.ts';
 import { stageOf } from './gates.ts';
@@ -199,12 +199,8 @@ export class Preemptor {
       const { uid, labels = {} } = pod.metadata;
       const run = keyOfRun(labels[podLabels.run] ?? '', Number(labels[podLabels.index]));
       if (!isLeaving(pod)) await this.mark(pod, why, signal);
-      try {
-        remember(this.endedRuns, `${execution.metadata.uid}/${run}`, true, rememberedMax);
-        await client.of(podKind).delete(keyOf(pod), { preconditions: { uid }, signal });
-      } catch (error) {
-        if (!(error instanceof NotFoundError)) throw error;
-      }
+      remember(this.endedRuns, `${execution.metadata.uid}/${run}`, true, rememberedMax);
+      await ignoreNotFound(client.of(podKind).delete(keyOf(pod), { preconditions: { uid }, signal }));
     });
     events.publish(jobMadeRoom(job, victims.length));
     for (const [name, lost] of Map.groupBy(victims, ({ job: victim }) => nameOf(victim))) {
