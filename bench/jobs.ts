@@ -139,12 +139,13 @@ async function firstProcess(): Promise<Figure> {
 }
 
 const parts: Readonly<Record<string, () => Promise<Figure>>> = { scale: atScale, 'first-process': firstProcess };
-let figure: Figure = { first_process_added_s: null };
-for (const name of values.only.split(',')) {
+const chosen = values.only.split(',').map((name) => {
   const part = parts[name];
   if (part === undefined) {
     throw new InvalidInputError('--only', `${name} is no part: choose from ${Object.keys(parts).join(', ')}`);
   }
-  figure = { ...figure, ...(await part()) };
-}
+  return part;
+});
+let figure: Figure = { first_process_added_s: null };
+for (const part of chosen) figure = { ...figure, ...(await part()) };
 console.log(`figure: ${JSON.stringify(figure)}`);
