@@ -55,9 +55,9 @@ sim: deps ## Simulations: many nodes in one process, one seed
 envtest: deps ## Controllers against a real API server
 	$(JEST) --selectProjects envtest --runInBand
 e2e: deps ## User stories on real Kubernetes sites on this machine
-	$(JEST) --selectProjects e2e --runInBand
+	$(JEST) --selectProjects e2e reach --runInBand
 presubmit: verify unit sim ## What to run before a commit
-test: deps ## Everything: verify, unit, sim, envtest, e2e
+test: deps ## Everything: verify, unit, sim, envtest, e2e, reach
 	@node hack/test.ts
 deflake: deps ## Loop one test until it fails: make deflake TEST=path
 	@n=0; while $(JEST) --runInBand $(TEST); do n=$$((n+1)); echo "passed $$n times"; done

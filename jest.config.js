@@ -24,9 +24,10 @@ export default {
     tier('unit', ['*.test.ts'], ['\\.sim\\.test\\.ts$']),
     tier('sim', ['*.sim.test.ts']),
     tier('envtest', ['*.envtest.ts']),
-    tier('e2e', ['*.e2e.ts'], [], {
+    tier('e2e', ['*.e2e.ts'], ['/e2e/suites/reach/'], {
       globalSetup: '<rootDir>/e2e/setup.ts',
       globalTeardown: '<rootDir>/e2e/teardown.ts',
     }),
+    tier('reach', ['e2e/suites/reach/*.e2e.ts']),
   ],
 };

@@ -35,22 +35,31 @@ interface JestReport {
 
 /**
  * How many files of a tier are run at once, where it isn't jest's own choice. API servers of the envtests wait more than
- * they compute; the files of the e2e tier share one site and one process's harness.
+ * they compute; the files of the e2e tier share one site and one process's harness, those of reach cut networks.
  */
-const workersOf: Partial<Record<string, number>> = { envtest: 2, e2e: 1 };
+const workersOf: Partial<Record<string, number>> = { envtest: 2, e2e: 1, reach: 1 };
 /** Steps that are no tier of tests. */
 const steps: Partial<Record<string, () => Promise<Counts>>> = { verify, programs };
-/** One after the other; what stands together runs at the same time, since it waits more than it computes. */
-const order = [['verify'], ['unit'], ['sim'], ['programs'], ['envtest', 'e2e']];
+/** Steps one after the other. */
+type Lane = readonly string[];
+/** Stages one after the other. The lanes of a stage go on at the same time, since they wait more than they compute. */
+const order: readonly (readonly Lane[])[] = [
+  [['verify']],
+  [['unit']],
+  [['sim']],
+  [['programs']],
+  [['envtest', 'reach'], ['e2e']],
+];
 const { positionals } = parseArgs({ allowPositionals: true });
-const stranger = positionals.find((step) => !order.flat().includes(step));
+const all = order.flat(2);
+const stranger = positionals.find((step) => !all.includes(step));
 if (stranger !== undefined) {
-  throw new InvalidInputError('step', `${stranger} is none: choose from ${order.flat().join(', ')}`);
+  throw new InvalidInputError('step', `${stranger} is none: choose from ${all.join(', ')}`);
 }
-const chosen =
-  positionals.length === 0
-    ? order
-    : order.map((stage) => stage.filter((step) => positionals.includes(step))).filter(({ length }) => length > 0);
+const wanted = positionals.length === 0 ? all : positionals;
+const chosen = order
+  .map((stage) => stage.map((lane) => lane.filter((step) => wanted.includes(step))).filter(isFilled))
+  .filter(isFilled);
 const started = Date.now();
 const scratch = mkdtempSync(path.join(tmpdir(), 'xtreemos-test-'));
 const total: Counts = { passed: 0, failed: 0, skipped: 0 };
@@ -63,9 +72,10 @@ const withoutReport: Counts = { passed: 0, failed: 1, skipped: 0 };
 
 try {
   for (const [index, stage] of chosen.entries()) {
-    console.log(`\n=== ${stage.join(' and ')} (${index + 1} of ${chosen.length}, ${minutes(started)} min so far)`);
-    const first = await Promise.all(stage.map(firstRun));
-    for (const { step, took, finish } of first) {
+    const lanes = stage.map((lane) => lane.join(' then ')).join(' beside ');
+    console.log(`\n=== ${lanes} (${index + 1} of ${chosen.length}, ${minutes(started)} min so far)`);
+    const first = await Promise.all(stage.map(firstRuns));
+    for (const { step, took, finish } of first.flat()) {
       const counts = await finish();
       total.passed += counts.passed;
       total.failed += counts.failed;
@@ -89,6 +99,16 @@ interface FirstRun {
   readonly took: string;
   /** Runs once more what may have failed by accident. For when nothing else runs. */
   readonly finish: () => Promise<Counts>;
+}
+
+function isFilled({ length }: readonly unknown[]): boolean {
+  return length > 0;
+}
+
+async function firstRuns(lane: Lane): Promise<FirstRun[]> {
+  const runs: FirstRun[] = [];
+  for (const step of lane) runs.push(await firstRun(step));
+  return runs;
 }
 
 async function firstRun(step: string): Promise<FirstRun> {
