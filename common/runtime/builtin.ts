@@ -61,6 +61,8 @@ export const namespaces = defineKind<Namespace>({
 });
 export const nodes = defineKind<Node>({ group: '', version: 'v1', kind: 'Node', plural: 'nodes', namespaced: false });
 export const pods = defineKind<Pod>({ group: '', version: 'v1', kind: 'Pod', plural: 'pods', namespaced: true });
+/** Whether no process of a pod runs any more, nor ever will. */
+export const hasEnded = ({ status }: Pod): boolean => status?.phase === 'Succeeded' || status?.phase === 'Failed';
 export const secrets = defineKind<Secret>({
   group: '',
   version: 'v1',

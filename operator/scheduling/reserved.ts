@@ -4,7 +4,7 @@ import type { Execution } from '#crds/execution.ts';
 import { organizationOfNamespace } from '#crds/organization.ts';
 import type { Reservation } from '#crds/reservation.ts';
 import { addTo, type Resources } from '#proto/selector/resources.ts';
-import type { Pod } from '#runtime/builtin.ts';
+import { hasEnded, type Pod } from '#runtime/builtin.ts';
 import type { Informer } from '#runtime/contracts.ts';
 import type { ObjectKey, Stored } from '#runtime/types.ts';
 import { IndexSet } from './index-set.ts';
@@ -78,7 +78,7 @@ export class Drawn {
     const sum: Record<string, number> = {};
     const key = claimKey(namespace, name);
     for (const pod of this.pods.byIndex(byDrawn, key)) {
-      if (pod.status?.phase === 'Succeeded' || pod.status?.phase === 'Failed') continue;
+      if (hasEnded(pod)) continue;
       for (const { resources } of pod.spec?.containers ?? []) addTo(sum, demandOfQuantities(resources?.requests ?? {}));
     }
     for (const execution of this.executions.byIndex(byDrawn, key)) {

@@ -22,7 +22,7 @@ import {
   type SyncRequest,
   workMethods,
 } from '#proto/site/schema.ts';
-import { configMaps, type Pod } from '#runtime/builtin.ts';
+import { configMaps, hasEnded, type Pod } from '#runtime/builtin.ts';
 import { findCondition } from '#runtime/conditions.ts';
 import type { Client, Informer } from '#runtime/contracts.ts';
 import {
@@ -253,10 +253,9 @@ export class HostedParts {
 
   private stateOf(execution: Stored<Execution>): PartState {
     const { metadata, spec, status } = execution;
-    const isOver = (phase: string | undefined): boolean => phase === 'Succeeded' || phase === 'Failed';
     const live = this.options
       .podsOf(execution)
-      .filter((pod) => !isOver(pod.status?.phase))
+      .filter((pod) => !hasEnded(pod))
       .map(({ metadata }) => metadata.labels?.[podLabels.run] ?? '');
     const placed = findCondition(status?.conditions, executionPlaced.type);
     const state = {

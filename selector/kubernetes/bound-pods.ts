@@ -1,7 +1,7 @@
 /** What the pods of a node occupy. Pure. */
 import { claimLabel, podFacts } from '#crds/claim.ts';
 import { addTo, larger, type Resources } from '#proto/selector/resources.ts';
-import type { Pod } from '#runtime/builtin.ts';
+import { hasEnded, type Pod } from '#runtime/builtin.ts';
 import type { Stored } from '#runtime/types.ts';
 import type { BoundPod } from '#selector/ledger/occupancy.ts';
 import { amountOf } from './node-facts.ts';
@@ -14,8 +14,7 @@ type Requests = Readonly<Record<string, string>> | undefined;
 
 /** Whether a pod has a node and still occupies it. */
 export function isOccupying(pod: Pod): boolean {
-  const phase = pod.status?.phase;
-  return pod.spec?.nodeName !== undefined && phase !== 'Succeeded' && phase !== 'Failed';
+  return pod.spec?.nodeName !== undefined && !hasEnded(pod);
 }
 
 /** A pod as the ledger counts it. What the operator wrote on pods of jobs is believed: nobody else may write such labels and annotations. */

@@ -4,7 +4,7 @@ import { LeaseEnds } from '#common/lease-ends.ts';
 import type { Logger } from '#common/logger.ts';
 import { podFacts } from '#crds/claim.ts';
 import { homeLeaseName, homeLeaseTerms } from '#crds/home-lease.ts';
-import { leases, pods, type Pod } from '#runtime/builtin.ts';
+import { hasEnded, leases, pods, type Pod } from '#runtime/builtin.ts';
 import type { Client } from '#runtime/contracts.ts';
 import { ConflictError, ignoreNotFound } from '#runtime/errors.ts';
 import { isDeleting, type Stored } from '#runtime/types.ts';
@@ -93,5 +93,5 @@ export class HomeFencer {
   }
 }
 
-const homeOf = ({ metadata, status }: Pod): string | undefined =>
-  status?.phase === 'Succeeded' || status?.phase === 'Failed' ? undefined : metadata.annotations?.[podFacts.home];
+const homeOf = (pod: Pod): string | undefined =>
+  hasEnded(pod) ? undefined : pod.metadata.annotations?.[podFacts.home];

@@ -1,6 +1,6 @@
 import type { Clock } from '#common/clock.ts';
 import type { Execution } from '#crds/execution.ts';
-import type { Pod } from '#runtime/builtin.ts';
+import { hasEnded, type Pod } from '#runtime/builtin.ts';
 import { done, type Lister, type Reconciler, requeueAfter, type Result } from '#runtime/contracts.ts';
 import { formatKey, isDeleting, type ObjectKey, type Stored } from '#runtime/types.ts';
 import type { LogKeeper } from './log-keeper.ts';
@@ -35,7 +35,7 @@ export class ExecutionLogReconciler implements Reconciler {
       this.lastAt.delete(name);
       return done;
     }
-    const pods = podsOf(execution).filter((pod) => isOver(pod) || isDeleting(pod));
+    const pods = podsOf(execution).filter((pod) => hasEnded(pod) || isDeleting(pod));
     if (pods.length === 0) return done;
     const inMs = (this.lastAt.get(name) ?? -Infinity) + pauseMs - clock.monotonic();
     if (inMs > 0) return requeueAfter(inMs);
@@ -43,5 +43,3 @@ export class ExecutionLogReconciler implements Reconciler {
     return done;
   }
 }
-
-const isOver = ({ status }: Pod): boolean => status?.phase === 'Succeeded' || status?.phase === 'Failed';

@@ -3,7 +3,7 @@ import { wasChosenToGiveWay } from '#crds/claim.ts';
 import { type Execution, placementsMax, podLabels, taskContainerName } from '#crds/execution.ts';
 import { type TaskRow, taskRowsMax } from '#crds/grid-job.ts';
 import { IndexSet } from '#operator/scheduling/index-set.ts';
-import type { Pod } from '#runtime/builtin.ts';
+import { hasEnded, type Pod } from '#runtime/builtin.ts';
 import { isDeleting, type Stored } from '#runtime/types.ts';
 import type { TaskRun } from './pod.ts';
 
@@ -98,10 +98,7 @@ export function observe(
       missing.push(task);
     }
   }
-  const surplus = pods.filter(
-    (pod) =>
-      !wanted.has(pod) && !isDeleting(pod) && pod.status?.phase !== 'Succeeded' && pod.status?.phase !== 'Failed',
-  );
+  const surplus = pods.filter((pod) => !wanted.has(pod) && !isDeleting(pod) && !hasEnded(pod));
   return { findings, succeeded, missing, surplus };
 }
 

@@ -15,11 +15,11 @@ import type { Want } from '#operator/scheduling/dispatcher.ts';
 import { chooseVictims, type GivingWay, withRoom } from '#operator/scheduling/preemption.ts';
 import { demandOf } from '#operator/scheduling/shape.ts';
 import { queryLimits, type ResourceSelection, SelectorUnavailableError } from '#proto/selector/contract.ts';
-import { type Pod, pods as podKind } from '#runtime/builtin.ts';
+import { hasEnded, type Pod, pods as podKind } from '#runtime/builtin.ts';
 import { findCondition } from '#runtime/conditions.ts';
 import type { Client, EventRecorder, Informer, Lister } from '#runtime/contracts.ts';
 import { ignoreNotFound } from '#runtime/errors.ts';
-import { isDeleting, keyOf, type Stored } from '#runtime/types.ts';
+import { formatKey, isDeleting, keyOf, type Stored } from '#runtime/types.ts';
 import { jobGaveWay, jobMadeRoom } from './events.ts';
 import { stageOf } from './gates.ts';
 
@@ -60,7 +60,7 @@ interface Victim extends GivingWay {
 
 const byGivingWay = 'gives-way';
 const byWaiting = 'waits-for-room';
-const nameOf = ({ metadata }: Stored<GridJob>): string => `${metadata.namespace ?? ''}/${metadata.name}`;
+const nameOf = (job: Stored<GridJob>): string => formatKey(keyOf(job));
 
 /**
  * Ends tasks that give way, so that a job of higher priority of the same virtual organization has room at this site (`docs/adr/0137`). The
@@ -243,11 +243,6 @@ function isWaitingForRoom(job: Stored<GridJob>): boolean {
 
 /** Whether a pod is ended for others: it says so itself, as nodes read it. */
 function isGivingWay(pod: Stored<Pod>): boolean {
-  const { metadata, spec, status } = pod;
-  return (
-    metadata.annotations?.[podFacts.givesWay] === 'true' &&
-    spec?.nodeName !== undefined &&
-    status?.phase !== 'Succeeded' &&
-    status?.phase !== 'Failed'
-  );
+  const { metadata, spec } = pod;
+  return metadata.annotations?.[podFacts.givesWay] === 'true' && spec?.nodeName !== undefined && !hasEnded(pod);
 }

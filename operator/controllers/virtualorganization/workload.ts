@@ -12,6 +12,7 @@ import {
   persistentVolumes,
   type PersistentVolume,
   type PersistentVolumeClaim,
+  hasEnded,
   type Pod,
   pods,
   serviceAccounts,
@@ -110,7 +111,7 @@ export class Workload {
   async endPods(vo: Stored<VirtualOrganization>, signal: AbortSignal): Promise<readonly string[]> {
     const client = this.client.of(pods);
     const { items } = await client.list({ namespace: namespaceOf(vo.metadata.name), signal });
-    const running = items.filter(isRunning);
+    const running = items.filter((pod) => !hasEnded(pod));
     await tryAll(running.filter(isToBeDeleted), concurrency, async (pod) => {
       const gracePeriodSeconds = Math.min(graceSeconds, pod.spec?.terminationGracePeriodSeconds ?? graceSeconds);
       await ignoreNotFound(
@@ -195,10 +196,6 @@ export class Workload {
 /** Made for a Volume, in its namespace or in one that it is granted to. */
 function isOfVolume({ metadata }: PersistentVolumeClaim): boolean {
   return metadata.labels?.[volumeUidLabel] !== undefined;
-}
-
-function isRunning({ status }: Pod): boolean {
-  return status?.phase !== 'Succeeded' && status?.phase !== 'Failed';
 }
 
 /** Whether it has to be told: not yet, or with a longer grace than it gets. */
