@@ -27,7 +27,7 @@ if (chosen.some((name) => !distributions.includes(name)))
 for (const nodes of sizes) for (const distribution of chosen) runOne(nodes, distribution);
 
 function runOne(nodes: number, distribution: Distribution): void {
-  const began = performance.now();
+  const [began, cpuBefore] = [performance.now(), process.cpuUsage()];
   const world = new World({ seed, nodes, distribution });
   const sample = Array.from({ length: Math.min(nodes, 1_000) }, () => drawAttributes(world));
   const ask = (kind: QueryPlan['name'], count: number, timeoutMs = 60_000): Judged =>
@@ -72,6 +72,7 @@ function runOne(nodes: number, distribution: Distribution): void {
   note(`half the nodes lost at once: recall ${recallAfterLoss.toFixed(4)} at once, right again after ${healS} s`);
 
   const rounded = (value: number, digits: number): number => Number(value.toFixed(digits));
+  const used = process.cpuUsage(cpuBefore);
   const links = world.alive.reduce((sum, { node }) => sum + node.membership.current.size, 0) / world.alive.length;
   const figure = {
     bench: 'selector',
@@ -97,6 +98,7 @@ function runOne(nodes: number, distribution: Distribution): void {
     adam2_error: rounded(adam2Error, 5),
     seed,
     wall_s: rounded((performance.now() - began) / 1_000, 0),
+    cpu_s: rounded((used.user + used.system) / 1e6, 0),
     rss_mb: Math.round(process.memoryUsage().rss / 1e6),
   };
   console.log(`figure: ${JSON.stringify(figure)}`);

@@ -150,7 +150,7 @@ class Liar {
     const self = signed(new Profile({ ...fields, isOffering: false }), 'berlin', {});
     const send = (from: Descriptor, items: readonly Descriptor[]): void =>
       this.transport.send(this.victim.address, {
-        ...{ type: 'exchange', token: 1, from, mark: { id: '', mintedAt: 0 }, items },
+        ...{ type: 'exchange', token: 1, from, mark: { id: '', mintedAt: 0 }, items, filled: new Uint32Array() },
       });
     for (const statement of statements) send(statement, []);
     for (let index = 0; index < statements.length; index += 8) send(self, statements.slice(index, index + 8));

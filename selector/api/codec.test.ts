@@ -64,7 +64,7 @@ const offer = {
 };
 
 const messages: Message[] = [
-  { type: 'exchange', token: 7, from, mark, items },
+  { type: 'exchange', token: 7, from, mark, items, filled: Uint32Array.of(0x8000_0001, 5) },
   { type: 'ping', token: 8, from, mark, items: [] },
   { type: 'shuffle', token: 2 ** 47, from, mark, items, average },
   { type: 'shuffled', token: 9, from, mark, items, average: undefined },
@@ -121,6 +121,7 @@ describe('a hostile message is refused with the field named', () => {
       'signature: must have 64 bytes',
     ],
     ['an address that is none', change({ from: { ...descriptor, address: 'a b:1\n' } }), 'is no address'],
+    ['slots without end', change({ kind: 'EXCHANGE', filled: new Array<number>(9).fill(0) }), 'filled: at most 8'],
     ['a long key', change({ kind: 'FIND', key: new Array<number>(9).fill(0) }), 'key: at most 8'],
   ])('%s', (_, envelope, message) => {
     expect(() => codec.decode(envelope)).toThrow(message);

@@ -21,8 +21,9 @@ import { thresholdsPerAxis, type AverageState } from '#selector/overlay/distribu
 import { messageLimits, type GossipMessage, type Message } from '#selector/overlay/messages.ts';
 
 const profilesMax = 4_096;
+/** Words of the longest key, of {@link axesMax} axes. */
+const keyWordsMax = 8;
 const kinds = {
-  EXCHANGE: 'exchange',
   EXCHANGED: 'exchanged',
   FOUND: 'found',
   PING: 'ping',
@@ -122,13 +123,15 @@ export class Codec {
     const mark = { id: short(gossip.mark?.id ?? '', 'mark'), mintedAt: gossip.mark?.mintedAt ?? 0 };
     const items = gossip.items.map((item) => this.decodeDescriptor(item));
     if (kind === 'FIND') {
-      if (gossip.key.length > 8) throw tooMany('key', 8, gossip.key.length);
       const bordersId = short(gossip.bordersId, 'bordersId');
-      return { type: 'find', token, from, mark, bordersId, key: Uint32Array.from(gossip.key) };
+      return { type: 'find', token, from, mark, bordersId, key: decodeBits(gossip.key, 'key') };
     }
     if (kind === 'SHUFFLE' || kind === 'SHUFFLED') {
       const type = kind === 'SHUFFLE' ? 'shuffle' : 'shuffled';
       return { type, token, from, mark, items, average: decodeAverage(gossip.average) };
+    }
+    if (kind === 'EXCHANGE') {
+      return { type: 'exchange', token, from, mark, items, filled: decodeBits(gossip.filled, 'filled') };
     }
     return { type: kinds[kind], token, from, mark, items };
   }
@@ -165,14 +168,22 @@ export class Codec {
 function encodeGossip(message: Exclude<Message, { type: 'ack' | 'borders' | 'query' | 'done' }>): wire.Gossip {
   const { token, type } = message;
   const mark = { id: message.mark.id, mintedAt: message.mark.mintedAt };
-  const base = { token, from: encodeDescriptor(message.from), mark, items: [], average: null, bordersId: '', key: [] };
+  const from = encodeDescriptor(message.from);
+  const base = { token, from, mark, items: [], average: null, bordersId: '', key: [], filled: [] };
   if (type === 'find') return { ...base, kind: 'FIND', bordersId: message.bordersId, key: [...message.key] };
   const items = message.items.map(encodeDescriptor);
   if (type === 'shuffle' || type === 'shuffled') {
     const average = message.average === undefined ? null : encodeAverage(message.average);
     return { ...base, kind: type === 'shuffle' ? 'SHUFFLE' : 'SHUFFLED', items, average };
   }
+  if (type === 'exchange') return { ...base, kind: 'EXCHANGE', items, filled: [...message.filled] };
   return { ...base, kind: type.toUpperCase() as Uppercase<GossipMessage['type']>, items };
+}
+
+/** Bits of a key, or one for each slot. */
+function decodeBits(words: readonly number[], field: string): Uint32Array {
+  if (words.length > keyWordsMax) throw tooMany(field, keyWordsMax, words.length);
+  return Uint32Array.from(words);
 }
 
 function encodeDescriptor({ profile, stamp, isLeaving, signature }: Descriptor): wire.Descriptor {

@@ -186,7 +186,13 @@ function codeOf(coordinate: number, cuts: Float64Array): number {
   return from;
 }
 
-function setBit(key: Uint32Array, index: number): void {
+/** Whether bit `index` is set, counted from the most significant of the first word. */
+export function hasBit(key: Uint32Array, index: number): boolean {
+  return (((key[index >>> 5] ?? 0) >>> (31 - (index & 31))) & 1) === 1;
+}
+
+/** Sets bit `index`. */
+export function setBit(key: Uint32Array, index: number): void {
   const word = index >>> 5;
   key[word] = ((key[word] ?? 0) | (0x8000_0000 >>> (index & 31))) >>> 0;
 }

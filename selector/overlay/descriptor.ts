@@ -29,11 +29,12 @@ export class Profile {
   readonly wireBytes: number;
   /** 31 bits of the id's hash: tells most nodes apart without a look at their ids. */
   readonly tag: number;
-  /** First 32 bits of the key under {@link headBorders}: settles most comparisons of keys. */
-  head = 0;
-  headBorders: Borders | undefined;
+  private head = 0;
+  private headBefore = 0;
   private placed: Placement | undefined;
   private placedBefore: Placement | undefined;
+  private borders: Borders | undefined;
+  private bordersBefore: Borders | undefined;
 
   constructor(fields: {
     site: string;
@@ -62,13 +63,19 @@ export class Profile {
 
   /** Where this profile lies under `borders`. The two last asked for are kept: a change of borders needs two. */
   placement(borders: Borders): Placement {
-    if (this.placed?.borders === borders) return this.placed;
-    if (this.placedBefore?.borders === borders) return this.placedBefore;
-    this.placedBefore = this.placed;
-    this.placed = borders.place(this);
-    this.headBorders = borders;
-    this.head = this.placed.key[0] ?? 0;
-    return this.placed;
+    if (this.borders === borders && this.placed !== undefined) return this.placed;
+    if (this.bordersBefore === borders && this.placedBefore !== undefined) return this.placedBefore;
+    const placed = borders.place(this);
+    [this.placedBefore, this.bordersBefore, this.headBefore] = [this.placed, this.borders, this.head];
+    [this.placed, this.borders, this.head] = [placed, borders, placed.key[0] ?? 0];
+    return placed;
+  }
+
+  /** First 32 bits of the key under `borders`: settles most comparisons of keys without a look at the key. */
+  headUnder(borders: Borders): number {
+    if (this.borders === borders) return this.head;
+    if (this.bordersBefore === borders) return this.headBefore;
+    return this.placement(borders).key[0] ?? 0;
   }
 }
 

@@ -152,9 +152,9 @@ export class Membership {
   }
 
   /** The known nodes that help a node at `key` most, without those too old to pass on. */
-  helpful(key: Uint32Array, topology: Topology, count: number, except: Profile): Descriptor[] {
+  helpful(key: Uint32Array, topology: Topology, count: number, except: Profile, filled?: Uint32Array): Descriptor[] {
     const oldest = this.clock.now() - this.settings.forwardAgeMaxMs;
-    return topology.helpful(key, count, except, oldest);
+    return topology.helpful(key, count, except, oldest, filled);
   }
 
   /** Whether a node has been declared dead and nothing newer was heard since. */

@@ -24,8 +24,16 @@ interface Gossip {
 
 /** A message of two layers of gossip, liveness or look-up, with descriptors. */
 export interface GossipMessage extends Gossip {
-  readonly type: 'exchange' | 'exchanged' | 'found' | 'ping' | 'pong';
+  readonly type: 'exchanged' | 'found' | 'ping' | 'pong';
   readonly items: readonly Descriptor[];
+}
+
+/** Gives what may help the partner and asks for the same. */
+export interface ExchangeMessage extends Gossip {
+  readonly type: 'exchange';
+  readonly items: readonly Descriptor[];
+  /** Bit i, from the most significant of the first word, is set when slot i has a link under the borders of `mark`. Empty: not told. */
+  readonly filled: Uint32Array;
 }
 
 /** CYCLON's swap and its answer, with a state of distribution averaging riding along. */
@@ -98,7 +106,14 @@ export const nothing: QueryOutcome = {
 
 /** All that nodes send each other. */
 export type Message =
-  GossipMessage | ShuffleMessage | FindMessage | BordersMessage | QueryMessage | AckMessage | DoneMessage;
+  | GossipMessage
+  | ExchangeMessage
+  | ShuffleMessage
+  | FindMessage
+  | BordersMessage
+  | QueryMessage
+  | AckMessage
+  | DoneMessage;
 
 /** Limits of one message; a codec refuses what exceeds them. */
 export const messageLimits = {
@@ -134,6 +149,7 @@ export function wireBytes(message: Message): number {
       let bytes = 36 + message.from.profile.wireBytes;
       for (const item of message.items) bytes += item.profile.wireBytes;
       if ('average' in message && message.average !== undefined) bytes += averageBytes(message.average);
+      if ('filled' in message) bytes += 4 * message.filled.length;
       return bytes;
     }
   }

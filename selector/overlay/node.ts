@@ -14,6 +14,7 @@ import { Membership } from './membership.ts';
 import { nothing } from './messages.ts';
 import type {
   BordersMark,
+  ExchangeMessage,
   FindMessage,
   GossipMessage,
   Message,
@@ -303,7 +304,9 @@ export class OverlayNode implements SearchHost {
     const sent = this.nearestFor(partner.profile);
     const token = this.newToken();
     this.exchange = { token, partner, sent };
-    this.send(partner.profile.address, this.gossip('exchange', token, sent));
+    const { mark, self: from } = this;
+    const filled = this.membership.current.filledBits();
+    this.send(partner.profile.address, { type: 'exchange', token, from, mark, items: sent, filled });
   }
 
   /** In turn: the link heard of longest ago, which checks it, and one of a slot that may lack somebody. */
@@ -315,13 +318,13 @@ export class OverlayNode implements SearchHost {
     return links[this.components.random.int(links.length)];
   }
 
-  private nearestFor(profile: Profile): Descriptor[] {
+  private nearestFor(profile: Profile, filled?: Uint32Array): Descriptor[] {
     const { current } = this.membership;
     const { key } = profile.placement(current.borders);
-    return this.membership.helpful(key, current, this.settings.exchangeSize, profile);
+    return this.membership.helpful(key, current, this.settings.exchangeSize, profile, filled);
   }
 
-  private onGossip(message: GossipMessage | ShuffleMessage | FindMessage): void {
+  private onGossip(message: GossipMessage | ExchangeMessage | ShuffleMessage | FindMessage): void {
     const { from, token } = message;
     // Only who proves to be that node clears it of a suspicion: a forged sign of life must not keep a dead one among the links.
     if (!this.membership.admit(from, true)) return;
@@ -337,10 +340,13 @@ export class OverlayNode implements SearchHost {
         this.onShuffled(message);
         return;
       }
-      case 'exchange':
-        this.send(from.profile.address, this.gossip('exchanged', token, this.nearestFor(from.profile)));
+      case 'exchange': {
+        const isTold = message.filled.length > 0 && message.mark.id === this.mark.id;
+        const filled = isTold ? message.filled : undefined;
+        this.send(from.profile.address, this.gossip('exchanged', token, this.nearestFor(from.profile, filled)));
         this.takeExchanged(message);
         return;
+      }
       case 'exchanged':
         if (this.exchange?.token === token) this.exchange = undefined;
         this.takeExchanged(message);
@@ -368,7 +374,7 @@ export class OverlayNode implements SearchHost {
   }
 
   /** Takes in what a partner thinks helps us; with the same borders that is everyone it knows of its cell, or enough. */
-  private takeExchanged(message: GossipMessage): void {
+  private takeExchanged(message: GossipMessage | ExchangeMessage): void {
     this.membership.admitAll(message.items);
     const { current } = this.membership;
     if (message.mark.id === current.borders.id) current.markChecked(message.from.profile, this.clock.monotonic());

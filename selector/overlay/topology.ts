@@ -1,4 +1,4 @@
-import { sharedBits, type Borders } from './borders.ts';
+import { hasBit, setBit, sharedBits, type Borders } from './borders.ts';
 import { isNewer, type Descriptor, type Placement, type Profile } from './descriptor.ts';
 
 /**
@@ -7,6 +7,8 @@ import { isNewer, type Descriptor, type Placement, type Profile } from './descri
  * it needs to be asked whether they match.
  */
 export const linksPerSlot = 4;
+/** Of the nodes that a partner is told, those for slots that it has nobody in. The others bring it nearer to its own. */
+const holesFilledMax = 4;
 
 /** The links of one slot. Stamps and tags lie beside the links so that a search touches only what it needs. */
 interface Slot {
@@ -52,10 +54,8 @@ export class Topology {
 
   /** The slot that a node belongs to. */
   slotOf(profile: Profile): number {
-    if (profile.headBorders === this.borders) {
-      const difference = this.head ^ profile.head;
-      if (difference !== 0) return Math.clz32(difference);
-    }
+    const difference = this.head ^ profile.headUnder(this.borders);
+    if (difference !== 0) return Math.clz32(difference);
     return sharedBits(this.self.key, profile.placement(this.borders).key, this.borders.keyBits);
   }
 
@@ -166,15 +166,31 @@ export class Topology {
     return oldest;
   }
 
+  /** The slots that have a link, as bits from the most significant of the first word on. */
+  filledBits(): Uint32Array {
+    const bits = new Uint32Array(this.self.key.length);
+    for (const index of this.slotIndexes) if (index < this.borders.keyBits) setBit(bits, index);
+    return bits;
+  }
+
   /**
-   * The known nodes that help a node at `key` most, as Vicinity and T-Man rank: first those that share more bits with it
+   * The known nodes that help a node at `key` most: first one for each slot that it has nobody in, for a query that comes
+   * through it finds nobody of such a cell; then as Vicinity and T-Man rank: those that share more bits with it
    * than this node does, then enough of this node's near ones to fill a slot there, then what lies further off.
    * @param except - whom it is for.
    * @param oldestStamp - descriptors older than this are not passed on.
+   * @param filled - its slots that have a link, as {@link filledBits} tells them. All, if it did not say.
    */
-  helpful(key: Uint32Array, count: number, except: Profile, oldestStamp: number): Descriptor[] {
+  helpful(key: Uint32Array, count: number, except: Profile, oldestStamp: number, filled?: Uint32Array): Descriptor[] {
     const shared = sharedBits(this.self.key, key, this.borders.keyBits);
     const chosen: Descriptor[] = [];
+    if (filled !== undefined) {
+      // Below `shared` both nodes have the same cells.
+      for (const index of this.slotIndexes) {
+        if (index >= shared || chosen.length >= holesFilledMax) break;
+        if (!hasBit(filled, index)) this.addLinks(index, count, 1, except, oldestStamp, chosen);
+      }
+    }
     this.addLinks(shared, count, linksPerSlot, except, oldestStamp, chosen);
     const near = chosen.length + linksPerSlot;
     const deepest = this.slotIndexes.length - 1;
@@ -204,7 +220,7 @@ export class Topology {
     for (let i = 0; i < slot.links.length && target.length < end; i++) {
       if ((slot.stamps[i] ?? 0) < oldestStamp || slot.tags[i] === except.tag) continue;
       const link = slot.links[i];
-      if (link !== undefined) target.push(link);
+      if (link !== undefined && !target.includes(link)) target.push(link);
     }
   }
 

@@ -135,6 +135,7 @@ export interface Gossip {
   average: Average | null;
   bordersId: string;
   key: number[];
+  filled: number[];
 }
 
 export interface QueryHop {

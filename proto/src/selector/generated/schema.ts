@@ -572,6 +572,11 @@ export const schema = {
            "rule": "repeated",
            "type": "fixed32",
            "id": 8
+          },
+          "filled": {
+           "rule": "repeated",
+           "type": "fixed32",
+           "id": 9
           }
          },
          "nested": {
