@@ -23,19 +23,31 @@ const submitters = 32;
 const tellEveryMs = 10_000;
 const request = { cpu: '100m', memory: '64Mi' };
 
-/** How fast some jobs went. */
+/** How fast some jobs went. When the time for them was over before all had come so far, it tells of those that had. */
 export interface Pace {
+  /** How many had a node when the time was over, where that were not all. */
+  readonly only?: number;
   /** From the first submission to the last pod with a node. */
   readonly boundPerS: number;
   /** From a submission to its pod having a node. */
   readonly p50Ms: number;
   readonly p99Ms: number;
+  /** Processor time of each process for one job, until the last had its node. */
+  readonly cpuMsEach: Record<string, number>;
+}
+
+/** How long the figures may take. */
+export interface PartLimits {
+  /** Each part, until it is told how far it came. */
+  readonly partMs: number;
+  /** When all of them are over, of `performance.now()`. */
+  readonly endsAt: number;
 }
 
 /** Notes when things are first seen, with watches of its own. */
 export class Witness {
-  /** What a part of the figures may wait for at most, milliseconds. */
-  readonly limitMs: number;
+  private readonly limits: PartLimits;
+  private endsAt = 0;
   private readonly report: (line: string) => void;
   private readonly stop = new AbortController();
   private readonly end: Promise<void>;
@@ -47,8 +59,8 @@ export class Witness {
   /** By name of job: when its Execution was first seen, which is when its nodes were decided. */
   readonly decidedAt = new Map<string, number>();
 
-  constructor(world: JobWorld, limitMs: number, report: (line: string) => void) {
-    this.limitMs = limitMs;
+  constructor(world: JobWorld, limits: PartLimits, report: (line: string) => void) {
+    this.limits = limits;
     this.report = report;
     const transport = world.newTransport();
     const manager = createManager({ name: 'witness', transport, graceMs: 0 });
@@ -71,7 +83,12 @@ export class Witness {
     await Promise.all([this.pods, this.executions, this.jobs].map(async (each) => each.synced(this.stop.signal)));
   }
 
-  /** Waits until as many are so as should be, and tells every now and then how many are. @throws when the time is over. */
+  /** A part begins, and has its time. */
+  begin(): void {
+    this.endsAt = Math.min(performance.now() + this.limits.partMs, this.limits.endsAt);
+  }
+
+  /** Waits until as many are so as should be, and tells every now and then how many are. @throws when the time of the part is over. */
   async until(what: string, total: number, count: () => number): Promise<void> {
     let toldAt = performance.now();
     const isReached = (): boolean => {
@@ -82,7 +99,7 @@ export class Witness {
       }
       return reached >= total;
     };
-    await waitFor(what, isReached, { limitMs: this.limitMs });
+    await waitFor(what, isReached, { limitMs: Math.max(1, this.endsAt - performance.now()) });
   }
 
   async close(): Promise<void> {
@@ -96,28 +113,39 @@ export async function plain(world: JobWorld, witness: Witness, count: number): P
   const container = { name: 'task', image: images.stays, resources: { requests: request } };
   const template = { spec: { restartPolicy: 'Never', containers: [container], automountServiceAccountToken: false } };
   const names = named('plain', count);
-  const pace = await paceOf(witness, names, async (name) => {
+  const pace = await paceOf(world, witness, names, async (name) => {
     await world.client.of(plainJobs).create({ metadata: { name, namespace }, spec: { template, backoffLimit: 0 } });
   });
   await clear(world, witness, plainJobs);
   return pace;
 }
 
+/** How fast GridJobs went, and what they took. */
+export interface GridPace extends Pace {
+  /** From the first submission to the last Execution. */
+  readonly decidedPerS: number;
+  /** Of the operator, over the life of a job. */
+  readonly requestsPerJob: number;
+  readonly requests: Record<string, number>;
+  readonly cpuMs: number;
+  /** Processor time of each process for one job, until all of them told that they run. */
+  readonly toldCpuMsEach: Record<string, number>;
+}
+
 /** The same as GridJobs, and how fast their nodes were decided. */
-export async function grid(
-  world: JobWorld,
-  witness: Witness,
-  count: number,
-): Promise<Pace & { decidedPerS: number; requestsPerJob: number; requests: Record<string, number>; cpuMs: number }> {
+export async function grid(world: JobWorld, witness: Witness, count: number): Promise<GridPace> {
   const before = await world.cost();
+  const cpuBefore = world.cpuMs();
   const names = named('grid', count);
   let startedAt = Infinity;
-  const pace = await paceOf(witness, names, async (name) => {
+  const pace = await paceOf(world, witness, names, async (name) => {
     startedAt = Math.min(startedAt, performance.now());
     await submit(world, name, {});
   });
-  const decidedAt = Math.max(...names.map((name) => witness.decidedAt.get(name) ?? Infinity));
-  await untilJobs(witness, names, runs);
+  const decided = names.map((name) => witness.decidedAt.get(name)).filter((at) => at !== undefined);
+  const isWhole = pace.only === undefined;
+  if (isWhole) await untilJobs(witness, names, runs);
+  const told = world.cpuMs();
   await clear(world, witness, gridJobs);
   // Cleared and all: what a job costs over its life, not only until it runs.
   const after = await world.cost();
@@ -129,7 +157,8 @@ export async function grid(
   );
   return {
     ...pace,
-    decidedPerS: count / ((decidedAt - startedAt) / 1000),
+    decidedPerS: decided.length / ((Math.max(...decided) - startedAt) / 1000),
+    toldCpuMsEach: perJob(cpuBefore, told, count),
     requestsPerJob: Object.values(requests).reduce((sum, value) => sum + value, 0),
     requests,
     cpuMs: after.cpuMs - before.cpuMs,
@@ -205,24 +234,45 @@ async function submit(world: JobWorld, name: string, spec: object): Promise<void
 }
 
 async function paceOf(
+  world: JobWorld,
   witness: Witness,
   names: readonly string[],
   create: (name: string) => Promise<void>,
 ): Promise<Pace> {
   const submittedAt = new Map<string, number>();
+  const before = world.cpuMs();
   await inParallel(names, async (name) => {
     submittedAt.set(name, performance.now());
     await create(name);
   });
-  await witness.until('jobs with a node', names.length, () => countOf(names, (name) => witness.boundAt.has(name)));
-  const bound = names.map((name) => witness.boundAt.get(name) ?? Infinity);
-  const latencies = names
-    .map((name, index) => (bound[index] ?? 0) - (submittedAt.get(name) ?? 0))
+  const reached = (): number => countOf(names, (name) => witness.boundAt.has(name));
+  await witness.until('jobs with a node', names.length, reached).catch((error: unknown) => {
+    if (reached() === 0) throw error;
+  });
+  const cpuMsEach = perJob(before, world.cpuMs(), reached());
+  const bound = names.filter((name) => witness.boundAt.has(name));
+  const latencies = bound
+    .map((name) => (witness.boundAt.get(name) ?? 0) - (submittedAt.get(name) ?? 0))
     .sort((a, b) => a - b);
   const at = (share: number): number =>
     latencies[Math.min(latencies.length - 1, Math.floor(share * latencies.length))] ?? 0;
-  const seconds = (Math.max(...bound) - Math.min(...submittedAt.values())) / 1000;
-  return { boundPerS: names.length / seconds, p50Ms: at(0.5), p99Ms: at(0.99) };
+  const lastAt = Math.max(...bound.map((name) => witness.boundAt.get(name) ?? 0));
+  const seconds = (lastAt - Math.min(...submittedAt.values())) / 1000;
+  return {
+    ...(bound.length === names.length ? {} : { only: bound.length }),
+    ...{ boundPerS: bound.length / seconds, p50Ms: at(0.5), p99Ms: at(0.99), cpuMsEach },
+  };
+}
+
+function perJob(before: Record<string, number>, after: Record<string, number>, count: number): Record<string, number> {
+  const each = Object.entries(after).map(([name, ms]) => [name, round((ms - (before[name] ?? 0)) / count, 2)] as const);
+  return {
+    ...Object.fromEntries(each),
+    all: round(
+      each.reduce((sum, [, ms]) => sum + ms, 0),
+      1,
+    ),
+  };
 }
 
 async function untilJobs(
@@ -248,6 +298,7 @@ export async function clearAll(world: JobWorld, witness: Witness): Promise<void>
 
 /** Deletes every job of a kind, and waits until nothing of them is left. */
 async function clear<T extends KubeObject>(world: JobWorld, witness: Witness, kind: Kind<T>): Promise<void> {
+  witness.begin();
   await world.transport.request({
     ...{ method: 'DELETE', path: collectionPath(kind, namespace), priority: 'write', isIdempotent: true },
     body: JSON.stringify({ kind: 'DeleteOptions', apiVersion: 'v1', propagationPolicy: 'Background' }),

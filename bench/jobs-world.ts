@@ -23,6 +23,7 @@ import { makeCredentials, type SiteFiles } from '#selector/testing/credentials.t
 import { HostedSelectors } from '#selector/testing/hosted.ts';
 import { type AloneControlPlane, startControlPlane } from '#sites/control-plane.ts';
 import { KubeClient } from '#sites/kube-client.ts';
+import { ProcessTable } from '#sites/process-table.ts';
 import { ensureTools } from '#sites/tools.ts';
 import type { OperatorCost } from './jobs-operator.ts';
 
@@ -35,6 +36,14 @@ const graceSeconds = 3_600;
 /** The controllers of Kubernetes are as fast as they can be, or they would be compared with their own throttles. */
 const fast = ['--kube-api-qps=2000', '--kube-api-burst=2000'];
 const nodeLabel = 'bench=yes';
+/** Every request is noted alike, without its body: who asks for what must cost the same for all. */
+const auditPolicy = `apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules: [{level: Metadata}]
+`;
+/** What `/proc` counts processor time in, milliseconds (USER_HZ is 100 on every architecture of Linux that Node runs on). */
+const tickMs = 10;
 
 /** Pods run at once; those that are to end do so a second later; those that are deleted are gone at once. */
 const stages = `
@@ -136,9 +145,15 @@ export class JobWorld {
   static async start(nodeCount: number, profile?: string): Promise<JobWorld> {
     const dir = mkdtempSync(path.join(tmpdir(), 'xtreemos-bench-jobs-'));
     const tools = await ensureTools(['kwok']);
+    const audit = path.join(dir, 'audit.yaml');
+    writeFileSync(audit, auditPolicy);
     const plane = await startControlPlane({
       ...{ dir: path.join(dir, 'plane'), name: 'bench-jobs', withControllers: true },
-      apiServerArgs: ['--delete-collection-workers=16', `--profiling=${profile !== undefined}`],
+      apiServerArgs: [
+        '--delete-collection-workers=16',
+        `--audit-policy-file=${audit}`,
+        `--profiling=${profile !== undefined}`,
+      ],
       controllerArgs: {
         'kube-controller-manager': [
           ...fast,
@@ -197,21 +212,13 @@ export class JobWorld {
     await once(this.operator, 'message');
   }
 
-  /** Ends the controllers, with their profile if they have one. */
-  private async endOperator(): Promise<void> {
-    const { operator } = this;
-    if (operator === undefined || this.profile === undefined) return this.killOperator();
-    const ended = once(operator, 'exit');
-    operator.disconnect();
-    await ended;
-    this.operator = undefined;
-  }
-
-  /** Ends the controllers in the middle of whatever they do. */
+  /** Kills the controllers in the middle of whatever they do; those that write a profile end by themselves. */
   async killOperator(): Promise<void> {
-    if (this.operator === undefined) return;
-    const ended = once(this.operator, 'exit');
-    this.operator.kill('SIGKILL');
+    const { operator } = this;
+    if (operator === undefined) return;
+    const ended = once(operator, 'exit');
+    if (this.profile === undefined) operator.kill('SIGKILL');
+    else operator.disconnect();
     await ended;
     this.operator = undefined;
   }
@@ -229,6 +236,20 @@ export class JobWorld {
     return answer;
   }
 
+  /** Processor time that each process has taken since its start, milliseconds. */
+  cpuMs(): Record<string, number> {
+    const folder = path.join(this.dir, 'plane');
+    const table = new ProcessTable({ dir: path.join(folder, 'run'), logDir: path.join(folder, 'logs') });
+    const pids: [string, number | undefined][] = [
+      ...table.list().map(({ name, process: { pid } }): [string, number] => [name, pid]),
+      ['kwok', this.kwok.pid],
+      ['selectors', this.selectors?.process.pid],
+      ['operator', this.operator?.pid],
+      ['this', process.pid],
+    ];
+    return Object.fromEntries(pids.map(([name, pid]) => [name, pid === undefined ? 0 : cpuMsOf(pid)]));
+  }
+
   /** Resident memory of the process that keeps all selectors, MB. */
   selectorsMb(): number {
     const status = readFileSync(`/proc/${this.selectors?.process.pid ?? 'self'}/status`, 'utf8');
@@ -237,7 +258,7 @@ export class JobWorld {
 
   async stop(): Promise<void> {
     this.isStopping = true;
-    await this.endOperator();
+    await this.killOperator();
     await this.selectors?.kill();
     this.kwok.kill('SIGKILL');
     await this.transport.close();
@@ -274,5 +295,17 @@ export class JobWorld {
       gossipPeriodMs: 10_000,
       nodeFlags: this.profileFlags(),
     });
+  }
+}
+
+/** Processor time of a process, with its threads; 0 when it is gone. */
+function cpuMsOf(pid: number): number {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+    // The name in brackets may have spaces; utime and stime are the 12th and 13th after it.
+    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+    return (Number(fields[11]) + Number(fields[12])) * tickMs;
+  } catch {
+    return 0;
   }
 }

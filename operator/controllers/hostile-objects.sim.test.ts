@@ -86,7 +86,7 @@ class World {
 
   private async write(object: KubeObject & { status?: unknown }): Promise<KubeObject> {
     this.writes.set(object.metadata.name, object.status);
-    return Promise.resolve(object);
+    return Promise.resolve({ ...object, metadata: { ...object.metadata, resourceVersion: '2' } });
   }
 }
 
@@ -124,6 +124,7 @@ const jobs: Arena<GridJob> = {
       ...{ jobs: objects, client, events, clock, log: silentLogger, dispatcher, predicates, siteName: 'home' },
       executions: Object.assign(Object.create(parts) as typeof parts, { get }),
       admission: () => undefined,
+      partStatuses: { newest: (execution) => execution },
       reservations: Object.assign(Object.create(parts) as Informer<Reservation>, { get: () => undefined }),
       isSharedWith: () => true,
       missingVolumes: async () => Promise.resolve([]),

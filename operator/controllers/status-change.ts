@@ -15,14 +15,19 @@ export function changedConditions(before: WithConditions | undefined, after: Wit
 
 /** Whether two statuses say the same, whatever the order of their fields. */
 export function isSame(before: object | undefined, after: object): boolean {
-  return canonical(before ?? {}) === canonical(after);
+  return isEqual(before ?? {}, after);
 }
 
-/** JSON with sorted keys: the same for equal objects. */
-function canonical(value: unknown): string {
-  return JSON.stringify(value, (_, item: unknown) =>
-    typeof item === 'object' && item !== null && !Array.isArray(item)
-      ? Object.fromEntries(Object.entries(item).sort(([a], [b]) => (a < b ? -1 : 1)))
-      : item,
+/** Whether two values are equal as JSON. It is asked at each look at an object: nothing is copied for it. */
+function isEqual(a: unknown, b: unknown): boolean {
+  if (a === b) return true;
+  if (typeof a !== 'object' || typeof b !== 'object' || a === null || b === null) return false;
+  if (Array.isArray(a) || Array.isArray(b)) {
+    return Array.isArray(a) && Array.isArray(b) && a.length === b.length && a.every((item, at) => isEqual(item, b[at]));
+  }
+  const [left, right] = [a as Record<string, unknown>, b as Record<string, unknown>];
+  return (
+    Object.keys(left).every((key) => isEqual(left[key], right[key])) &&
+    Object.keys(right).every((key) => right[key] === undefined || left[key] !== undefined)
   );
 }

@@ -54,6 +54,7 @@ export function assign(count: number, candidates: readonly Candidate[], shape: S
   const counts = new Map<Candidate, number>();
   let left = count;
   const give = (candidate: Candidate, most: number): void => {
+    if (left === 0) return;
     const given = Math.min(left, most, fits(shape.demand, candidate.free));
     if (given <= 0) return;
     take(candidate.free, shape.demand, given);

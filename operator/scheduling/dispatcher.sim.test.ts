@@ -209,3 +209,14 @@ describe('job managers that compete for the same nodes', () => {
     await world.close();
   });
 });
+
+test('the backlog is the jobs that have just come: those without an answer, and those who did not take theirs', async () => {
+  const world = new World(1, 1, 1);
+  const [dispatcher] = world.dispatchers;
+  // More than the node has room for: who was told so waits, and is no backlog.
+  for (let index = 0; index < 6; index++) world.submit(0, { key: `physics/j${index}`, runMs: 60_000 });
+  expect(dispatcher?.backlog).toBe(6);
+  await world.clock.advanceAsync(1_000);
+  expect(dispatcher?.backlog).toBe(0);
+  await world.close();
+});

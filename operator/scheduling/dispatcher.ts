@@ -124,6 +124,8 @@ export class Dispatcher implements Runnable {
   private readonly parts: DispatcherParts;
   private readonly waiting = new Map<string, Waiting>();
   private readonly answers = new Map<string, Answer>();
+  /** Those of the waiting that had no answer yet. */
+  private readonly unanswered = new Set<string>();
   private readonly listeners = new Set<(key: string) => void>();
   private readonly busyShapes = new Set<string>();
   /** Places that became free since those first in line were last tried for them. */
@@ -146,6 +148,11 @@ export class Dispatcher implements Runnable {
     return () => void this.listeners.delete(listener);
   }
 
+  /** Jobs that have just come: they have no answer, or did not take it yet. */
+  get backlog(): number {
+    return this.unanswered.size + this.answers.size;
+  }
+
   /** Looks for nodes until there is an answer with grants. A later want of the same job takes the place of an earlier one. */
   want(want: Want): void {
     const known = this.waiting.get(want.key);
@@ -153,6 +160,7 @@ export class Dispatcher implements Runnable {
       const now = this.parts.clock.monotonic();
       const fresh = { failures: 0, isBusy: false, room: 0, roomGrewAt: undefined, dueAt: now, barrierFrom: now };
       this.waiting.set(want.key, { want, ...fresh });
+      this.unanswered.add(want.key);
       this.parts.metrics.waiting.set(this.waiting.size);
     } else known.want = want;
     this.wakeUp();
@@ -161,6 +169,7 @@ export class Dispatcher implements Runnable {
   /** Stops looking. Promises that were made already run out. */
   forget(key: string): void {
     this.waiting.delete(key);
+    this.unanswered.delete(key);
     this.answers.delete(key);
     this.parts.metrics.waiting.set(this.waiting.size);
   }
@@ -279,7 +288,8 @@ export class Dispatcher implements Runnable {
       const { candidates } = found;
       await Promise.all(
         batch.map(async (waiting) => {
-          this.noteRoom(waiting, candidates);
+          // Of those who never failed nobody asks, and they are many.
+          if (waiting.failures > 0) this.noteRoom(waiting, candidates);
           const { grants, refusals } = await this.claim(waiting.want, candidates);
           const all = { ...found.refusals };
           addRefusals(all, refusals);
@@ -457,6 +467,7 @@ export class Dispatcher implements Runnable {
     const { clock, random, metrics } = this.parts;
     const { key } = waiting.want;
     waiting.isBusy = false;
+    this.unanswered.delete(key);
     if (this.waiting.get(key) !== waiting) {
       // Nobody wants it any more.
       for (const grant of answer.grants) void this.release(grant);

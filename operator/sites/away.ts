@@ -27,6 +27,9 @@ export interface AwayPartsOptions {
   readonly keepLogs: (execution: Stored<Execution>, logs: readonly KeptLog[], signal: AbortSignal) => Promise<void>;
 }
 
+/** Whether some of its tasks are placed at other sites. */
+const hasParts = ({ spec }: Execution): boolean => spec.placements.some(({ site }) => site !== undefined);
+
 /** The relation to one peer. */
 interface Contact {
   /** What the peer said of its clock in its last answer, and when that came (monotonic). */
@@ -91,7 +94,10 @@ export class AwayParts implements Runnable {
     this.isRunning = true;
     await executions.synced(signal).catch(() => undefined);
     if (signal.aborted) return;
-    const end = executions.onEvent(() => this.wake.resolve(undefined));
+    const end = executions.onEvent((event) => {
+      // Most run here only, and come by the thousand.
+      if (hasParts(event.object) || (event.type === 'updated' && hasParts(event.old))) this.wake.resolve(undefined);
+    });
     const stop = (): void => this.wake.resolve(undefined);
     signal.addEventListener('abort', stop, { once: true });
     const running = new Set<Promise<void>>();

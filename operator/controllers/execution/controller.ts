@@ -8,9 +8,10 @@ import { type Client, done, type Lister, type Reconciler, requeueAfter, type Res
 import { AlreadyExistsError, ForbiddenError, InvalidError, NotFoundError } from '#runtime/errors.ts';
 import { isDeleting, keyOf, type ObjectKey, type Stored } from '#runtime/types.ts';
 import { isSame } from '../status-change.ts';
+import type { StatusMemory } from '../status-memory.ts';
 import type { LogKeeper } from './log-keeper.ts';
 import type { Surroundings } from './surroundings.ts';
-import { type Knowledge, observe, quietStartMs } from './observe.ts';
+import { isEnded, isRoutine, type Knowledge, type Observation, observe, quietStartMs } from './observe.ts';
 import { type TaskRun, taskPod } from './pod.ts';
 import { computeStatus } from './status.ts';
 
@@ -32,6 +33,8 @@ export interface ExecutionParts {
   /** Whether a site may have work done here now. */
   readonly mayWorkFor: (home: string, signal: AbortSignal) => Promise<boolean>;
   readonly keeper: LogKeeper;
+  /** Statuses that are newer than the cache. */
+  readonly statuses: StatusMemory<Execution>;
   /** Tells that tasks of a job ended here, so that those who wait for room can be tried again. */
   readonly freed: (count: number) => void;
 }
@@ -45,6 +48,11 @@ const refusedRetryMs = 5_000;
 const accountRetryMs = 250;
 /** While the home of a part has not renewed its lease. */
 const leaseRetryMs = 1_000;
+/**
+ * So long it is not written down that tasks start and run: their job is told by it at once, in this process, and another one sees it from their
+ * pods. Many have ended by then, and are written once.
+ */
+const routineMs = 60_000;
 
 /**
  * Carries out the part of a job that is placed on this site: makes a pod for each placed run, ends what should not run, and tells what
@@ -58,9 +66,13 @@ export class ExecutionReconciler implements Reconciler {
   }
 
   async reconcile(key: ObjectKey, signal: AbortSignal): Promise<Result> {
-    const execution = this.parts.executions.get(key);
-    if (execution === undefined || isDeleting(execution)) return done;
-    const { surroundings, siteName, clock, elsewhere, hasGivenWay } = this.parts;
+    const { surroundings, siteName, clock, elsewhere, hasGivenWay, statuses } = this.parts;
+    const stored = this.parts.executions.get(key);
+    if (stored === undefined || isDeleting(stored)) {
+      statuses.forget(key);
+      return done;
+    }
+    const execution = statuses.newest(stored);
     const nodeExists = (node: string): boolean => surroundings.nodeExists(node);
     const knowledge = { nodeExists, siteName, elsewhere, hasGivenWay };
     const observation = observe(execution, podsOf(this.parts.pods, execution), knowledge);
@@ -71,8 +83,29 @@ export class ExecutionReconciler implements Reconciler {
     const quietMs = isNews ? 0 : quietStartMs(execution, [...observation.findings.values()], now);
     if (quietMs > 0) return requeueAfter(Math.min(quietMs, retryMs ?? quietMs));
     const status = computeStatus({ execution, observation, refusal, now });
-    await this.write(execution, status, signal);
-    return retryMs === undefined ? done : requeueAfter(retryMs);
+    const waitMs = refusal === undefined ? this.writeInMs(stored, execution, observation, status) : 0;
+    if (waitMs <= 0) await this.write(stored, status, signal);
+    const requeueMs = Math.min(retryMs ?? Infinity, waitMs > 0 ? waitMs : Infinity);
+    return requeueMs === Infinity ? done : requeueAfter(requeueMs);
+  }
+
+  /** How long a status may wait to be written. What tells only that tasks start and run is held, so that their job knows it meanwhile. */
+  private writeInMs(
+    stored: Stored<Execution>,
+    known: Stored<Execution>,
+    { findings, succeeded }: Observation,
+    status: ExecutionStatus,
+  ): number {
+    const { statuses, clock } = this.parts;
+    const now = clock.monotonic();
+    const rows = [...findings.values()];
+    if (isRoutine(stored, rows, succeeded)) {
+      if (isSame(statuses.written(stored).status, status)) return 0;
+      const since = isSame(known.status, status) ? statuses.heldSince(stored) : undefined;
+      return (since ?? statuses.hold(stored, status, now)) + routineMs - now;
+    }
+    const { taskCount, isClosed } = stored.spec;
+    return isClosed || rows.every(isEnded) ? 0 : statuses.pauseMs(stored, taskCount, now);
   }
 
   /** Makes the missing pods. @returns why the site refuses and when to try again, if it does. */
@@ -129,13 +162,17 @@ export class ExecutionReconciler implements Reconciler {
   }
 
   /** One write, only when something changed; an Execution that was deleted meanwhile needs none. */
-  private async write(execution: Stored<Execution>, status: ExecutionStatus, signal: AbortSignal): Promise<void> {
+  private async write(stored: Stored<Execution>, status: ExecutionStatus, signal: AbortSignal): Promise<void> {
+    const { statuses, client, clock } = this.parts;
+    const execution = statuses.written(stored);
     if (isSame(execution.status, status)) return;
     const { namespace, name, uid } = execution.metadata;
     const ended = (before: ExecutionStatus | undefined): number =>
       (before?.tasks?.succeeded ?? 0) + (before?.tasks?.failed ?? 0);
+    statuses.writing(stored);
     try {
-      await this.parts.client.of(executions).status.apply({ metadata: { namespace, name, uid }, status }, { signal });
+      const metadata = { namespace, name, uid };
+      statuses.wrote(await client.of(executions).status.apply({ metadata, status }, { signal }), clock.monotonic());
     } catch (error) {
       if (error instanceof NotFoundError) return;
       throw error;

@@ -4,7 +4,7 @@ import type { Pod } from '#runtime/builtin.ts';
 import type { Stored, StoredMeta } from '#runtime/types.ts';
 import { aGridJob, anExecution, ended, running, withStatus } from '#operator/testing/jobs.ts';
 import { sortTasks } from '#operator/controllers/gridjob/plan.ts';
-import { isLost, observe, rowsOf, type Observation } from './observe.ts';
+import { isLost, isRoutine, observe, rowsOf, type Observation } from './observe.ts';
 import { taskPod, type PodSurroundings } from './pod.ts';
 
 const around: PodSurroundings = {
@@ -201,3 +201,56 @@ test('rows are bounded, and failures come first', () => {
 function tasksWith(more: object): NonNullable<NonNullable<typeof execution.status>['tasks']> {
   return { waiting: 0, starting: 0, running: 0, succeeded: 0, failed: 0, rows: [], ...more };
 }
+
+describe('what has to be written down at once', () => {
+  const isHeld = (pods: Stored<Pod>[], of = execution): boolean => {
+    const { findings, succeeded } = look(pods, of);
+    return isRoutine(of, [...findings.values()], succeeded);
+  };
+  const asked = { deletionTimestamp: '2026-01-01T00:01:20Z', deletionGracePeriodSeconds: 30 };
+
+  test('is not that tasks start and run', () => {
+    expect(isHeld([])).toBe(true);
+    expect(isHeld([podOf(0, running), podOf(1, running)])).toBe(true);
+  });
+
+  test.each<[string, Stored<Pod>[], typeof execution]>([
+    ['that a task has succeeded', [podOf(0, ended(0))], execution],
+    ['that a task has failed', [podOf(0, ended(3))], execution],
+    ['that somebody ends a task', [podOf(0, running, asked)], execution],
+    [
+      'what becomes of a part that was closed',
+      [podOf(0, running)],
+      { ...execution, spec: { ...execution.spec, isClosed: true } },
+    ],
+    ['what another site asks about', [podOf(0, running)], { ...execution, spec: { ...execution.spec, part: 'uid' } }],
+    [
+      'what runs at another site',
+      [podOf(0, running)],
+      {
+        ...execution,
+        spec: { ...execution.spec, placements: [...placements, { run: 'r2', site: 'far', node: 'f1', tasks: '2' }] },
+      },
+    ],
+    [
+      'that pods are no longer refused',
+      [podOf(0, running)],
+      {
+        ...execution,
+        status: {
+          conditions: [
+            {
+              type: 'Placed',
+              status: 'False',
+              reason: 'Refused',
+              message: 'no',
+              lastTransitionTime: '2026-01-01T00:00:00Z',
+            },
+          ],
+        },
+      },
+    ],
+  ])('is %s', (_, pods, of) => {
+    expect(isHeld(pods, of)).toBe(false);
+  });
+});

@@ -1,9 +1,10 @@
 /** What the pods of an Execution tell of its tasks. Pure. */
 import { wasChosenToGiveWay } from '#crds/claim.ts';
-import { type Execution, placementsMax, podLabels, taskContainerName } from '#crds/execution.ts';
+import { type Execution, executionPlaced, placementsMax, podLabels, taskContainerName } from '#crds/execution.ts';
 import { type TaskRow, taskRowsMax } from '#crds/grid-job.ts';
 import { IndexSet } from '#operator/scheduling/index-set.ts';
 import { hasEnded, type Pod } from '#runtime/builtin.ts';
+import { findCondition } from '#runtime/conditions.ts';
 import { isDeleting, type Stored } from '#runtime/types.ts';
 import type { TaskRun } from './pod.ts';
 
@@ -102,20 +103,38 @@ export function observe(
   return { findings, succeeded, missing, surplus };
 }
 
-/** Before it is written down that tasks are starting: most run by then, and the write would tell nobody anything. */
-const startPatienceMs = 2_000;
+/** Before it is told that tasks are starting: most run by then, and it would tell nobody anything. */
+export const startPatienceMs = 2_000;
 
 /**
  * How long nothing needs to be written of tasks, since all of them only start, milliseconds; 0 when there is something to tell.
  * @param now - milliseconds since the Unix epoch.
+ * @param patienceMs - how long after it was placed nothing is told.
  */
 export function quietStartMs(
   { metadata }: Stored<Execution>,
   rows: readonly Pick<TaskRow, 'state' | 'reason'>[],
   now: number,
+  patienceMs = startPatienceMs,
 ): number {
   if (rows.some(({ state, reason }) => state !== 'Starting' || reason !== undefined)) return 0;
-  return Math.max(0, Date.parse(metadata.creationTimestamp) + startPatienceMs - now);
+  return Math.max(0, Date.parse(metadata.creationTimestamp) + patienceMs - now);
+}
+
+/**
+ * Whether there is nothing more to tell than that tasks start and run: pods say the same again to whoever looks next. What has ended, what
+ * somebody ends, and what is asked for or done by another site has to be written down.
+ */
+export function isRoutine({ spec, status }: Execution, rows: readonly RunFinding[], succeeded: IndexSet): boolean {
+  const placed = findCondition(status?.conditions, executionPlaced.type);
+  return (
+    !spec.isClosed &&
+    spec.part === undefined &&
+    placed?.reason !== executionPlaced.reasons.Refused &&
+    spec.placements.every(({ site }) => site === undefined) &&
+    succeeded.size === (status?.tasks?.succeeded ?? 0) &&
+    rows.every(({ state, reason }) => (state === 'Starting' || state === 'Running') && reason === undefined)
+  );
 }
 
 /** Whether a run is over. */

@@ -9,6 +9,7 @@ import { podLabels } from '#crds/execution.ts';
 import type { LogKeeper } from './log-keeper.ts';
 import type { Knowledge } from './observe.ts';
 import { ExecutionLogReconciler } from './logs-controller.ts';
+import type { StatusMemory } from '../status-memory.ts';
 import type { Surroundings } from './surroundings.ts';
 
 /** What the controller of Executions takes from the process it runs in. */
@@ -22,6 +23,7 @@ export interface ExecutionSetup {
   readonly pods: Informer<Pod>;
   readonly concurrency: number;
   readonly keeper: LogKeeper;
+  readonly statuses: StatusMemory<Execution>;
   /** What is known of runs at other sites, and what tells of changes there. */
   readonly elsewhere: Knowledge['elsewhere'];
   /** Whether a site may have work done here now. */

@@ -20,8 +20,9 @@ import {
 } from '#runtime/contracts.ts';
 import { AlreadyExistsError, ignoreNotFound, NotFoundError } from '#runtime/errors.ts';
 import { isDeleting, type ObjectKey, type Stored } from '#runtime/types.ts';
-import { quietStartMs } from '../execution/observe.ts';
+import { quietStartMs, startPatienceMs } from '../execution/observe.ts';
 import { isSame } from '../status-change.ts';
+import { StatusMemory } from '../status-memory.ts';
 import { jobEnded, jobPlaced, jobRefused } from './events.ts';
 import { ExecutionMemory } from './execution-memory.ts';
 import { atHome, lastsMs, needsSignal, newExecution, signalOf } from './execution-of-job.ts';
@@ -45,6 +46,8 @@ export interface GridJobParts {
   readonly dispatcher: Dispatcher;
   readonly predicates: Predicates;
   readonly preemptor: Preemptor;
+  /** Statuses of Executions that are newer than the cache. */
+  readonly partStatuses: Pick<StatusMemory<Execution>, 'newest'>;
   readonly admission: (job: Stored<GridJob>) => Admission;
   readonly reservations: Lister<Reservation>;
   /** Whether a member may use a reservation. */
@@ -62,6 +65,12 @@ const timerMaxMs = 3_600_000;
 const gaveWayPollMs = 1_000;
 /** While something outside is missing that can't be watched. */
 const pollMs = 5_000;
+/** With more jobs than this just come, those that have no nodes yet go before those that have, of which nothing is told for a while. */
+const backlogMax = 32;
+const hushMs = 15_000;
+/** Tasks that start are told of after twice the time that they took lately, but never later than this. Of that time each new one counts a tenth. */
+const startPatienceMaxMs = 10_000;
+const recentShare = 0.1;
 
 type JobGate = Gate | { readonly is: 'refused'; readonly refusal: NonNullable<Admission> };
 
@@ -72,6 +81,9 @@ type JobGate = Gate | { readonly is: 'refused'; readonly refusal: NonNullable<Ad
 export class GridJobReconciler implements Reconciler {
   private readonly parts: GridJobParts;
   private readonly written = new ExecutionMemory();
+  private readonly statuses = new StatusMemory<GridJob>();
+  /** How long it took lately until a job that had been placed was seen to run. */
+  private startMs = 0;
 
   constructor(parts: GridJobParts) {
     this.parts = parts;
@@ -79,13 +91,15 @@ export class GridJobReconciler implements Reconciler {
 
   async reconcile(key: ObjectKey, signal: AbortSignal): Promise<Result> {
     const { jobs, dispatcher, clock } = this.parts;
-    const job = jobs.get(key);
-    if (job === undefined || isDeleting(job)) {
+    const cached = jobs.get(key);
+    if (cached === undefined || isDeleting(cached)) {
       dispatcher.forget(nameOf(key));
       this.parts.preemptor.settled(nameOf(key));
       this.written.forget(nameOf(key));
+      this.statuses.forget(key);
       return done;
     }
+    const job = this.statuses.written(cached);
     if (stageOf(job).ended) return this.finish(job, signal);
     const execution = this.executionOf(job);
     if (execution === 'foreign') return requeueAfter(1_000);
@@ -98,16 +112,44 @@ export class GridJobReconciler implements Reconciler {
       ...{ ending: decision.ending, expectedStart: decision.expectedStart },
     };
     const quietMs = this.quietMs(scope);
-    if (quietMs === 0) await this.write(job, computeStatus(scope), signal);
+    if (quietMs === 0) {
+      this.noteStart(scope);
+      await this.write(job, computeStatus(scope), signal);
+    }
     const requeueAfterMs = earliest(decision.requeueAfterMs, quietMs === 0 ? undefined : quietMs);
     return requeueAfterMs === undefined ? done : requeueAfter(Math.max(1, requeueAfterMs));
   }
 
-  /** How long nothing needs to be told of a job that nothing was told of yet: it has been placed, and its tasks start. */
-  private quietMs({ job, execution, sets, refusal, waiting, ending, now }: JobScope): number {
+  /** How long nothing needs to be told of a job: it has been placed, and its tasks start, or run while many others wait for their nodes. */
+  private quietMs(scope: JobScope): number {
+    const { job, execution, sets, refusal, waiting, ending, now } = scope;
     const isNews = refusal !== undefined || waiting !== undefined || ending !== undefined || execution === undefined;
-    if (isNews || job.status?.conditions !== undefined || sets.active.size === 0) return 0;
-    return quietStartMs(execution, sets.rows, now);
+    if (isNews) return 0;
+    const { rows, succeeded, failed, active } = sets;
+    const told = job.status?.tasks;
+    const isRoutine =
+      active.size > 0 &&
+      active.size === rows.length &&
+      rows.every(({ reason }) => reason === undefined) &&
+      succeeded.size === (told?.succeeded ?? 0) &&
+      failed.size === (told?.failed ?? 0);
+    if (!isRoutine) return this.statuses.pauseMs(job, job.spec.tasks.count, this.parts.clock.monotonic());
+    const startMaxMs = Math.min(startPatienceMaxMs, Math.max(startPatienceMs, 2 * this.startMs));
+    const startMs = job.status?.conditions === undefined ? quietStartMs(execution, rows, now, startMaxMs) : 0;
+    const isHushed = !job.spec.preemptible && (told?.running ?? 0) === 0 && this.isBusy;
+    return Math.max(startMs, isHushed ? Date.parse(execution.metadata.creationTimestamp) + hushMs - now : 0, 0);
+  }
+
+  private noteStart({ job, execution, sets, now }: JobScope): void {
+    const isFirst = job.status?.startTime === undefined && sets.rows.some(({ state }) => state === 'Running');
+    if (execution === undefined || !isFirst || this.isBusy) return;
+    const tookMs = Math.max(0, now - Date.parse(execution.metadata.creationTimestamp));
+    this.startMs += recentShare * (tookMs - this.startMs);
+  }
+
+  /** Whether so many jobs have just come that what is told of others takes the place of what gives these their nodes. */
+  private get isBusy(): boolean {
+    return this.parts.dispatcher.backlog > backlogMax;
   }
 
   /** The newest known Execution of the job; `foreign` while one of an earlier job of this name is still there. */
@@ -115,8 +157,8 @@ export class GridJobReconciler implements Reconciler {
     const { namespace, name, uid } = job.metadata;
     const cached = this.parts.executions.get({ namespace, name });
     const newest = this.written.newer(nameOf({ namespace, name }), cached);
-    if (newest !== undefined && newest.spec.gridJob.uid !== uid) return 'foreign';
-    return newest;
+    if (newest === undefined) return undefined;
+    return newest.spec.gridJob.uid === uid ? this.parts.partStatuses.newest(newest) : 'foreign';
   }
 
   private async decide(
@@ -283,7 +325,8 @@ export class GridJobReconciler implements Reconciler {
       return { refusal: { reason: 'InvalidExpression', message: error.message } };
     }
     if (answer?.nothingMatches === false) await preemptor.makeRoom(job, wanted, signal);
-    return waitingFor(job, answer, earliest(retryInMs, this.deadlineInMs(job)), clock.now(), this.parts.siteName);
+    const requeueAfterMs = earliest(retryInMs, this.deadlineInMs(job));
+    return waitingFor(job, answer, { requeueAfterMs, patienceMs: this.patienceMs }, clock.now(), this.parts.siteName);
   }
 
   /** Writes granted runs into the Execution. A write that fails gives the grants back. */
@@ -309,7 +352,7 @@ export class GridJobReconciler implements Reconciler {
       this.written.keep(key, stored);
       this.parts.preemptor.settled(key);
       const count = usable.reduce((sum, { tasks }) => sum + tasks.size, 0);
-      events.publish(jobPlaced(job, count, [...new Set(usable.map(({ node }) => node))]));
+      if (!this.isBusy) events.publish(jobPlaced(job, count, [...new Set(usable.map(({ node }) => node))]));
     } catch (error) {
       for (const grant of grants) void dispatcher.release(grant);
       // An Execution that the cache does not have yet: the word of it wakes the job again.
@@ -354,17 +397,24 @@ export class GridJobReconciler implements Reconciler {
     return (name) => this.parts.jobs.get({ namespace, name });
   }
 
+  /** So long after its submission nothing is told of a job that no node has refused. */
+  private get patienceMs(): number {
+    return this.isBusy ? hushMs : patienceMs;
+  }
+
   private async write(job: Stored<GridJob>, status: GridJobStatus, signal: AbortSignal): Promise<void> {
     // A job that has just come and has nothing to tell yet costs no write.
     const isSilent =
       job.status?.conditions === undefined &&
       status.state === 'Waiting' &&
       status.conditions?.every(({ status: is, type }) => is !== 'False' || type === jobRunning.type) === true;
-    const isNew = this.parts.clock.now() - Date.parse(job.metadata.creationTimestamp) < patienceMs;
+    const isNew = this.parts.clock.now() - Date.parse(job.metadata.creationTimestamp) < this.patienceMs;
     if ((isSilent && isNew) || isSame(job.status, status)) return;
     const { namespace, name, uid } = job.metadata;
     try {
-      await this.parts.client.of(gridJobs).status.apply({ metadata: { namespace, name, uid }, status }, { signal });
+      const metadata = { namespace, name, uid };
+      const stored = await this.parts.client.of(gridJobs).status.apply({ metadata, status }, { signal });
+      this.statuses.wrote(stored, this.parts.clock.monotonic());
     } catch (error) {
       if (error instanceof NotFoundError) return;
       throw error;

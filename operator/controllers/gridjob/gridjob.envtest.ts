@@ -97,6 +97,18 @@ describe('a job', () => {
     });
   });
 
+  test('tells that it runs before its part is written, and a new operator sees the same from the pod', async () => {
+    const name = await submit({ template: template('stay') });
+    const isRunning: Parameters<typeof until>[1] = (job) => job.status?.tasks?.running === 1;
+    await until(name, isRunning);
+    expect((await part(name)).status).toBeUndefined();
+    await world.restartOperator();
+    await client.of(gridJobs).patch({ namespace, name }, merge({ spec: { signal: { name: 'TERM', sequence: 1 } } }));
+    await until(name, state('Killed'));
+    expect((await part(name)).status?.tasks).toMatchObject({ running: 0, rows: [{ index: 0, state: 'Failed' }] });
+    expect(world.kubelet.ran.filter((pod) => pod.includes(`-${name}-`))).toHaveLength(1);
+  });
+
   test('of a member who may not run it does not start until they may', async () => {
     world.refusal = 'The member is suspended.';
     const name = await submit({});

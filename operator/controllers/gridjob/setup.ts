@@ -2,7 +2,7 @@ import type { Clock } from '#common/clock.ts';
 import type { Logger } from '#common/logger.ts';
 import type { Registry } from '#common/metrics.ts';
 import type { Random } from '#common/random.ts';
-import { executions } from '#crds/execution.ts';
+import { type Execution, executions } from '#crds/execution.ts';
 import { type GridJob, gridJobs } from '#crds/grid-job.ts';
 import type { Reservation } from '#crds/reservation.ts';
 import { podLabels } from '#crds/execution.ts';
@@ -23,6 +23,7 @@ import type { Transport } from '#runtime/transport.ts';
 import { mapped, owned } from '#runtime/sources.ts';
 import { type ObjectKey, parseKey, type Stored } from '#runtime/types.ts';
 import { type Admission, GridJobReconciler } from './controller.ts';
+import { StatusMemory } from '../status-memory.ts';
 import { below, stageOf } from './gates.ts';
 import { Preemptor } from './preemptor.ts';
 
@@ -51,7 +52,7 @@ export interface JobSetup {
 }
 
 /** Jobs looked at, and Executions carried out, at the same time. */
-const concurrency = 16;
+const concurrency = 32;
 
 /** Adds the controllers of GridJobs and Executions, and what finds nodes for them, to a manager. */
 export function addJobControllers(manager: Manager, setup: JobSetup): void {
@@ -60,6 +61,7 @@ export function addJobControllers(manager: Manager, setup: JobSetup): void {
   const parts = manager.informer(executions);
   const pods = manager.informer(podKind, { labelSelector: podLabels.execution });
   const predicates = new Predicates(clock);
+  const partStatuses = new StatusMemory<Execution>();
   const keeper = new LogKeeper({
     ...{ client: manager.client, taskLogs: setup.taskLogs, clock, log: log.with({ part: 'kept-logs' }) },
   });
@@ -89,6 +91,7 @@ export function addJobControllers(manager: Manager, setup: JobSetup): void {
     reconciler: new GridJobReconciler({
       ...{ jobs, executions: parts, client: manager.client, events: manager.events, clock, dispatcher, predicates },
       preemptor,
+      partStatuses,
       ...{ admission, siteName, reservations: reserved.reservations },
       hasLiveBelow: (job) => below(job, family.childrenOf).some((each) => !stageOf(each).ended),
       isSharedWith: ({ metadata, spec }, userName) =>
@@ -102,6 +105,7 @@ export function addJobControllers(manager: Manager, setup: JobSetup): void {
     sources: [
       owned(gridJobs, parts),
       answersOf(dispatcher),
+      heldStatusesOf(partStatuses),
       family.source,
       usersOf(jobs, reserved.reservations),
       ...(setup.sources ?? []),
@@ -114,6 +118,7 @@ export function addJobControllers(manager: Manager, setup: JobSetup): void {
   });
   addExecutionController(manager, {
     ...{ clock, log, siteName, surroundings, keeper, executions: parts, pods, concurrency },
+    statuses: partStatuses,
     elsewhere: (execution, task, known) => work.away.findingOf(execution, task, known),
     mayWorkFor: async (home, signal) => work.leases.isHeld(home, signal),
     sources: [work.away.source],
@@ -127,6 +132,18 @@ function answersOf(dispatcher: Dispatcher): Source {
     name: 'nodes-found',
     synced: async () => Promise.resolve(),
     attach: (enqueue) => dispatcher.onAnswer((key) => enqueue(parseKey(key), false)),
+  };
+}
+
+/** What is known of the part of a job wakes it before it is written. */
+function heldStatusesOf(statuses: StatusMemory<Execution>): Source {
+  return {
+    name: 'held-statuses',
+    synced: async () => Promise.resolve(),
+    attach: (enqueue) =>
+      statuses.onHeld(({ metadata: { namespace }, spec: { gridJob } }) => {
+        enqueue({ namespace, name: gridJob.name }, false);
+      }),
   };
 }
 

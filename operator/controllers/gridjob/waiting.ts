@@ -24,13 +24,14 @@ export interface Decision {
 
 /**
  * What to say while nodes are looked for: nothing at first, then what nodes said.
+ * @param patienceMs - how long after its submission nothing is said.
  * @param now - milliseconds since the epoch.
  * @param siteName - of this site.
  */
 export function waitingFor(
   job: Stored<GridJob>,
   answer: Answer | undefined,
-  requeueAfterMs: number | undefined,
+  { requeueAfterMs, patienceMs }: { readonly requeueAfterMs: number | undefined; readonly patienceMs: number },
   now: number,
   siteName: string,
 ): Decision {

@@ -17,6 +17,7 @@ import {
   type PeerMethod,
 } from '#operator/gateway/peers/contract.ts';
 import { type CallParts, serveAnswer, serveStream } from '#operator/gateway/peers/serve-call.ts';
+import { StatusMemory } from '#operator/controllers/status-memory.ts';
 import { openSurroundings } from '#operator/testing/surroundings.ts';
 import { configMaps, type Lease, leases, type Pod, pods } from '#runtime/builtin.ts';
 import type { Client } from '#runtime/contracts.ts';
@@ -224,6 +225,7 @@ export class WorkingSite {
       },
       keeper: { keep: async () => Promise.resolve(false) } as unknown as LogKeeper,
       mayWorkFor: async (home, stop) => held.isHeld(home, stop),
+      statuses: new StatusMemory(),
       freed: () => undefined,
     });
     const work = async (): Promise<void> => {
