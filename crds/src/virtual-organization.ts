@@ -68,6 +68,8 @@ export const statePublished = defineCondition('StatePublished', 'Its newest stat
   AwaitingSlice: 'Surfaces while it has no slice of ids; see `IdentityAllocated`.',
   AwaitingKeys: 'Surfaces while cert-manager makes its keys; see the Certificates in the namespace of the operator.',
   CertManagerMissing: 'Surfaces while cert-manager is not installed: the owner of the site installs it.',
+  Restored:
+    'Surfaces when another site holds a newer state than this one, its home: a backup was restored. It was frozen; look through its members, then set `spec.state` to Operational.',
   RootKeyChanged:
     'Surfaces when its root key is another one than it was founded with. Nothing is signed: restore the Secret from a backup, or form it anew under another name.',
 });

@@ -1,7 +1,9 @@
 /** A site that follows an organization of another one, while the link between them is cut: the product's own code above a made-up API server and link. */
 import { afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
 import { VirtualClock } from '#common/clock.ts';
+import { globalId } from '#common/identity/ids.ts';
 import { TestOrganization } from '#common/identity/testing/organization.ts';
+import { verifyState } from '#common/identity/vo-state.ts';
 import { silentLogger } from '#common/logger.ts';
 import { SeededRandom } from '#common/random.ts';
 import { identitySlices } from '#crds/identity-slice.ts';
@@ -11,13 +13,14 @@ import { type VOMembership, voMemberships } from '#crds/vo-membership.ts';
 import { type PeerChannel, type PeerChannels, PeerError } from '#operator/gateway/peers/contract.ts';
 import { memoryClient, MemoryKind } from '#operator/sites/testing/memory-api.ts';
 import { aVirtualOrganization } from '#operator/testing/builders.ts';
-import type { FollowEvent } from '#proto/site/schema.ts';
-import { leases } from '#runtime/builtin.ts';
+import type { FollowEvent, RemindRequest } from '#proto/site/schema.ts';
+import { configMaps, leases } from '#runtime/builtin.ts';
 import type { Kind } from '#runtime/kind.ts';
 import type { Stored } from '#runtime/types.ts';
 import { tellMember, tellOrganization, tellSlice } from './documents.ts';
 import { Follower } from './follower.ts';
 import { Heard } from './heard.ts';
+import { SeenStates } from './seen-states.ts';
 
 const second = 1000;
 const minute = 60 * second;
@@ -36,12 +39,19 @@ class TestLink {
   isUp = true;
   /** How many calls are being told something, which is signed and verified by threads: they know nothing of the clock. */
   telling = 0;
+  /** What the home was reminded of. */
+  readonly reminders: RemindRequest[] = [];
   private epoch = 1;
   private wake = Promise.withResolvers<undefined>();
 
   get channels(): PeerChannels {
     const stream = (_method: unknown, _requests: unknown, { signal }: { signal: AbortSignal }) => this.follow(signal);
-    const channel = { site: 'rennes', stream } as unknown as PeerChannel;
+    const call = async (_method: unknown, request: RemindRequest): Promise<object> => {
+      this.assertUp();
+      this.reminders.push(request);
+      return Promise.resolve({});
+    };
+    const channel = { site: 'rennes', stream, call } as unknown as PeerChannel;
     return { channel: () => channel, names: () => ['rennes'], onChange: () => () => undefined };
   }
 
@@ -51,6 +61,12 @@ class TestLink {
     this.epoch++;
     this.wake.resolve(undefined);
     this.wake = Promise.withResolvers();
+  }
+
+  /** A backup of the home is restored. */
+  restore(epoch: number): void {
+    this.epoch = epoch - 1;
+    this.change({});
   }
 
   private async *follow(signal: AbortSignal): AsyncGenerator<FollowEvent> {
@@ -112,6 +128,7 @@ beforeEach(() => {
   const slices = new MemoryKind(identitySlices, clock, random);
   const siteObjects = new MemoryKind(sites, clock, random);
   const held = new MemoryKind(leases, clock, random);
+  const kept = new MemoryKind(configMaps, clock, random);
   const accepted = { acceptedVirtualOrganizations: [{ name: 'physics', home: 'rennes' }] };
   siteObjects.write({
     metadata: { name: 'lyon' },
@@ -123,6 +140,7 @@ beforeEach(() => {
     const client = memoryClient(
       new Map<Kind, object>([
         [leases, held.client(isAlive, (each) => held.remove(each))],
+        [configMaps, kept.client(isAlive, (each) => kept.remove(each))],
         [virtualOrganizations, organizations.client(isAlive, (each) => organizations.remove(each))],
         [voMemberships, memberships.client(isAlive, (each) => memberships.remove(each))],
         [identitySlices, slices.client(isAlive, (each) => slices.remove(each))],
@@ -134,6 +152,7 @@ beforeEach(() => {
       sites: siteObjects.cache(),
       client,
       heard: new Heard(client, clock, 'system'),
+      seen: new SeenStates(client, 'system'),
       ...{ channels: link.channels, clock, log: silentLogger, localSite: 'lyon' },
       synced: async () => Promise.resolve(),
     });
@@ -225,5 +244,29 @@ describe('a member who is suspended at the home (threat 39)', () => {
     clock.step(-60 * minute);
     start();
     expect(await passUntil({ state: 'Frozen', reason: 'HomeAway' }, minute)).toBeLessThanOrEqual(30 * second);
+  });
+});
+
+describe('a home where a backup was restored (threat 64)', () => {
+  test('is reminded of the newest state and of the ids of its members, also by a process that was started since; nothing older is taken', async () => {
+    await passUntil(followed, minute);
+    link.change({});
+    link.change({ state: 'Suspended' });
+    await passUntil({ ada: 'Suspended' }, minute);
+    const newest = organizations.objects.get('physics')?.status?.epoch ?? 0;
+    expect(link.reminders).toEqual([]);
+    await kill();
+    start();
+    link.state = 'Active';
+    link.restore(1);
+    while (link.reminders.length === 0) await pass(100);
+    const [reminder] = link.reminders;
+    expect(reminder?.virtualOrganization).toBe('physics');
+    expect(reminder?.ids).toEqual([globalId({ slice: 7, localId: 2000 })]);
+    const reminded = await verifyState(reminder?.state ?? '', physics.genesis);
+    expect(reminded.content.epoch).toBe(newest);
+    await pass(minute);
+    expect(here()).toMatchObject({ ada: 'Suspended' });
+    expect(organizations.objects.get('physics')?.status?.epoch).toBe(newest);
   });
 });

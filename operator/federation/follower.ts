@@ -1,6 +1,8 @@
 import { describeError } from '#common/errors.ts';
+import { globalId } from '#common/identity/ids.ts';
 import { CredentialError } from '#common/identity/jws.ts';
 import type { Logger } from '#common/logger.ts';
+import { organizationNamespace } from '#crds/organization.ts';
 import type { Site } from '#crds/site.ts';
 import { type FollowEvent, type FollowRequest, peerMethods } from '#proto/site/schema.ts';
 import { type PeerChannels, PeerError, type PeerErrorReason } from '#operator/gateway/peers/contract.ts';
@@ -8,7 +10,8 @@ import type { Informer, Runnable } from '#runtime/contracts.ts';
 import { isServerTrouble } from '#runtime/errors.ts';
 import type { Heard } from './heard.ts';
 import { Mirror, type MirrorParts, NotFollowableError } from './mirror.ts';
-import { Told } from './told.ts';
+import type { SeenStates } from './seen-states.ts';
+import { ForgottenStateError, Told } from './told.ts';
 
 /** What was changed here is put right so often, and what failed is tried again, milliseconds. */
 const lookMs = 5000;
@@ -17,6 +20,8 @@ const retryMs = 2000;
 /** Without word from the home for so long nothing new starts here (`maxStaleSeconds` of the state), milliseconds. */
 const staleMs = 900_000;
 
+/** Of so many members the home is told in one message. */
+const idsAtOnce = 50_000;
 /** After these nothing new starts here, however lately the home was heard of. */
 const finalReasons: ReadonlySet<PeerErrorReason> = new Set(['Refused', 'Cut', 'Unknown']);
 
@@ -24,6 +29,7 @@ const finalReasons: ReadonlySet<PeerErrorReason> = new Set(['Refused', 'Cut', 'U
 export interface FollowerParts extends MirrorParts {
   readonly channels: PeerChannels;
   readonly heard: Heard;
+  readonly seen: SeenStates;
   readonly sites: Informer<Site>;
   readonly log: Logger;
   readonly synced: (signal: AbortSignal) => Promise<void>;
@@ -131,6 +137,7 @@ class Following {
         const problem = describeError(error);
         log.warn('Can not follow VirtualOrganization', { VirtualOrganization: this.name, Site: this.home, problem });
         await this.ignoreServer(this.mirror.refuse(this.name, problem.slice(0, 500), signal));
+        if (error instanceof ForgottenStateError) await this.remind(signal);
       } finally {
         this.isOpen = false;
         this.wake();
@@ -142,8 +149,8 @@ class Following {
   /** One call: everything, then what changes. What was told before holds until everything was told anew. */
   private async hear(signal: AbortSignal): Promise<void> {
     const { organizations, channels, clock } = this.parts;
-    const { genesis, epoch = 0 } = organizations.get({ name: this.name })?.status ?? {};
-    const told = new Told(this.home, { genesis, epoch });
+    const { genesis, epoch = 0, stateDigest: digest } = organizations.get({ name: this.name })?.status ?? {};
+    const told = new Told(this.home, { genesis, epoch, digest });
     const request = async function* (virtualOrganization: string): AsyncGenerator<FollowRequest> {
       yield Promise.resolve({ virtualOrganization });
     };
@@ -159,6 +166,28 @@ class Following {
     }
   }
 
+  /** The home signed what it does not know any more: it is told, with the ids that were given out, so that nobody else gets them. */
+  private async remind(signal: AbortSignal): Promise<void> {
+    const { seen, channels, memberships, log } = this.parts;
+    const about = { VirtualOrganization: this.name, Site: this.home };
+    try {
+      const state = await seen.read(this.name, signal);
+      if (state === undefined) return;
+      const ids = memberships
+        .list(organizationNamespace(this.name))
+        .flatMap(({ spec }) => (spec.identity === undefined ? [] : [globalId(spec.identity)]));
+      for (let from = 0; from === 0 || from < ids.length; from += idsAtOnce) {
+        const some = { virtualOrganization: this.name, state, ids: ids.slice(from, from + idsAtOnce) };
+        await channels.channel(this.home).call(peerMethods.Remind, some, { signal });
+      }
+      log.warn('Reminded the home of a VirtualOrganization of what it signed and does not know any more', about);
+    } catch (error) {
+      if (isAborted(signal)) return;
+      if (!(error instanceof PeerError || isServerTrouble(error))) throw error;
+      log.warn('Can not remind the home of a VirtualOrganization', { ...about, problem: describeError(error) });
+    }
+  }
+
   private async write(signal: AbortSignal): Promise<void> {
     const { clock, log } = this.parts;
     while (!signal.aborted) {
@@ -168,7 +197,7 @@ class Following {
       if (this.isOpen) await this.note(signal);
       const isFresh = clock.monotonic() - this.heardMs < staleMs;
       try {
-        if (this.told !== undefined) await this.mirror.write(this.name, this.told, isFresh, signal);
+        if (this.told !== undefined) await this.take(this.told, isFresh, signal);
         else if (!isFresh) await this.mirror.freeze(this.name, signal);
       } catch (error) {
         if (isAborted(signal)) return;
@@ -184,6 +213,12 @@ class Following {
       }
       await clock.sleep(lookMs, AbortSignal.any([signal, changed.signal])).catch(() => undefined);
     }
+  }
+
+  /** What was verified is kept before anybody acts on it. */
+  private async take(told: Told, isFresh: boolean, signal: AbortSignal): Promise<void> {
+    if (told.organization !== undefined) await this.parts.seen.keep(this.name, told.organization.state, signal);
+    await this.mirror.write(this.name, told, isFresh, signal);
   }
 
   private async note(signal: AbortSignal): Promise<void> {

@@ -100,8 +100,12 @@ export function followMethod(parts: HomeParts): PeerMethod {
   });
 }
 
-/** Asked for each time, so that a site which is not named any more hears nothing more. */
-function permitted({ organizations, localSite }: HomeParts, name: string, site: string): Stored<VirtualOrganization> {
+/** Asked for each time, so that a site which is not named any more hears nothing more. @throws {PeerError} `Refused` */
+export function permitted(
+  { organizations, localSite }: Pick<HomeParts, 'organizations' | 'localSite'>,
+  name: string,
+  site: string,
+): Stored<VirtualOrganization> {
   const vo = organizations.get({ name });
   if (vo !== undefined && homeElsewhere(vo, localSite) === undefined && vo.spec.sites.includes(site)) return vo;
   // Whether there is one is nobody's business.

@@ -7,6 +7,8 @@ import type { Manager } from '#runtime/contracts.ts';
 import { Follower } from './follower.ts';
 import { Heard } from './heard.ts';
 import { followMethod } from './home.ts';
+import { remindMethod } from './reminders.ts';
+import { SeenStates } from './seen-states.ts';
 
 /** What virtual organizations over sites take from the process. */
 export interface FederationSetup {
@@ -22,8 +24,11 @@ export interface FederationSetup {
 /** Tells other sites of virtual organizations that are at home here, and follows those of others that the owner accepts. */
 export function addFederation(manager: Manager, setup: FederationSetup): void {
   const { clock, log, identities, records, gateway, namespace } = setup;
-  const { organizations, memberships, slices, sites, localSite } = identities;
-  gateway.services.add([followMethod({ organizations, memberships, slices, records, localSite })]);
+  const { organizations, memberships, slices, sites, localSite, issuer } = identities;
+  gateway.services.add([
+    followMethod({ organizations, memberships, slices, records, localSite }),
+    remindMethod({ organizations, records, issuer, localSite }),
+  ]);
   const caches = [organizations, memberships, slices, sites];
   const { client } = manager;
   manager.addRunnable(
@@ -31,6 +36,7 @@ export function addFederation(manager: Manager, setup: FederationSetup): void {
       ...{ organizations, memberships, sites, client, clock, log, localSite },
       channels: gateway.channels,
       heard: new Heard(client, clock, namespace),
+      seen: new SeenStates(client, namespace),
       synced: async (signal) => {
         await Promise.all(caches.map(async (each) => each.synced(signal)));
       },

@@ -4,11 +4,11 @@ import type { VOMembership } from '#crds/vo-membership.ts';
 import type { FollowEvent } from '#proto/site/schema.ts';
 import { aVirtualOrganization } from '#operator/testing/builders.ts';
 import { tellMember, tellOrganization } from './documents.ts';
-import { Told } from './told.ts';
+import { ForgottenStateError, Told } from './told.ts';
 
 let physics: TestOrganization;
 let other: TestOrganization;
-const nothing = { genesis: undefined, epoch: 0 };
+const nothing = { genesis: undefined, epoch: 0, digest: undefined };
 
 beforeAll(async () => {
   [physics, other] = [await TestOrganization.found(), await TestOrganization.found()];
@@ -65,8 +65,19 @@ describe('what the home of a virtual organization tells', () => {
     const told = new Told('rennes', nothing);
     await told.take(await organizationEvent(5));
     await expect(told.take(await organizationEvent(4))).rejects.toThrow('5 was seen already');
-    const later = new Told('rennes', { genesis: physics.genesis.digest, epoch: 6 });
+    const later = new Told('rennes', { genesis: physics.genesis.digest, epoch: 6, digest: undefined });
     await expect(later.take(await organizationEvent(5))).rejects.toThrow('6 was seen here already');
+  });
+
+  test('is refused when it is another one of the number that was seen, also in an earlier life (threats 29, 64)', async () => {
+    const told = new Told('rennes', nothing);
+    await told.take(await organizationEvent(5));
+    const pinned = { genesis: physics.genesis.digest, epoch: 5 };
+    const same = new Told('rennes', { ...pinned, digest: told.state?.digest });
+    await same.take(await organizationEvent(5));
+    expect(same.state?.content.epoch).toBe(5);
+    const another = new Told('rennes', { ...pinned, digest: `sha256:${'0'.repeat(64)}` });
+    await expect(another.take(await organizationEvent(5))).rejects.toThrow(ForgottenStateError);
   });
 
   test.each<[string, () => Promise<FollowEvent>, string, object]>([
@@ -74,7 +85,7 @@ describe('what the home of a virtual organization tells', () => {
       'of one founded anew under the name (threats 28, 68)',
       async () => organizationEvent(1, { by: other }),
       'rennes',
-      { epoch: 0 },
+      nothing,
     ],
     ['of another home', async () => organizationEvent(), 'lyon', nothing],
     [
@@ -109,7 +120,7 @@ describe('what the home of a virtual organization tells', () => {
       nothing,
     ],
   ])('is refused %s', async (_, event, home, pinned) => {
-    const told = new Told(home, { genesis: physics.genesis.digest, epoch: 0, ...pinned });
+    const told = new Told(home, { ...nothing, ...pinned, genesis: physics.genesis.digest });
     await expect(told.take(await event())).rejects.toThrow();
     expect(told.organization).toBeUndefined();
     expect(told.members.size).toBe(0);

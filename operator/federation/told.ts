@@ -8,6 +8,22 @@ import { type FollowedOrganization, type FollowedSlice, readMember, readOrganiza
 const membersMax = 200_000;
 const slicesMax = 64;
 
+/** What was verified here of a virtual organization, before this call. */
+export interface Pinned {
+  /** Digest of the founding document. */
+  readonly genesis: string | undefined;
+  readonly epoch: number;
+  /** Of the state of that epoch. */
+  readonly digest: string | undefined;
+}
+
+/** The home does not know what it has signed: an older state was restored there (threats 29, 64). */
+export class ForgottenStateError extends PeerError {
+  constructor(problem: string) {
+    super('Invalid', `${problem}: an older state was restored at its home.`);
+  }
+}
+
 /** Everything that the home has told, checked. */
 export class Told {
   organization: FollowedOrganization | undefined;
@@ -20,11 +36,10 @@ export class Told {
   /** Whether everything was told once. */
   isWhole = false;
   private readonly home: string;
-  private readonly pinned: { readonly genesis: string | undefined; readonly epoch: number };
+  private readonly pinned: Pinned;
   private keeper: StateKeeper | undefined;
 
-  /** @param pinned - founding document and newest epoch that were verified here before. */
-  constructor(home: string, pinned: { readonly genesis: string | undefined; readonly epoch: number }) {
+  constructor(home: string, pinned: Pinned) {
     this.home = home;
     this.pinned = pinned;
   }
@@ -69,11 +84,11 @@ export class Told {
     }
     // An older state, or another one of the same number, is refused (threat 29).
     const state = await this.keeper.accept(organization.state);
-    if (state.content.epoch < this.pinned.epoch)
-      throw new PeerError(
-        'Invalid',
-        `Its state has epoch ${state.content.epoch}, and ${this.pinned.epoch} was seen here already: an older one was restored at its home.`,
-      );
+    const { epoch } = state.content;
+    if (epoch < this.pinned.epoch)
+      throw new ForgottenStateError(`Its state has epoch ${epoch}, and ${this.pinned.epoch} was seen here already`);
+    if (epoch === this.pinned.epoch && this.pinned.digest !== undefined && state.digest !== this.pinned.digest)
+      throw new ForgottenStateError(`Its state is another one of epoch ${epoch} than was seen here already`);
     this.state = state;
     this.organization = organization;
   }

@@ -15,7 +15,7 @@ import type { Stored } from '#runtime/types.ts';
 import type { Published } from './published-state.ts';
 import type { Revocations } from './revocations.ts';
 import { finalState, isSameContent, nextChange, nextState, type StateScope } from './state-content.ts';
-import type { Documents, StateRecords, StoredDocuments } from './state-record.ts';
+import type { Documents, Reminder, StateRecords, StoredDocuments } from './state-record.ts';
 import type { FinalState, ReceiptClaims, VoAuthority } from './vo-authority.ts';
 import type { DatedKey, VoKeys } from './vo-keys.ts';
 
@@ -54,10 +54,15 @@ export type Publication =
       /** When it changes by the passing of time alone, milliseconds from now. */
       readonly changesAfterMs: number;
       readonly irregularities: readonly Irregularity[];
+      /** Why it was frozen, when a backup was restored. */
+      readonly restored: string | undefined;
     }
   | {
       readonly isSigned: false;
-      readonly reason: keyof Pick<typeof statePublished.reasons, 'AwaitingSlice' | 'AwaitingKeys' | 'RootKeyChanged'>;
+      readonly reason: keyof Pick<
+        typeof statePublished.reasons,
+        'AwaitingSlice' | 'AwaitingKeys' | 'RootKeyChanged' | 'Restored'
+      >;
       readonly message: string;
     };
 
@@ -133,7 +138,7 @@ export class Authority implements VoAuthority {
     // After the end there are no keys any more, and there is nothing to sign.
     if (before?.state.content.state === 'Dissolved') {
       await published.write(vo, before.documents, signal);
-      return this.standing(before.genesis, before.state, []);
+      return this.standing(before.genesis, before.state, [], undefined);
     }
     await keys.ensure(vo, signal);
     const [root, signing] = [await keys.root(uid), await keys.signing(uid)];
@@ -146,7 +151,14 @@ export class Authority implements VoAuthority {
         'Its root key is another one than it was founded with, so that nothing can be signed in its name: restore the Secret, or form it anew under another name.';
       return { isSigned: false, reason: 'RootKeyChanged', message };
     }
-    const { irregularities, highest } = await this.inspect(vo, founding.genesis, before, signal);
+    const reminder = await readReminder(recorded?.reminder, founding.genesis);
+    const restored = reminder === undefined ? undefined : wasRestored(vo, reminder);
+    const isForgotten = reminder !== undefined && isUnknown(reminder.state, before?.state);
+    // Nobody has looked yet at who came back with the backup. What is signed from now on says that it is frozen.
+    if (isForgotten && restored !== undefined && vo.spec.state === 'Operational') {
+      return { isSigned: false, reason: 'Restored', message: restored };
+    }
+    const { irregularities, highest } = await this.inspect(vo, founding.genesis, before, reminder?.state, signal);
     const noted = revocations.of(name);
     const scope: StateScope = {
       vo,
@@ -158,27 +170,29 @@ export class Authority implements VoAuthority {
       now: Math.floor(clock.now() / 1000),
     };
     const content = compute(scope);
-    const isCurrent = before !== undefined && !irregularities.some(({ isInRecord }) => isInRecord);
+    const isCurrent = before !== undefined && !isForgotten && !irregularities.some(({ isInRecord }) => isInRecord);
     let documents = before?.documents;
     let state = before?.state;
     if (!isCurrent || state === undefined || documents === undefined || !isSameContent(state.content, content)) {
       documents = { genesis: founding.jws, state: await signState(root, content) };
-      await records.write(vo, documents, recorded?.version, signal);
+      const kept = vo.spec.state === 'Operational' ? undefined : recorded?.reminder;
+      await records.write(vo, documents, recorded?.version, kept, signal);
       state = await verifyState(documents.state, founding.genesis);
     }
     await published.write(vo, documents, signal);
     revocations.settle(name, noted, state.content);
-    return this.standing(founding.genesis, state, irregularities);
+    return this.standing(founding.genesis, state, irregularities, restored);
   }
 
   private standing(
     genesis: VerifiedGenesis,
     state: VerifiedState,
     irregularities: readonly Irregularity[],
+    restored: string | undefined,
   ): Publication {
     const untilMs = nextChange(state.content) * 1000 - this.parts.clock.now() + 1000;
     const changesAfterMs = Math.min(Math.max(untilMs, 1000), lookAgainMs);
-    return { isSigned: true, genesis, state, changesAfterMs, irregularities };
+    return { isSigned: true, genesis, state, changesAfterMs, irregularities, restored };
   }
 
   /** The founding document. All that it says is fixed, so that it can be signed again with the same digest. */
@@ -205,13 +219,14 @@ export class Authority implements VoAuthority {
     vo: Stored<VirtualOrganization>,
     genesis: VerifiedGenesis,
     before: { readonly state: VerifiedState } | undefined,
+    reminder: VerifiedState | undefined,
     signal: AbortSignal,
   ): Promise<{ readonly irregularities: Irregularity[]; readonly highest: number }> {
     const mine = before?.state;
     const epoch = mine?.content.epoch ?? 0;
     const told = vo.status?.epoch ?? 0;
     const irregularities: Irregularity[] = [];
-    let highest = Math.max(epoch, told);
+    let highest = Math.max(epoch, told, reminder?.content.epoch ?? 0);
     if (told > epoch) irregularities.push(olderRecord(epoch, told));
     else if (told === epoch && mine !== undefined && vo.status?.stateDigest !== mine.digest) {
       irregularities.push(twice(epoch, 'the status'));
@@ -250,6 +265,39 @@ function compare(outside: VerifiedState | undefined, mine: VerifiedState | undef
     return [{ reason: 'OlderEpoch', message, isInRecord: false }];
   }
   return [];
+}
+
+interface ReadReminder {
+  readonly site: string;
+  readonly state: VerifiedState;
+}
+
+/** What a site reminded of, checked; undefined when there is nothing, or nothing that the founder signed. */
+async function readReminder(
+  reminder: Reminder | undefined,
+  genesis: VerifiedGenesis,
+): Promise<ReadReminder | undefined> {
+  if (reminder === undefined) return undefined;
+  try {
+    return { site: reminder.site, state: await verifyState(reminder.state, genesis) };
+  } catch (error) {
+    if (error instanceof CredentialError) return undefined;
+    throw error;
+  }
+}
+
+/** Whether a state that was signed here is not known here: its number is above that of the newest, or another one bears it. */
+export function isUnknown(signed: VerifiedState, newest: VerifiedState | undefined): boolean {
+  if (newest === undefined) return true;
+  const [own, other] = [newest.content.epoch, signed.content.epoch];
+  return other > own || (other === own && signed.digest !== newest.digest);
+}
+
+function wasRestored({ metadata: { name } }: Stored<VirtualOrganization>, { site, state }: ReadReminder): string {
+  return (
+    `Site ${site} holds epoch ${state.content.epoch}, which was signed here and is not known here any more: a backup was restored, and with it may be back who was ` +
+    `suspended or removed since. It is frozen: look through its members (kubectl get vomemberships -n vo-${name}), then set its spec.state to Operational.`
+  );
 }
 
 function olderRecord(own: number, told: number): Irregularity {

@@ -2,7 +2,7 @@ import { isUserLocalId, type Principal, proposeGroupIds, proposeUserIds, type Sl
 import type { IdentitySlice } from '#crds/identity-slice.ts';
 import type { RequestOptions } from '#runtime/contracts.ts';
 import type { Stored } from '#runtime/types.ts';
-import type { IdBitmap } from './id-bitmap.ts';
+import { IdBitmap } from './id-bitmap.ts';
 import { IdsExhaustedError, type SliceBook, type SliceOwner } from './slice-book.ts';
 
 /** Whether a membership of the virtual organization carries an id. The record may have lost it, the membership not. */
@@ -119,8 +119,34 @@ export class IdIssuer {
   async confirmUserId(owner: SliceOwner, id: SliceId, options: RequestOptions): Promise<boolean> {
     const slice = this.book.slicesOf(owner).find(({ spec }) => spec.number === id.slice);
     if (slice === undefined || !isUserLocalId(id.localId)) return false;
-    await this.book.change(slice, (_, issued) => issued.add(id.localId), options);
+    await this.confirm(slice, [id.localId], options);
     return true;
+  }
+
+  /** As {@link confirmUserId} for many, with one write for each slice. What isn't an id of the virtual organization is left out. */
+  async confirmUserIds(owner: SliceOwner, ids: readonly SliceId[], options: RequestOptions): Promise<void> {
+    const bySlice = Map.groupBy(ids, ({ slice }) => slice);
+    for (const slice of this.book.slicesOf(owner)) {
+      const localIds = (bySlice.get(slice.spec.number) ?? []).map(({ localId }) => localId).filter(isUserLocalId);
+      await this.confirm(slice, localIds, options);
+    }
+  }
+
+  private async confirm(
+    slice: Stored<IdentitySlice>,
+    localIds: readonly number[],
+    options: RequestOptions,
+  ): Promise<void> {
+    await this.book.change(
+      slice,
+      (spec, issued) => {
+        // What this process knows already may still have to be written.
+        const recorded = new IdBitmap(spec.issued);
+        for (const localId of localIds) issued.add(localId);
+        return localIds.some((localId) => !recorded.has(localId));
+      },
+      options,
+    );
   }
 
   /**

@@ -77,10 +77,17 @@ export class Revocations implements Source {
       case 'deleted':
         return fromNow;
       case 'added':
-        return isCut(event.object) ? cutAtMs(event.object) + revocationSeconds * 1000 : 0;
+        return isCut(event.object) ? this.cutAtMs(event.object) + revocationSeconds * 1000 : 0;
       case 'updated':
         return (isCut(event.object) && !isCut(event.old)) || hasLost(event.old, event.object) ? fromNow : 0;
     }
+  }
+
+  /** When a member was cut who is found so: now, if nobody has noticed it yet. */
+  private cutAtMs({ metadata, status }: Stored<VOMembership>): number {
+    if (metadata.deletionTimestamp !== undefined) return Date.parse(metadata.deletionTimestamp);
+    const ready = findCondition(status?.conditions, membershipReady.type);
+    return ready?.status === 'False' ? Date.parse(ready.lastTransitionTime) : this.clock.now();
   }
 }
 
@@ -89,12 +96,6 @@ function isCut(membership: Stored<VOMembership>): boolean {
   const isOut = (state: string | undefined): boolean =>
     state === 'Suspended' || state === 'Expired' || state === 'Banned';
   return isDeleting(membership) || isOut(membership.spec.state) || isOut(membership.status?.state);
-}
-
-function cutAtMs(membership: Stored<VOMembership>): number {
-  if (membership.metadata.deletionTimestamp !== undefined) return Date.parse(membership.metadata.deletionTimestamp);
-  const ready = findCondition(membership.status?.conditions, membershipReady.type);
-  return Date.parse(ready?.lastTransitionTime ?? membership.metadata.creationTimestamp);
 }
 
 /** Whether tokens from before say more than new ones would. */

@@ -17,9 +17,18 @@ export interface Documents {
   readonly state: string;
 }
 
+/** A state that was signed here and is not known here any more, and the site that told of it. */
+export interface Reminder {
+  readonly site: string;
+  /** JWS. */
+  readonly state: string;
+}
+
 /** Documents as they are recorded; `version` is for compare-and-swap. */
 export interface StoredDocuments extends Documents {
   readonly version: string;
+  /** There from when a site reminds of it until the organization is Operational again. */
+  readonly reminder: Reminder | undefined;
 }
 
 /**
@@ -44,19 +53,24 @@ export class StateRecords {
   async read(uid: string, signal: AbortSignal): Promise<StoredDocuments | undefined> {
     const found = await this.client.of(configMaps).find(this.keyOf(uid), { signal });
     if (found === undefined) return undefined;
-    const { genesis = '', state = '' } = found.data ?? {};
-    return { genesis, state, version: found.metadata.resourceVersion };
+    const { genesis = '', state = '', reminder, remindedBy = '' } = found.data ?? {};
+    return {
+      ...{ genesis, state, version: found.metadata.resourceVersion },
+      reminder: reminder === undefined ? undefined : { site: remindedBy, state: reminder },
+    };
   }
 
   /**
    * Records documents.
    * @param version - of the documents that these replace; undefined when there must be none.
+   * @param reminder - what is to be kept of it.
    * @throws {ConflictError} or {AlreadyExistsError} when somebody else was faster: nothing was recorded.
    */
   async write(
     vo: Stored<VirtualOrganization>,
     documents: Documents,
     version: string | undefined,
+    reminder: Reminder | undefined,
     signal: AbortSignal,
   ): Promise<void> {
     const { name, uid } = vo.metadata;
@@ -67,7 +81,10 @@ export class StateRecords {
         ownerReferences: [controllerReference(virtualOrganizations, vo)],
         resourceVersion: version,
       },
-      data: { genesis: documents.genesis, state: documents.state },
+      data: {
+        ...{ genesis: documents.genesis, state: documents.state },
+        ...(reminder === undefined ? {} : { reminder: reminder.state, remindedBy: reminder.site }),
+      },
     };
     const client = this.client.of(configMaps);
     await (version === undefined ? client.create(object, { signal }) : client.update(object, { signal }));

@@ -1,6 +1,6 @@
 /** A site without nodes for tests of several: a real API server, cert-manager, the chart's rights, and the operator as a process of its own. */
 import { execFile } from 'node:child_process';
-import { mkdirSync } from 'node:fs';
+import { cpSync, mkdirSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import type { Site } from '#crds/site.ts';
 import { type AloneControlPlane, startControlPlane } from '#sites/control-plane.ts';
@@ -26,12 +26,14 @@ export class PeerSite {
   private readonly plane: AloneControlPlane;
   private readonly certManager: RunningCertManager;
   private readonly kubeconfig: string;
+  /** Folder of the control plane. */
+  private readonly dir: string;
   private operator: OperatorProcess | undefined;
 
   private constructor(
     name: string,
     parts: { plane: AloneControlPlane; client: KubeClient; certManager: RunningCertManager },
-    kubeconfig: string,
+    { kubeconfig, dir }: { readonly kubeconfig: string; readonly dir: string },
     gatewayPort: number,
   ) {
     this.name = name;
@@ -39,6 +41,7 @@ export class PeerSite {
     this.plane = parts.plane;
     this.certManager = parts.certManager;
     this.kubeconfig = kubeconfig;
+    this.dir = dir;
     this.gatewayPort = gatewayPort;
   }
 
@@ -51,7 +54,7 @@ export class PeerSite {
     const own = path.join(scratch, `${name}-chart`);
     mkdirSync(own);
     const kubeconfig = await installChart(plane, client, own, `site.name=${name}`);
-    return new PeerSite(name, { plane, client, certManager }, kubeconfig, await freePort());
+    return new PeerSite(name, { plane, client, certManager }, { kubeconfig, dir }, await freePort());
   }
 
   /** Starts the operator. */
@@ -74,6 +77,30 @@ export class PeerSite {
   async killOperator(): Promise<void> {
     await this.operator?.end('SIGKILL');
     this.operator = undefined;
+  }
+
+  /** Keeps a copy of everything that the API server stores. It does not answer meanwhile. */
+  async backUp(): Promise<void> {
+    await this.whileStopped((data, copy) => cpSync(data, copy, { recursive: true }));
+  }
+
+  /** Puts the copy of {@link backUp} in the place of what is stored. */
+  async restore(): Promise<void> {
+    await this.whileStopped((data, copy) => {
+      rmSync(data, { recursive: true });
+      cpSync(copy, data, { recursive: true });
+    });
+  }
+
+  /** Nobody would start the operator again that gives up while the API server is away. */
+  private async whileStopped(act: (data: string, copy: string) => void): Promise<void> {
+    await this.killOperator();
+    await this.plane.killApiServer();
+    await this.plane.stopEtcd();
+    act(path.join(this.dir, 'etcd'), path.join(this.dir, 'etcd-backup'));
+    await this.plane.startEtcd();
+    await this.plane.restartApiServer();
+    await this.startOperator();
   }
 
   /** What the operator has logged since it was started. */

@@ -73,9 +73,10 @@ export class VoAuthorityReconciler implements Reconciler {
   private async report(vo: Stored<VirtualOrganization>, publication: Publication, signal: AbortSignal): Promise<void> {
     if (!publication.isSigned) {
       const { reason, message } = publication;
-      return this.write(vo, {}, { status: 'False', reason, message }, signal);
+      await this.write(vo, {}, { status: 'False', reason, message }, signal);
+      return reason === 'Restored' ? this.freeze(vo, signal) : undefined;
     }
-    const { genesis, state, irregularities } = publication;
+    const { genesis, state, irregularities, restored } = publication;
     for (const { reason, message } of irregularities) this.tell(vo, 'Warning', reason, message);
     const { epoch } = state.content;
     const fields = { epoch, stateDigest: state.digest, genesis: genesis.digest, authority: genesis.rootKid };
@@ -87,7 +88,16 @@ export class VoAuthorityReconciler implements Reconciler {
         ? 'The final state is published: no credential holds any longer.'
         : 'The newest state is signed and published.',
     };
-    return this.write(vo, fields, finding, signal);
+    const isSettled = restored === undefined || isFinal || vo.spec.state === 'Operational';
+    const told = isSettled ? finding : { ...finding, reason: statePublished.reasons.Restored, message: restored };
+    return this.write(vo, fields, told, signal);
+  }
+
+  /** Nothing new starts until an administrator has looked at what was restored. */
+  private async freeze({ metadata }: Stored<VirtualOrganization>, signal: AbortSignal): Promise<void> {
+    const { name, resourceVersion } = metadata;
+    const body = { metadata: { resourceVersion }, spec: { state: 'Frozen' } };
+    await this.parts.client.of(virtualOrganizations).patch({ name }, { type: 'merge', body }, { signal });
   }
 
   private async write(

@@ -3,7 +3,9 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, expect, jest, test } from '@jest/globals';
+import { IdBitmap } from '#operator/identity/id-bitmap.ts';
 import { PeerSite } from '#operator/testing/peer-site.ts';
+import type { IdentitySlice } from '#crds/identity-slice.ts';
 import type { VirtualOrganization } from '#crds/virtual-organization.ts';
 import type { VOMembership } from '#crds/vo-membership.ts';
 import { KubeStatusError, waitFor } from '#sites/kube-client.ts';
@@ -104,8 +106,8 @@ const accept = async (site: PeerSite, entry: object): Promise<unknown> =>
     body: { spec: { local: { acceptedVirtualOrganizations: [entry] } } },
     contentType: merge,
   });
-const reasonOf = (vo: VirtualOrganization | undefined, type: string): string | undefined =>
-  vo?.status?.conditions?.find((condition) => condition.type === type)?.reason;
+const reasonOf = (object: VirtualOrganization | VOMembership | undefined, type: string): string | undefined =>
+  object?.status?.conditions?.find((condition) => condition.type === type)?.reason;
 
 test('a virtual organization that names a site is told to it, and hosted once its owner accepts it', async () => {
   const body = {
@@ -237,6 +239,72 @@ test('what somebody changes at a peer is put right from the home, also when an o
     },
     { limitMs: 120_000 },
   );
+});
+
+test('a backup that is restored at home brings nobody back unseen: the peer reminds it, and it is frozen until somebody looked (threat 64)', async () => {
+  const setState = async (state: string): Promise<unknown> =>
+    rennes.client.json('PATCH', memberPath, { body: { spec: { state } }, contentType: merge });
+  const evePath = `${api}/namespaces/vo-physics/vomemberships/eve`;
+  const epochAt = async (site: PeerSite): Promise<number> => (await physicsAt(site))?.status?.epoch ?? 0;
+  await rennes.backUp();
+  const kept = await epochAt(rennes);
+  await setState('Suspended');
+  const eve = { apiVersion: 'xtreemos.io/v1alpha1', kind: 'VOMembership', metadata: { name: 'eve' } };
+  await rennes.client.json('POST', `${api}/namespaces/vo-physics/vomemberships`, {
+    body: { ...eve, spec: { principal: { ...principal, subject: 'eve' }, state: 'Active' } },
+  });
+  const lost = await waitFor(
+    'lyon knows eve, that ada is suspended, and the state that revokes her tokens',
+    async () => {
+      const member = (await lyon.client.find(evePath)) as VOMembership | undefined;
+      const isKnown = member?.status?.uid !== undefined && (await adaAt(lyon))?.status?.state === 'Suspended';
+      return isKnown && (await epochAt(lyon)) > kept ? member : undefined;
+    },
+    { limitMs: 120_000 },
+  );
+  const seen = await physicsAt(lyon);
+  await rennes.restore();
+  expect((await adaAt(rennes))?.spec.state).toBe('Active');
+  const frozen = await waitFor(
+    'physics is frozen at rennes',
+    async () => {
+      const vo = await physicsAt(rennes);
+      const isTold = reasonOf(vo, 'StatePublished') === 'Restored' && reasonOf(vo, 'Ready') === 'Frozen';
+      return isTold && (await epochAt(rennes)) > (seen?.status?.epoch ?? 0) ? vo : undefined;
+    },
+    { limitMs: 120_000 },
+  );
+  const published = frozen.status?.conditions?.find(({ type }) => type === 'StatePublished');
+  expect(published?.message).toContain(`Site lyon holds epoch ${seen?.status?.epoch ?? ''}, which was signed here`);
+  expect(reasonOf(await adaAt(rennes), 'Ready')).toBe('OrganizationFrozen');
+  await waitFor(
+    'lyon follows, and is frozen',
+    async () => {
+      const vo = await physicsAt(lyon);
+      return vo?.spec.state === 'Frozen' && vo.status?.epoch === frozen.status?.epoch ? true : undefined;
+    },
+    { limitMs: 120_000 },
+  );
+  // Nobody gets the id of eve, whom rennes does not know any more.
+  const { slice, localId } = lost.spec.identity ?? { slice: -1, localId: -1 };
+  const name = `slice-${String(slice).padStart(4, '0')}`;
+  const record = (await rennes.client.find(`${api}/identityslices/${name}`)) as IdentitySlice | undefined;
+  expect(new IdBitmap(record?.spec.issued).has(localId)).toBe(true);
+  await setState('Suspended');
+  await rennes.client.json('PATCH', `${api}/virtualorganizations/physics`, {
+    body: { spec: { state: 'Operational' } },
+    contentType: merge,
+  });
+  await waitFor(
+    'physics goes on at both, ada is suspended at both',
+    async () => {
+      const both = [await physicsAt(rennes), await physicsAt(lyon)].map((vo) => reasonOf(vo, 'StatePublished'));
+      const members = [await adaAt(rennes), await adaAt(lyon)].map((member) => member?.status?.state);
+      return both.join() === 'Published,Followed' && members.join() === 'Suspended,Suspended' ? true : undefined;
+    },
+    { limitMs: 120_000 },
+  );
+  await setState('Active');
 });
 
 test('a site that is named no more hears nothing more; its owner cuts the organization by his own word', async () => {

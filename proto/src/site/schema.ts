@@ -26,6 +26,13 @@ export interface FollowRequest {
 }
 
 /** See proto/site/peer.proto. */
+export interface RemindRequest {
+  virtualOrganization: string;
+  state: string;
+  ids: number[];
+}
+
+/** See proto/site/peer.proto. */
 export interface FollowEvent {
   kind: 'WHOLE' | 'ORGANIZATION' | 'MEMBER' | 'REMOVED' | 'SLICE';
   name: string;
@@ -142,6 +149,7 @@ export interface WorkMethods {
 export interface PeerMethods {
   readonly Hello: MethodDefinition<HelloRequest, HelloResponse>;
   readonly Follow: MethodDefinition<FollowRequest, FollowEvent>;
+  readonly Remind: MethodDefinition<RemindRequest, Record<string, never>>;
 }
 
 /** `xtreemos.site.v1.Peer` */

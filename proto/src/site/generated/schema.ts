@@ -18,6 +18,10 @@ export const schema = {
            "requestType": "FollowRequest",
            "responseType": "FollowEvent",
            "responseStream": true
+          },
+          "Remind": {
+           "requestType": "RemindRequest",
+           "responseType": "RemindResponse"
           }
          }
         },
@@ -29,6 +33,27 @@ export const schema = {
            "protoName": "virtual_organization"
           }
          }
+        },
+        "RemindRequest": {
+         "fields": {
+          "virtualOrganization": {
+           "type": "string",
+           "id": 1,
+           "protoName": "virtual_organization"
+          },
+          "state": {
+           "type": "string",
+           "id": 2
+          },
+          "ids": {
+           "rule": "repeated",
+           "type": "uint32",
+           "id": 3
+          }
+         }
+        },
+        "RemindResponse": {
+         "fields": {}
         },
         "FollowEvent": {
          "fields": {
