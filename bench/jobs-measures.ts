@@ -128,6 +128,8 @@ export interface GridPace extends Pace {
   readonly requestsPerJob: number;
   readonly requests: Record<string, number>;
   readonly cpuMs: number;
+  /** How many told that they run when the time was over, or all. */
+  readonly tellRunning: number;
   /** Processor time of each process for one job, until all of them told that they run. */
   readonly toldCpuMsEach: Record<string, number>;
 }
@@ -144,7 +146,12 @@ export async function grid(world: JobWorld, witness: Witness, count: number): Pr
   });
   const decided = names.map((name) => witness.decidedAt.get(name)).filter((at) => at !== undefined);
   const isWhole = pace.only === undefined;
-  if (isWhole) await untilJobs(witness, names, runs);
+  // What is known of their pace is worth telling also when the time was over before all had said that they run.
+  if (isWhole) await untilJobs(witness, names, runs).catch(() => undefined);
+  const tellRunning = countOf(names, (name) => {
+    const job = witness.jobs.get({ namespace, name });
+    return job !== undefined && runs(job);
+  });
   const told = world.cpuMs();
   await clear(world, witness, gridJobs);
   // Cleared and all: what a job costs over its life, not only until it runs.
@@ -158,6 +165,7 @@ export async function grid(world: JobWorld, witness: Witness, count: number): Pr
   return {
     ...pace,
     decidedPerS: decided.length / ((Math.max(...decided) - startedAt) / 1000),
+    tellRunning,
     toldCpuMsEach: perJob(cpuBefore, told, count),
     requestsPerJob: Object.values(requests).reduce((sum, value) => sum + value, 0),
     requests,

@@ -133,11 +133,12 @@ export class GridJobReconciler implements Reconciler {
       rows.every(({ reason }) => reason === undefined) &&
       succeeded.size === (told?.succeeded ?? 0) &&
       failed.size === (told?.failed ?? 0);
-    if (!isRoutine) return this.statuses.pauseMs(job, job.spec.tasks.count, this.parts.clock.monotonic());
+    const pauseMs = this.statuses.pauseMs(job, job.spec.tasks.count, this.parts.clock.monotonic());
+    if (!isRoutine) return pauseMs;
     const startMaxMs = Math.min(startPatienceMaxMs, Math.max(startPatienceMs, 2 * this.startMs));
     const startMs = job.status?.conditions === undefined ? quietStartMs(execution, rows, now, startMaxMs) : 0;
     const isHushed = !job.spec.preemptible && (told?.running ?? 0) === 0 && this.isBusy;
-    return Math.max(startMs, isHushed ? Date.parse(execution.metadata.creationTimestamp) + hushMs - now : 0, 0);
+    return Math.max(startMs, pauseMs, isHushed ? Date.parse(execution.metadata.creationTimestamp) + hushMs - now : 0);
   }
 
   private noteStart({ job, execution, sets, now }: JobScope): void {
