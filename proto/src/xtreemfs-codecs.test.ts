@@ -193,7 +193,7 @@ describe('text', () => {
 
 test.each([
   ['DIR', dirProcedures, 16],
-  ['MRC', mrcProcedures, 46],
+  ['MRC', mrcProcedures, 47],
   ['OSD', osdProcedures, 37],
 ])('each procedure of the %s has a number of its own', (_, procedures, count) => {
   const numbers = Object.values(procedures).map((procedure) => procedure.procId);

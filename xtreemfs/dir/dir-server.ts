@@ -1,12 +1,13 @@
 import { z } from 'zod';
 import type { Clock } from '#common/clock.ts';
-import { describeError, InvalidInputError } from '#common/errors.ts';
+import { describeError } from '#common/errors.ts';
 import type { Logger } from '#common/logger.ts';
 import { option, type OptionValues } from '#common/options.ts';
 import { ServiceType } from '#proto/generated/xtreemfs/dir.ts';
 import { Ports } from '#proto/generated/xtreemfs/global-types.ts';
 import { PosixErrno } from '#proto/generated/xtreemfs/rpc.ts';
 import type { UdpEndpoint } from '../rpc/udp.ts';
+import { etcdOptions, etcdOptionSpecs } from '../service/etcd-options.ts';
 import { ServiceHost } from '../service/host.ts';
 import { advertisedHost, hostOptions, serverOptionSpecs } from '../service/options.ts';
 import type { StatusSection } from '../service/status-page.ts';
@@ -22,21 +23,7 @@ const text = z.string().max(4096);
 export const dirOptionSpecs = {
   ...serverOptionSpecs({ rpc: Ports.DIR_PBRPC_PORT_DEFAULT, http: Ports.DIR_HTTP_PORT_DEFAULT }),
   dataDir: option({ schema: text, about: 'Folder of the database', default: '/var/lib/xtreemfs/dir', value: 'PATH' }),
-  etcd: option({
-    schema: text.transform((value) => value.split(',').filter((url) => url !== '')),
-    about: 'URLs of etcd members, separated by commas; then records are there and several DIRs may run',
-    default: '',
-    value: 'URLS',
-  }),
-  etcdPrefix: option({
-    schema: text,
-    about: 'Put before every key in etcd',
-    default: '/xtreemfs/dir',
-    value: 'PREFIX',
-  }),
-  etcdTrusted: option({ schema: text, about: 'Trust anchors of etcd, PEM', default: '', value: 'PATH' }),
-  etcdCertificate: option({ schema: text, about: 'Certificate to show to etcd, PEM', default: '', value: 'PATH' }),
-  etcdPrivateKey: option({ schema: text, about: 'Key of that certificate, PEM', default: '', value: 'PATH' }),
+  ...etcdOptionSpecs('then records are there and several DIRs may run', '/xtreemfs/dir'),
   writers: option({
     schema: text.transform((value) => parseWriterRules('--writers', value)),
     about:
@@ -128,23 +115,9 @@ async function startDiscovery(values: DirOptionValues, port: number, logger: Log
 
 async function openStore(values: DirOptionValues): Promise<DirStore> {
   if (values.etcd.length === 0) return await LmdbDirStore.open(values.dataDir);
-  const { etcdTrusted, etcdCertificate, etcdPrivateKey } = values;
-  const paths = [etcdTrusted, etcdCertificate, etcdPrivateKey];
-  if (paths.some((path) => path !== '') && paths.includes('')) {
-    throw new InvalidInputError(
-      '--etcd-trusted',
-      'name all of --etcd-trusted, --etcd-certificate and --etcd-private-key',
-    );
-  }
   // Its client reads files when it is loaded, which not every DIR needs.
   const { EtcdDirStore } = await import('./etcd-store.ts');
-  return new EtcdDirStore({
-    endpoints: values.etcd,
-    prefix: values.etcdPrefix,
-    ...(etcdTrusted === ''
-      ? {}
-      : { tls: { caPath: etcdTrusted, certificatePath: etcdCertificate, privateKeyPath: etcdPrivateKey } }),
-  });
+  return new EtcdDirStore({ ...etcdOptions(values), prefix: values.etcdPrefix });
 }
 
 const typeNames = new Map<number, string>(Object.entries(ServiceType).map(([name, value]) => [value, name]));

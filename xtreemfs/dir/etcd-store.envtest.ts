@@ -1,68 +1,23 @@
 /** The etcd store against a real etcd: the compliance suite, and DIRs of which any may die. */
-import { spawn, type ChildProcess } from 'node:child_process';
-import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { createServer } from 'node:net';
-import { tmpdir } from 'node:os';
-import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
-import { ensureTools } from '#sites/tools.ts';
 import { systemClock } from '#common/clock.ts';
 import { silentLogger } from '#common/logger.ts';
 import { RpcClient } from '../rpc/client.ts';
 import { ServerList } from '../rpc/retry.ts';
 import { createDialer } from '../rpc/transport.ts';
+import { startEtcd, type TestEtcd } from '../testing/etcd.ts';
 import { DirClient } from '../service/dir-client.ts';
 import { EtcdDirStore } from './etcd-store.ts';
 import { spawnDir } from './testing/spawn-dir.ts';
 import { aService, describeStore } from './testing/store-compliance.ts';
 
-const folder = mkdtempSync(path.join(tmpdir(), 'dir-etcd-'));
-let etcd: ChildProcess;
+let etcd: TestEtcd;
 let url: string;
-
 beforeAll(async () => {
-  const tools = await ensureTools(['etcd']);
-  const [client, peer] = [await freePort(), await freePort()];
-  url = `http://127.0.0.1:${client}`;
-  const flags = ['--data-dir', folder, '--listen-client-urls', url, '--advertise-client-urls', url];
-  const peers = [
-    `--listen-peer-urls=http://127.0.0.1:${peer}`,
-    `--initial-advertise-peer-urls=http://127.0.0.1:${peer}`,
-  ];
-  etcd = spawn(
-    tools.path('etcd'),
-    [...flags, ...peers, `--initial-cluster=default=http://127.0.0.1:${peer}`, '--log-level=error'],
-    {
-      stdio: 'ignore',
-    },
-  );
-  for (let tries = 0; ; tries++) {
-    const isUp = await fetch(`${url}/health`).then(
-      (response) => response.ok,
-      () => false,
-    );
-    if (isUp) return;
-    if (tries > 100) throw new Error('etcd did not start within 20 s');
-    await systemClock.sleep(200);
-  }
+  etcd = await startEtcd();
+  ({ url } = etcd);
 }, 600_000);
-
-afterAll(async () => {
-  const ended = once(etcd, 'exit');
-  etcd.kill('SIGKILL');
-  await ended;
-  rmSync(folder, { recursive: true });
-});
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const bound = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  if (bound === null || typeof bound === 'string') throw new Error('no port');
-  return bound.port;
-}
+afterAll(async () => await etcd.stop());
 
 describeStore('etcd', async () => new EtcdDirStore({ endpoints: [url], prefix: '/compliance' }), true);
 

@@ -1,18 +1,12 @@
-import { readFileSync } from 'node:fs';
-import { Etcd3, type IOptions } from 'etcd3';
+import type { Etcd3 } from 'etcd3';
+import { etcdClient, type EtcdOptions } from '../service/etcd.ts';
 import { decodeRecord, encodeRecord } from './lmdb-store.ts';
 import type { DirRecord, DirStore, DirTable } from './store.ts';
 
-/** How to reach an etcd. */
-export interface EtcdStoreOptions {
-  /** URLs of members, for example `https://etcd-0:2379`. */
-  readonly endpoints: readonly string[];
+/** How the store is set up. */
+export interface EtcdStoreOptions extends EtcdOptions {
   /** Put before every key; one installation, one prefix. Default `/xtreemfs/dir`. */
   readonly prefix?: string;
-  /** PEM files: trust anchors, and the certificate to show. */
-  readonly tls?: { readonly caPath: string; readonly certificatePath: string; readonly privateKeyPath: string };
-  /** Default 5,000 ms. */
-  readonly timeoutMs?: number;
 }
 
 /**
@@ -24,22 +18,7 @@ export class EtcdDirStore implements DirStore {
   private readonly prefix: string;
 
   constructor(options: EtcdStoreOptions) {
-    const timeoutMs = options.timeoutMs ?? 5_000;
-    const settings: IOptions = {
-      hosts: [...options.endpoints],
-      dialTimeout: timeoutMs,
-      defaultCallOptions: () => ({ deadline: Date.now() + timeoutMs }),
-      ...(options.tls === undefined
-        ? {}
-        : {
-            credentials: {
-              rootCertificate: readFileSync(options.tls.caPath),
-              certChain: readFileSync(options.tls.certificatePath),
-              privateKey: readFileSync(options.tls.privateKeyPath),
-            },
-          }),
-    };
-    this.client = new Etcd3(settings);
+    this.client = etcdClient(options);
     this.prefix = options.prefix ?? '/xtreemfs/dir';
   }
 

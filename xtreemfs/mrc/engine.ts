@@ -1,6 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import type { Clock } from '#common/clock.ts';
 import type { Random } from '#common/random.ts';
+import { ErrorType, PosixErrno } from '#proto/generated/xtreemfs/rpc.ts';
+import { RpcError } from '../rpc/errors.ts';
 import type { Caller } from './core/access.ts';
 import type { CapabilitySigner } from './core/capabilities.ts';
 import { metaKey } from './core/keys.ts';
@@ -25,6 +27,10 @@ export interface EngineOptions {
   readonly capabilityTimeoutS: number;
   readonly renewsExpired: boolean;
   readonly noAtime: boolean;
+  /**
+   * Whether no other process can have changed anything since: asked before each answer. Default: this is the only one.
+   */
+  readonly isCurrent?: () => boolean;
 }
 
 /** The MRC's own user, for work that nobody asked for. */
@@ -38,6 +44,7 @@ export class Engine {
   readonly store: KvStore;
   readonly env: CoreEnv;
   private readonly nowMs: () => number;
+  private readonly isCurrent: () => boolean;
   private lastNs = 0n;
   private readonly volumes = new Map<number, Volume>();
   private readonly names = new Map<string, Volume>();
@@ -46,6 +53,7 @@ export class Engine {
   constructor(options: EngineOptions) {
     this.store = options.store;
     this.nowMs = options.globalNowMs ?? ((): number => options.clock.now());
+    this.isCurrent = options.isCurrent ?? ((): boolean => true);
     for (const volume of readVolumes(this.store)) this.volumes.set(volume.number, volume);
     this.index();
     this.env = {
@@ -90,17 +98,28 @@ export class Engine {
     try {
       value = body({ tx, caller, env: this.env });
     } catch (error) {
+      this.demandCurrent();
       const seen = this.store.takeReadTicket();
       if (seen <= this.store.durableTicket) throw error;
       return this.store.durable(seen).then(() => {
         throw error;
       });
     }
+    this.demandCurrent();
     const writes = tx.takeWrites();
     const seen = this.store.takeReadTicket();
     const ticket = writes.size === 0 ? seen : this.store.apply(writes);
     if (tx.volumeChanges.size > 0) this.takeVolumes(tx.volumeChanges);
     return ticket <= this.store.durableTicket ? value : this.store.durable(ticket).then(() => value);
+  }
+
+  /** After a read and before its answer: what was read was the newest then. */
+  private demandCurrent(): void {
+    if (this.isCurrent()) return;
+    throw new RpcError('This MRC can not tell whether it still leads: ask again, or another one', {
+      errorType: ErrorType.INTERNAL_SERVER_ERROR,
+      posixErrno: PosixErrno.EIO,
+    });
   }
 
   /** Reads without waiting for durability: for the MRC's own use, never for an answer to a client. */

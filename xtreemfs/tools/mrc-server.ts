@@ -1,6 +1,6 @@
-import { join } from 'node:path';
 import { z } from 'zod';
 import type { Clock } from '#common/clock.ts';
+import { describeError, InvalidInputError } from '#common/errors.ts';
 import type { Logger } from '#common/logger.ts';
 import { option, type OptionValues } from '#common/options.ts';
 import { systemRandom } from '#common/random.ts';
@@ -8,7 +8,9 @@ import { ServiceType } from '#proto/generated/xtreemfs/dir.ts';
 import { Ports } from '#proto/generated/xtreemfs/global-types.ts';
 import { PosixErrno } from '#proto/generated/xtreemfs/rpc.ts';
 import { dirDirectory } from '../mrc/service/dir-directory.ts';
-import { MrcServer } from '../mrc/service/mrc-server.ts';
+import { MrcServer, type MrcServerOptions } from '../mrc/service/mrc-server.ts';
+import { formatAddress } from '../rpc/address.ts';
+import { etcdOptions, etcdOptionSpecs } from '../service/etcd-options.ts';
 import { ServiceHost } from '../service/host.ts';
 import type { StatusSection } from '../service/status-page.ts';
 import {
@@ -34,6 +36,16 @@ export const mrcOptionSpecs = {
     value: 'PATH',
   }),
   dataDir: option({ schema: text, about: 'Folder of the database', default: '/var/lib/xtreemfs/mrc', value: 'PATH' }),
+  ...etcdOptionSpecs(
+    'then several MRCs, each with a folder of its own, stand behind the same volumes, and any may die',
+    '/xtreemfs/mrc',
+  ),
+  leaderTtlS: option({
+    schema: z.coerce.number().int('use a whole number').min(2).max(60),
+    about: 'With --etcd: how long the other MRCs wait for one that is silent, seconds',
+    default: '4',
+    value: 'S',
+  }),
   authenticationProvider: option({
     schema: z.enum(['request', 'simple-x509', 'federation-x509']),
     about: 'Who a caller is: as the request says, or as its certificate says (subject and OU, or CN and O)',
@@ -85,9 +97,9 @@ export async function startMrc(
     dirs: values.dir,
     unknownProcedureErrno: PosixErrno.NONE,
   });
-  const mrc = await MrcServer.start({
+  const serverOptions: MrcServerOptions = {
     uuid: values.uuid,
-    path: join(values.dataDir),
+    path: values.dataDir,
     url: `${values.scheme}://${advertisedHost(values)}:${values.port}`,
     clock,
     random: systemRandom(),
@@ -111,23 +123,88 @@ export async function startMrc(
       if (error !== undefined) logger.error('The database failed', { err: error });
       deps.onShutdown();
     },
-  });
+  };
+  const member =
+    values.etcd.length === 0 ? await startAlone(serverOptions) : await startMember(values, host, serverOptions);
   await host.start({
     describe: () => [
       { type: ServiceType.MRC, uuid: values.uuid, name: `MRC @ ${values.uuid}`, data: [] },
-      ...mrc.describeVolumes(),
+      ...(member.mrc()?.describeVolumes() ?? []),
     ],
     configuration: publicConfiguration(mrcOptionSpecs, values),
-    sections: () => statusSections(mrc),
+    sections: () => [...member.sections(), ...statusSections(member.mrc())],
   });
   const stop = async (): Promise<void> => {
     await host.stop();
-    await mrc.stop();
+    await member.stop();
   };
   return { port: host.port, httpPort: host.httpPort, stop };
 }
 
-function statusSections(mrc: MrcServer): StatusSection[] {
+/** An MRC, alone or one of several. */
+interface RunningMrc {
+  /** What serves; undefined while another process does. */
+  mrc(): MrcServer | undefined;
+  sections(): StatusSection[];
+  stop(): Promise<void>;
+}
+
+async function startAlone(options: MrcServerOptions): Promise<RunningMrc> {
+  const mrc = await MrcServer.start(options);
+  return { mrc: () => mrc, sections: () => [], stop: async () => await mrc.stop() };
+}
+
+/** One of several MRCs over one etcd; see docs/adr/0200-several-mrcs-share-a-log-in-etcd.md. */
+async function startMember(
+  values: OptionValues<typeof mrcOptionSpecs>,
+  host: ServiceHost,
+  options: MrcServerOptions,
+): Promise<RunningMrc> {
+  if (values.port === 0) throw new InvalidInputError('--port', 'must be named with --etcd: the other MRCs are told it');
+  // Its client of etcd reads files when it is loaded, which an MRC that is alone does not need.
+  const { startReplica } = await import('../mrc/replicated/start.ts');
+  let mrc: MrcServer | undefined;
+  // Clients that look volumes up from now on ask the leader first, and know whom else to ask.
+  const tellDir = (): void =>
+    void host
+      .beat()
+      .catch((error: unknown) =>
+        options.logger.warn('Cannot tell the DIR which MRCs serve its volumes', { problem: describeError(error) }),
+      );
+  const replica = await startReplica({
+    ...options,
+    etcd: { ...etcdOptions(values), prefix: values.etcdPrefix },
+    address: formatAddress({ host: advertisedHost(values), port: values.port }),
+    termMs: values.leaderTtlS * 1000,
+    onMembers: tellDir,
+    onLead: async (replicated) => {
+      mrc = await MrcServer.start({ ...options, replicated });
+      tellDir();
+    },
+  });
+  return {
+    mrc: () => mrc,
+    sections: () => [
+      {
+        title: 'Replication',
+        columns: ['What', 'Value'],
+        rows: [
+          ['Leader', replica.leader?.uuid ?? 'none'],
+          ['Last record', replica.store.durableTicket],
+          ['In the database', replica.store.movedTicket],
+          ['Other MRCs', replica.others.join(', ')],
+        ],
+      },
+    ],
+    stop: async () => {
+      await mrc?.stop();
+      await replica.stop();
+    },
+  };
+}
+
+function statusSections(mrc: MrcServer | undefined): StatusSection[] {
+  if (mrc === undefined) return [];
   const { volumes, osds } = mrc.status();
   return [
     {

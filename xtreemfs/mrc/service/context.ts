@@ -27,6 +27,8 @@ export interface Mrc {
   readonly logger: Logger;
   /** UUID of this MRC. */
   readonly uuid: string;
+  /** UUIDs of other processes that take over when this one dies. */
+  readonly others: () => readonly string[];
   /** Asked for by administrative calls; undefined: see `demandAdmin`. */
   readonly adminPassword: string | undefined;
   /** Ends the process in an orderly way (procedure 45). */

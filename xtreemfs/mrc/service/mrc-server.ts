@@ -60,6 +60,14 @@ export interface MrcServerOptions {
   readonly osdCheckIntervalMs?: number;
   /** Lease of read/write replicated files at the OSDs. Default 14,000. */
   readonly leaseTimeoutMs?: number;
+  /** Takes the place of a store of its own in `path`: it is one of several processes, and the one that leads. */
+  readonly replicated?: {
+    readonly store: DurableStore;
+    /** See `EngineOptions`. */
+    readonly isCurrent: () => boolean;
+    /** UUIDs of the other processes: clients are told all of them. */
+    readonly others: () => readonly string[];
+  };
   /** The store failed, or shutdown was asked for: the process should end (and, after a failure, start again). */
   readonly onEnd: (error: Error | undefined) => void;
 }
@@ -102,6 +110,7 @@ export class MrcServer {
       capabilityTimeoutS: options.capabilityTimeoutS ?? 600,
       renewsExpired: options.renewsExpired ?? false,
       noAtime: options.noAtime ?? true,
+      ...(options.replicated === undefined ? {} : { isCurrent: options.replicated.isCurrent }),
     });
     const osds = rpcOsdCalls(options.client, options.resolver);
     this.coordinator = new Coordinator({
@@ -139,6 +148,7 @@ export class MrcServer {
       clock,
       logger,
       uuid: options.uuid,
+      others: options.replicated?.others ?? ((): readonly string[] => []),
       adminPassword: options.adminPassword,
       requestShutdown: () => options.onEnd(undefined),
     };
@@ -150,13 +160,15 @@ export class MrcServer {
 
   /** Opens the store, recovers what the log has, and starts background work. @throws as `DurableStore.open`. */
   static async start(options: MrcServerOptions): Promise<MrcServer> {
-    const store = await DurableStore.open({
-      path: options.path,
-      clock: options.clock,
-      logger: options.logger,
-      bucketOf,
-      onFailure: options.onEnd,
-    });
+    const store =
+      options.replicated?.store ??
+      (await DurableStore.open({
+        path: options.path,
+        clock: options.clock,
+        logger: options.logger,
+        bucketOf,
+        onFailure: options.onEnd,
+      }));
     const server = new MrcServer(options, store);
     await server.maintenance.start();
     await server.refreshOsds();
@@ -218,13 +230,13 @@ export class MrcServer {
     };
   }
 
-  /** Ends background work, then the store; the next start has nothing to replay. Calls must have ended. */
+  /** Ends background work, then the store unless it was given; the next start has nothing to replay. Calls must have ended. */
   async stop(): Promise<void> {
     this.abort.abort(new Error('The MRC stops'));
     this.osdTimer?.cancel();
     await this.drains.stop();
     await this.maintenance.stop();
-    await this.store.close();
+    if (this.options.replicated === undefined) await this.store.close();
   }
 
   private scheduleOsds(): void {

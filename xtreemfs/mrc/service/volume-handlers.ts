@@ -135,7 +135,7 @@ function wireVolume(op: Operation, volume: Volume): WireVolume {
 }
 
 /** The DIR's record of a volume (section 6). */
-export function volumeService(mrc: Pick<Mrc, 'uuid' | 'engine'>, volume: Volume): Service {
+export function volumeService(mrc: Pick<Mrc, 'uuid' | 'others' | 'engine'>, volume: Volume): Service {
   const caller = { user: '', groups: [], isSuper: true, client: '' };
   const space = mrc.engine.runNow(caller, (op) => ({
     free: spaceOf(op, volume).available,
@@ -151,6 +151,7 @@ export function volumeService(mrc: Pick<Mrc, 'uuid' | 'engine'>, volume: Volume)
     data: {
       data: [
         { key: 'mrc', value: mrc.uuid },
+        ...mrc.others().map((uuid, index) => ({ key: `mrc${index + 2}`, value: uuid })),
         { key: 'free', value: String(space.free) },
         { key: 'used', value: String(space.used) },
         ...attributes,

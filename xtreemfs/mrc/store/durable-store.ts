@@ -9,12 +9,14 @@ import type { Key, KvEntry, KvStore, KvView, ScanOptions, WriteSet } from './kv.
 import { prefixEnd } from './kv.ts';
 import { mergeScan } from './layers.ts';
 import { lockFolder } from './lock.ts';
-import type { LogDisk } from './log.ts';
+import type { CommitLog, LogDisk, RecoveredRecord } from './log.ts';
 import { folderDisk, RecordWriter, WriteAheadLog } from './log.ts';
 import { compareKeys, Memtable } from './memtable.ts';
 
+/** What keys of facts about the database itself begin with: no key of the MRC does. */
+const markPrefix = '!';
 /** Key under which LMDB holds the number of the last log record whose changes it has. */
-const appliedKey = Buffer.from('!applied');
+export const appliedKey = Buffer.from(`${markPrefix}applied`);
 /** A batch that grew to this is closed, so that a record always fits a log segment. */
 const batchBytesMax = 4 * 2 ** 20;
 /** Changes of one operation, encoded, at most. */
@@ -43,12 +45,23 @@ export interface DurableStoreOptions {
   readonly segmentsMax?: number;
   /** Replaces the folder `log` (tests). */
   readonly logDisk?: LogDisk;
+  /** Replaces the log on this machine's disk; what it has behind `applied` comes by `follow` then. */
+  readonly log?: CommitLog;
 }
+
+/** A view that says which record is the last one in it. */
+export type NumberedView = KvView & { readonly number: number };
 
 interface Waiter {
   readonly ticket: number;
   resolve(): void;
   reject(error: Error): void;
+}
+
+/** Waits for a view. */
+interface Viewer {
+  resolve(view: NumberedView): void;
+  reject(error: Error | undefined): void;
 }
 
 /**
@@ -63,7 +76,7 @@ interface Waiter {
 export class DurableStore implements KvStore {
   private readonly options: DurableStoreOptions;
   private readonly db: RootDatabase<Buffer, Buffer>;
-  private readonly log: WriteAheadLog;
+  private readonly log: CommitLog;
   private readonly unlock: () => Promise<void>;
   private active: Memtable;
   private frozen: Memtable | undefined;
@@ -74,6 +87,7 @@ export class DurableStore implements KvStore {
   private fullBatches: { number: number; batch: RecordWriter }[] = [];
   private batchNumber: number;
   private syncedNumber: number;
+  private movedNumber: number;
   private readTicket = 0;
   private waiters: Waiter[] = [];
   private isFlushing = false;
@@ -82,14 +96,15 @@ export class DurableStore implements KvStore {
   private checkpointTimer: Timer | undefined;
   private checkpointWanted = false;
   private checkpointRun: Promise<void> | undefined;
-  private viewers: ((view: KvView) => void)[] = [];
+  private viewers: Viewer[] = [];
 
   private constructor(
     options: DurableStoreOptions,
     opened: {
       db: RootDatabase<Buffer, Buffer>;
-      log: WriteAheadLog;
+      log: CommitLog;
       table: Memtable;
+      applied: number;
       lastNumber: number;
       unlock: () => Promise<void>;
     },
@@ -100,6 +115,7 @@ export class DurableStore implements KvStore {
     this.unlock = opened.unlock;
     this.active = opened.table;
     this.syncedNumber = opened.lastNumber;
+    this.movedNumber = opened.applied;
     this.batchNumber = opened.lastNumber + 1;
   }
 
@@ -109,26 +125,15 @@ export class DurableStore implements KvStore {
    * @throws {TerminalError} when another process holds the folder.
    */
   static async open(options: DurableStoreOptions): Promise<DurableStore> {
-    const logFolder = join(options.path, 'log');
-    await makeFolder(logFolder, 0o750);
+    await makeFolder(options.path, 0o750);
     const unlock = await lockFolder(options.path);
     try {
-      const db = await openLmdb<Buffer, Buffer>(options.path, 'db.mdb', {
-        encoding: 'binary',
-        keyEncoding: 'binary',
-        mapSize: options.mapSizeBytes ?? 256 * 2 ** 30,
-        // Puts of many turns join one transaction: each page is written once, not once a turn.
-        commitDelay: lmdbCommitDelayMs,
-        noMemInit: true,
-      });
-      const applied = Number(db.get(appliedKey)?.readBigUInt64LE() ?? 0n);
+      const db = await openDatabase(options.path, options.mapSizeBytes);
+      const applied = readApplied(db);
       const table = new Memtable(options.bucketOf);
-      const { log, lastNumber } = await WriteAheadLog.open(options.logDisk ?? folderDisk(logFolder), {
-        segmentBytes: options.segmentBytes ?? 16 * 2 ** 20,
-        segmentsMax: options.segmentsMax ?? 64,
-        applied,
-        replay: ({ number, writes }) => table.apply(writes, number),
-      });
+      const replay = ({ number, writes }: RecoveredRecord): void => table.apply(writes, number);
+      const { log, lastNumber } =
+        options.log === undefined ? await openLog(options, applied, replay) : { log: options.log, lastNumber: applied };
       if (lastNumber > applied) {
         options.logger.info('Recovered changes from the log', {
           from: applied + 1,
@@ -136,7 +141,7 @@ export class DurableStore implements KvStore {
           keys: table.values.size,
         });
       }
-      const store = new DurableStore(options, { db, log, table, lastNumber, unlock });
+      const store = new DurableStore(options, { db, log, table, applied, lastNumber, unlock });
       if (table.values.size > 0) store.requestCheckpoint();
       return store;
     } catch (error) {
@@ -178,6 +183,25 @@ export class DurableStore implements KvStore {
     return this.batchNumber;
   }
 
+  /**
+   * Takes over a record of the log that another process acknowledged; only while this store writes none itself.
+   * @param number - one more than that of the record before.
+   */
+  follow(number: number, writes: WriteSet): void {
+    if (this.failure !== undefined) throw this.failure;
+    assert(number === this.batchNumber && this.batch.sizeBytes === 0, `record ${number} follows in its turn`);
+    this.active.apply(writes, number);
+    this.syncedNumber = number;
+    this.batchNumber = number + 1;
+    if (this.active.sizeBytes > this.memtableBytes) this.requestCheckpoint();
+    else this.checkpointTimer ??= this.startTimer();
+  }
+
+  /** Resolves when there is room in memory for more records to follow. */
+  async hasRoom(): Promise<void> {
+    if (this.frozen !== undefined && this.active.sizeBytes > this.memtableBytes) await this.checkpointRun;
+  }
+
   async durable(ticket: number): Promise<void> {
     if (ticket <= this.syncedNumber) return;
     if (this.failure !== undefined) throw this.failure;
@@ -194,13 +218,19 @@ export class DurableStore implements KvStore {
     return this.syncedNumber;
   }
 
-  async view(): Promise<KvView> {
+  /** Every record up to this one is in LMDB. */
+  get movedTicket(): number {
+    return this.movedNumber;
+  }
+
+  /** A frozen copy of the present state, and the number of the last record in it. */
+  async view(): Promise<NumberedView> {
     return new Promise((resolve, reject) => {
       if (this.failure !== undefined) {
         reject(this.failure);
         return;
       }
-      this.viewers.push(resolve);
+      this.viewers.push({ resolve, reject });
       this.requestCheckpoint();
     });
   }
@@ -318,12 +348,13 @@ export class DurableStore implements KvStore {
     this.active = new Memtable(this.options.bucketOf);
     const viewers = this.viewers;
     this.viewers = [];
-    this.checkpointRun = this.moveToLmdb(this.frozen, number, viewers).catch((error: unknown) =>
-      this.fail('Move changes to the database', error),
-    );
+    this.checkpointRun = this.moveToLmdb(this.frozen, number, viewers).catch((error: unknown) => {
+      this.fail('Move changes to the database', error);
+      for (const viewer of viewers) viewer.reject(this.failure);
+    });
   }
 
-  private async moveToLmdb(table: Memtable, number: number, viewers: ((view: KvView) => void)[]): Promise<void> {
+  private async moveToLmdb(table: Memtable, number: number, viewers: readonly Viewer[]): Promise<void> {
     await this.durable(number);
     const puts = new Set<Promise<boolean>>();
     let count = 0;
@@ -335,11 +366,10 @@ export class DurableStore implements KvStore {
       if (++count % keysPerTurn === 0) await new Promise((resolve) => setImmediate(resolve));
     }
     await Promise.all(puts); // before the mark: a failed transaction must not be covered by it
-    const mark = Buffer.alloc(8);
-    mark.writeBigUInt64LE(BigInt(number));
-    await this.db.put(appliedKey, mark);
+    await this.db.put(appliedKey, appliedMark(number));
+    this.movedNumber = number;
     this.db.resetReadTxn();
-    for (const give of viewers) give(lmdbView(this.db));
+    for (const viewer of viewers) viewer.resolve({ ...lmdbView(this.db), number });
     this.frozen = undefined;
     this.log.release(number);
     if (this.checkpointWanted) this.requestCheckpoint();
@@ -349,11 +379,48 @@ export class DurableStore implements KvStore {
     if (this.failure !== undefined) return;
     const failure = new TerminalError(`${attempt}: the store stops to keep what it acknowledged`, { cause });
     this.failure = failure;
-    const waiting = this.waiters;
-    this.waiters = [];
-    for (const waiter of waiting) waiter.reject(failure);
+    for (const waiter of [...this.waiters.splice(0), ...this.viewers.splice(0)]) waiter.reject(failure);
     this.options.onFailure(failure);
   }
+}
+
+/** Opens the database without the log before it: for the store itself, and for who fills it before the store is opened. */
+export async function openDatabase(path: string, mapSizeBytes = 256 * 2 ** 30): Promise<RootDatabase<Buffer, Buffer>> {
+  return await openLmdb<Buffer, Buffer>(path, 'db.mdb', {
+    encoding: 'binary',
+    keyEncoding: 'binary',
+    mapSize: mapSizeBytes,
+    // Puts of many turns join one transaction: each page is written once, not once a turn.
+    commitDelay: lmdbCommitDelayMs,
+    noMemInit: true,
+  });
+}
+
+/** Number of the last record whose changes the database has. */
+export function readApplied(db: RootDatabase<Buffer, Buffer>): number {
+  return Number(db.get(appliedKey)?.readBigUInt64LE() ?? 0n);
+}
+
+/** The value of `appliedKey`. */
+export function appliedMark(number: number): Buffer {
+  const mark = Buffer.alloc(8);
+  mark.writeBigUInt64LE(BigInt(number));
+  return mark;
+}
+
+async function openLog(
+  options: DurableStoreOptions,
+  applied: number,
+  replay: (record: RecoveredRecord) => void,
+): Promise<{ log: CommitLog; lastNumber: number }> {
+  const folder = join(options.path, 'log');
+  await makeFolder(folder, 0o750);
+  return await WriteAheadLog.open(options.logDisk ?? folderDisk(folder), {
+    segmentBytes: options.segmentBytes ?? 16 * 2 ** 20,
+    segmentsMax: options.segmentsMax ?? 64,
+    applied,
+    replay,
+  });
 }
 
 function encodedBytes(writes: WriteSet): number {
@@ -373,11 +440,12 @@ function* scanLmdb(
 ): Generator<KvEntry> {
   const { prefix, after } = options;
   const start = Buffer.from(after !== undefined && after > prefix ? after : prefix, 'latin1');
-  const end = Buffer.from(prefixEnd(prefix), 'latin1');
-  const range = db.getRange({ start, end, ...(transaction === undefined ? {} : { transaction }) });
+  // The empty prefix has no end.
+  const end = prefix === '' ? {} : { end: Buffer.from(prefixEnd(prefix), 'latin1') };
+  const range = db.getRange({ start, ...end, ...(transaction === undefined ? {} : { transaction }) });
   for (const { key, value } of range) {
     const text = key.toString('latin1');
-    if (text !== after && text !== '!applied') yield { key: text, value };
+    if (text !== after && !text.startsWith(markPrefix)) yield { key: text, value };
   }
 }
 

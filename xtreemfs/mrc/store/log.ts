@@ -62,8 +62,22 @@ export interface RecoveredRecord {
   readonly writes: WriteSet;
 }
 
+/** Where changes survive before they are acknowledged. */
+export interface CommitLog {
+  /**
+   * Resolves when the record survives. Calls do not overlap.
+   * @param payload - of a `RecordWriter`. @param isLone - see `LogFile.write`.
+   */
+  append(number: number, payload: Buffer, isLone: boolean): Promise<void>;
+  /** Says that every record up to `number` is in the main store. */
+  release(number: number): void;
+  /** Files that hold records which the main store lacks. */
+  readonly busySegments: number;
+  close(): Promise<void>;
+}
+
 /** See the head of this file. Calls of `append` must not overlap. */
-export class WriteAheadLog {
+export class WriteAheadLog implements CommitLog {
   private readonly disk: LogDisk;
   private readonly segmentBytes: number;
   private readonly segments: Segment[];
@@ -200,6 +214,11 @@ export class RecordWriter {
     return this.buffer.subarray(0, this.length);
   }
 
+  /** The entries alone, in a buffer of their own. */
+  entries(): Buffer {
+    return Buffer.from(this.buffer.subarray(headerBytes, this.length));
+  }
+
   /** Begins anew. A buffer that grew large is not kept. */
   reset(): void {
     this.length = headerBytes;
@@ -215,7 +234,7 @@ export class RecordWriter {
 }
 
 /** Fills the header of a `RecordWriter`'s buffer and pads to 8 bytes. */
-function frame(number: number, record: Buffer): Buffer {
+export function frame(number: number, record: Buffer): Buffer {
   record.writeUInt32LE(magic, 0);
   record.writeUInt32LE(record.length - headerBytes, 4);
   record.writeBigUInt64LE(BigInt(number), 8);
@@ -295,7 +314,15 @@ function replaySegment(
   return last;
 }
 
-function decodeEntries(payload: Buffer): WriteSet {
+/** What `frame` made. @throws {LogDamageError} when it is not the intact record of that number. */
+export function readFrame(number: number, record: Buffer): WriteSet {
+  const found = recordAt(record, 0);
+  if (found?.number !== number) throw new LogDamageError(`Record ${number} of the log is damaged: restore from a dump`);
+  return decodeEntries(record.subarray(headerBytes, found.end));
+}
+
+/** What a `RecordWriter` collected, without the room for a header. */
+export function decodeEntries(payload: Buffer): WriteSet {
   const writes = new Map<Key, Uint8Array | undefined>();
   let offset = 0;
   while (offset < payload.length) {

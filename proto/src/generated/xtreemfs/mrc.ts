@@ -1277,6 +1277,87 @@ export function readDrainOsdResponse(reader: Reader): DrainOsdResponse {
 }
 export const drainOsdResponseCodec: Codec<DrainOsdResponse> = makeCodec('drainOsdResponse', writeDrainOsdResponse, readDrainOsdResponse);
 
+/** Ours: a member of a replicated MRC that lacks what the log begins with takes the whole database from the leader. */
+export interface ReadDatabaseRequest {
+  /** Stands at the leader's name in etcd. */
+  token: string;
+  /** 0 begins; then as answered. */
+  view: number;
+  /** Key of the last entry that was answered. */
+  after?: Uint8Array | undefined;
+}
+
+export function writeReadDatabaseRequest(writer: Writer, message: ReadDatabaseRequest): void {
+  writer.string(10, message.token);
+  writer.fixed64(17, message.view);
+  if (message.after !== undefined) {
+    writer.bytes(26, message.after);
+  }
+}
+export function readReadDatabaseRequest(reader: Reader): ReadDatabaseRequest {
+  let token: string = '';
+  let view: number = 0;
+  let after: Uint8Array | undefined;
+  for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+    switch (tag) {
+      case 10: {
+        token = reader.string();
+        break;
+      }
+      case 17: {
+        view = reader.fixed64();
+        break;
+      }
+      case 26: {
+        after = reader.bytes();
+        break;
+      }
+      default:
+        reader.skip(tag);
+    }
+  }
+  return { token, view, after };
+}
+export const readDatabaseRequestCodec: Codec<ReadDatabaseRequest> = makeCodec('readDatabaseRequest', writeReadDatabaseRequest, readReadDatabaseRequest);
+
+export interface ReadDatabaseResponse {
+  view: number;
+  /** Number of the last record of the log that the view has. */
+  number: number;
+  isEnd: boolean;
+}
+
+export function writeReadDatabaseResponse(writer: Writer, message: ReadDatabaseResponse): void {
+  writer.fixed64(9, message.view);
+  writer.fixed64(17, message.number);
+  writer.bool(24, message.isEnd);
+}
+export function readReadDatabaseResponse(reader: Reader): ReadDatabaseResponse {
+  let view: number = 0;
+  let number: number = 0;
+  let isEnd: boolean = false;
+  for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+    switch (tag) {
+      case 9: {
+        view = reader.fixed64();
+        break;
+      }
+      case 17: {
+        number = reader.fixed64();
+        break;
+      }
+      case 24: {
+        isEnd = reader.bool();
+        break;
+      }
+      default:
+        reader.skip(tag);
+    }
+  }
+  return { view, number, isEnd };
+}
+export const readDatabaseResponseCodec: Codec<ReadDatabaseResponse> = makeCodec('readDatabaseResponse', writeReadDatabaseResponse, readReadDatabaseResponse);
+
 export interface RenameResponse {
   timestampS: number;
   creds?: FileCredentials | undefined;
@@ -3053,6 +3134,16 @@ export const mrcProcedures = {
     hasDataIn: false,
     hasDataOut: false,
   } satisfies Procedure<DrainOsdRequest, DrainOsdResponse>,
+  /** Ours; upstream's answers INVALID_PROC_ID. Entries are the data, as in the log. */
+  readDatabase: {
+    interfaceId: 20001,
+    procId: 1003,
+    name: 'read_database',
+    request: readDatabaseRequestCodec,
+    response: readDatabaseResponseCodec,
+    hasDataIn: false,
+    hasDataOut: true,
+  } satisfies Procedure<ReadDatabaseRequest, ReadDatabaseResponse>,
   rmdir: {
     interfaceId: 20001,
     procId: 14,
