@@ -109,6 +109,11 @@ export class MixedInstallation {
     return path;
   }
 
+  /** Starts another MRC of ours, beside an installation that is all ours. */
+  async addMrc(uuid: string): Promise<void> {
+    await this.server('mrc', 'ours', uuid, true);
+  }
+
   /** kill -9. */
   kill(uuid: string): void {
     this.servers.find((server) => server.uuid === uuid)?.child.kill('SIGKILL');

@@ -6,6 +6,7 @@ import * as fs from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, describe, expect, test } from '@jest/globals';
 import { systemClock } from '#common/clock.ts';
+import { startEtcd } from '#xtreemfs/testing/etcd.ts';
 import { canMount } from '../suites/xtreemfs/mounts.ts';
 import { exchange, pattern } from './exchange.ts';
 import { hasUpstreamClient, hasUpstreamServers, MixedInstallation, type Maker } from './mixed-installation.ts';
@@ -39,6 +40,30 @@ withClient("Upstream's client and our servers (needs XTREEMOS_UPSTREAM_BIN, root
     },
     300_000,
   );
+
+  test('go on when the one of several MRCs that leads is killed', async () => {
+    const etcd = await startEtcd();
+    try {
+      const shared = ['--etcd', etcd.url, '--leader-ttl-s', '2'];
+      installation = await MixedInstallation.start('ours', 'ours', ['ours'], {
+        server: (kind) => (kind === 'mrc' ? shared : []),
+      });
+      await installation.addMrc('mrc-2');
+      await installation.tool('upstream', 'mkfs.xtreemfs', '', 'shared');
+      // The leader looks every few seconds who has joined, and tells the DIR.
+      await systemClock.sleep(7_000);
+      const theirs = await installation.mount('upstream', 'shared');
+      await exchange(theirs, theirs, 'before');
+      await fs.writeFile(join(theirs, 'kept'), 'kept');
+      installation.kill('mrc');
+      expect(await fs.readFile(join(theirs, 'kept'), 'utf8')).toBe('kept');
+      await exchange(theirs, theirs, 'after');
+    } finally {
+      await installation?.stop();
+      installation = undefined;
+      await etcd.stop();
+    }
+  }, 300_000);
 });
 
 withServers("Our client and upstream's servers (needs XTREEMOS_UPSTREAM_JAR, root and /dev/fuse)", () => {

@@ -135,6 +135,7 @@ export async function startMrc(
     sections: () => [...member.sections(), ...statusSections(member.mrc())],
   });
   const stop = async (): Promise<void> => {
+    await member.handOver();
     await host.stop();
     await member.stop();
   };
@@ -146,12 +147,15 @@ interface RunningMrc {
   /** What serves; undefined while another process does. */
   mrc(): MrcServer | undefined;
   sections(): StatusSection[];
+  /** Lets another process go on at once. */
+  handOver(): Promise<void>;
   stop(): Promise<void>;
 }
 
 async function startAlone(options: MrcServerOptions): Promise<RunningMrc> {
   const mrc = await MrcServer.start(options);
-  return { mrc: () => mrc, sections: () => [], stop: async () => await mrc.stop() };
+  const handOver = async (): Promise<void> => await Promise.resolve();
+  return { mrc: () => mrc, sections: () => [], handOver, stop: async () => await mrc.stop() };
 }
 
 /** One of several MRCs over one etcd; see docs/adr/0200-several-mrcs-share-a-log-in-etcd.md. */
@@ -196,6 +200,7 @@ async function startMember(
         ],
       },
     ],
+    handOver: async () => await replica.handOver(),
     stop: async () => {
       await mrc?.stop();
       await replica.stop();

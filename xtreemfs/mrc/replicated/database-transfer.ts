@@ -86,17 +86,15 @@ export async function fetchDatabase(
   client: RpcClient,
   leader: Leader,
   take: (entries: WriteSet) => Promise<void>,
-  signal: AbortSignal,
 ): Promise<number> {
   const address = parseAddress('leader', leader.address);
   let [view, after]: [number, Buffer | undefined] = [0, undefined];
   for (;;) {
-    const { response, data } = await client.call(
-      address,
-      mrcProcedures.readDatabase,
-      { token: leader.token, view, after },
-      { signal },
-    );
+    const { response, data } = await client.call(address, mrcProcedures.readDatabase, {
+      token: leader.token,
+      view,
+      after,
+    });
     const entries = decodeEntries(data);
     await take(entries);
     const last = [...entries.keys()].at(-1);

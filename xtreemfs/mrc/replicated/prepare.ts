@@ -8,12 +8,17 @@ import { makeFolder } from '#common/durable-files.ts';
 import { describeError, TerminalError } from '#common/errors.ts';
 import type { Logger } from '#common/logger.ts';
 import type { Key, WriteSet } from '../store/kv.ts';
-import { appliedKey, appliedMark, DurableStore, openDatabase, readApplied } from '../store/durable-store.ts';
+import {
+  appliedKey,
+  appliedMark,
+  DurableStore,
+  historyKey,
+  openDatabase,
+  readApplied,
+} from '../store/durable-store.ts';
 import { lockFolder } from '../store/lock.ts';
 import type { Leader, Quorum, QuorumState } from './quorum.ts';
 
-/** Names the history that the database is a part of; kept in it. */
-const historyKey = Buffer.from('!history');
 const pollMs = 500;
 
 /** What the preparation needs. */
@@ -27,7 +32,6 @@ export interface PrepareOptions {
   readonly bucketOf: (key: Key) => Key | undefined;
   /** Fetches the whole database from a leader. @returns the number of the last record in it. */
   readonly fetch: (leader: Leader, take: (entries: WriteSet) => Promise<void>) => Promise<number>;
-  readonly signal: AbortSignal;
 }
 
 /**
@@ -82,10 +86,9 @@ async function adopt({ path, uuid, quorum, logger }: PrepareOptions, state: Quor
 
 /** Takes the whole database from the leader, into an empty one that gets its name when it is whole. */
 async function fill(options: PrepareOptions, history: string): Promise<void> {
-  const { path, clock, logger, quorum, signal } = options;
+  const { path, clock, logger, quorum } = options;
   const aside = join(path, 'filling');
   for (;;) {
-    signal.throwIfAborted();
     const { leader } = await quorum.state();
     try {
       if (leader === undefined) throw new Error('no member leads; one that has the database must run');
@@ -104,7 +107,7 @@ async function fill(options: PrepareOptions, history: string): Promise<void> {
       return;
     } catch (error) {
       logger.warn('Cannot take the database from the leader yet', { problem: describeError(error) });
-      await clock.sleep(pollMs, signal);
+      await clock.sleep(pollMs);
     }
   }
 }

@@ -180,6 +180,9 @@ describe('MRCs that share a log', () => {
     expect(scan(a.replica.store, 'k')).toEqual(['k1=of a']);
     await a.replica.store.durable(put(a.replica.store, { k2: 'more' }));
     await expect(start('b')).rejects.toThrow('not a part of the history');
+    await stop(a);
+    const alone = { path: join(folder, 'a'), clock: systemClock, logger: silentLogger, bucketOf };
+    await expect(DurableStore.open({ ...alone, onFailure: () => undefined })).rejects.toThrow('--etcd: is missing');
   });
 
   test('refuse to go on when etcd has less than a member', async () => {

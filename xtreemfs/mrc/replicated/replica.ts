@@ -114,17 +114,27 @@ export class Replica {
     return this.leader;
   }
 
-  /** Gives the lead up and closes the store; calls must have ended. */
-  async stop(): Promise<void> {
-    this.abort.abort(new Error('The MRC stops'));
+  /** Ends the lead, so that another member goes on at once; callers are told to ask again from now on. */
+  async handOver(): Promise<void> {
+    if (!this.isEnded()) this.abort.abort(new Error('The MRC stops'));
     await this.loop;
     await this.renewals;
-    const { clock, quorum } = this.options;
-    const patience = clock.after(stopPatienceMs, () => this.log.end(), { unref: true });
-    await this.store.close().catch(() => undefined); // its failure was told
+    this.isServing = false;
+    this.currentUntil = 0;
+    const { term } = this;
+    if (term === undefined) return;
+    const patience = this.options.clock.after(stopPatienceMs, () => this.log.end(), { unref: true });
+    await this.store.settle().catch(() => undefined); // its failure was told
     patience.cancel();
-    await this.term?.resign().catch(() => undefined);
-    quorum.close();
+    this.log.end();
+    await term.resign().catch(() => undefined);
+  }
+
+  /** Gives the lead up and closes the store; calls must have ended. */
+  async stop(): Promise<void> {
+    await this.handOver();
+    await this.store.close().catch(() => undefined);
+    this.options.quorum.close();
   }
 
   private async run(): Promise<void> {

@@ -29,7 +29,6 @@ export interface MemberOptions extends Pick<
 export async function startReplica(options: MemberOptions): Promise<Replica> {
   const { uuid, path, clock, random, logger, rpc, client, address, termMs } = options;
   const quorum = new EtcdQuorum(options.etcd);
-  const abort = new AbortController();
   await prepareDatabase({
     path,
     uuid,
@@ -37,8 +36,7 @@ export async function startReplica(options: MemberOptions): Promise<Replica> {
     clock,
     logger,
     bucketOf,
-    fetch: async (leader, take) => await fetchDatabase(client, leader, take, abort.signal),
-    signal: abort.signal,
+    fetch: async (leader, take) => await fetchDatabase(client, leader, take),
   });
   const token = randomBytes(16).toString('hex');
   const bounds: Pick<ReplicaOptions, 'reportMs' | 'logBytesMax'> = {

@@ -17,6 +17,8 @@ import { compareKeys, Memtable } from './memtable.ts';
 const markPrefix = '!';
 /** Key under which LMDB holds the number of the last log record whose changes it has. */
 export const appliedKey = Buffer.from(`${markPrefix}applied`);
+/** Key of the name of the history that the database of one of several MRCs is a part of. */
+export const historyKey = Buffer.from(`${markPrefix}history`);
 /** A batch that grew to this is closed, so that a record always fits a log segment. */
 const batchBytesMax = 4 * 2 ** 20;
 /** Changes of one operation, encoded, at most. */
@@ -129,6 +131,12 @@ export class DurableStore implements KvStore {
     const unlock = await lockFolder(options.path);
     try {
       const db = await openDatabase(options.path, options.mapSizeBytes);
+      if (options.log === undefined && db.get(historyKey) !== undefined) {
+        throw new TerminalError(
+          `--etcd: is missing; the database in ${options.path} is that of one of several MRCs, and changes made alone would be lost. ` +
+            'To go on with one MRC restore a dump into an empty folder',
+        );
+      }
       const applied = readApplied(db);
       const table = new Memtable(options.bucketOf);
       const replay = ({ number, writes }: RecoveredRecord): void => table.apply(writes, number);
@@ -252,9 +260,14 @@ export class DurableStore implements KvStore {
     view.close();
   }
 
+  /** Resolves when everything that was applied so far is durable. */
+  async settle(): Promise<void> {
+    await this.durable(this.batch.sizeBytes > 0 ? this.batchNumber : this.batchNumber - 1);
+  }
+
   async close(): Promise<void> {
     if (this.failure === undefined) {
-      await this.durable(this.batch.sizeBytes > 0 ? this.batchNumber : this.syncedNumber);
+      await this.settle();
       await this.checkpoint();
     }
     this.checkpointTimer?.cancel();

@@ -47,7 +47,6 @@ export async function startMember(options: TestMemberOptions): Promise<TestMembe
       await take(entries);
       return number;
     },
-    signal: new AbortController().signal,
   });
   const onFailure = (error: Error): void => void (ended ??= error);
   const replica = await Replica.start({
