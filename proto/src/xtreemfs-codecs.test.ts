@@ -196,7 +196,7 @@ test.each([
   ['MRC', mrcProcedures, 47],
   ['OSD', osdProcedures, 37],
 ])('each procedure of the %s has a number of its own', (_, procedures, count) => {
-  const numbers = Object.values(procedures).map((procedure) => procedure.procId);
+  const numbers = Object.values<{ readonly procId: number }>(procedures).map((procedure) => procedure.procId);
   expect(new Set(numbers).size).toBe(count);
   expect(numbers).toHaveLength(count);
 });
