@@ -112,7 +112,14 @@ async function sanity(): Promise<number> {
   try {
     const admin = new KubeClient(plane.credentials);
     await installCrds(admin);
-    const cluster = new Cluster(nodeName, { transport, clock: systemClock, random: systemRandom(), logger, metrics });
+    const cluster = new Cluster(nodeName, {
+      transport,
+      clock: systemClock,
+      relay: '',
+      random: systemRandom(),
+      logger,
+      metrics,
+    });
     const { fileSystem, context } = await prepare(cluster.client, node);
     await cluster.start(stop.signal);
     const operator = actAsOperator(cluster.client, node, fileSystem, stop.signal);

@@ -36,6 +36,19 @@ const kubeletDir = option({
 /** Options of `nodeagent agent`. */
 export const agentOptions = {
   node: option({ schema: z.string().min(1).max(253), about: 'Name of this node', value: 'NAME' }),
+  relay: option({
+    schema: z
+      .string()
+      .max(259, 'use at most 259 characters')
+      .regex(
+        /^([A-Za-z0-9][A-Za-z0-9.-]*:[0-9]{1,5})?$/,
+        'use host:port, for example xtreemos-relay.xtreemos-system.svc:7444',
+      ),
+    about:
+      'Host and port where the gateway of this site takes mounts of volumes that other sites keep; empty: they are not mounted',
+    default: '',
+    value: 'HOST:PORT',
+  }),
   ...{ kubeletDir, stateDir, kubeconfig, healthPort, logLevel },
 };
 

@@ -49,7 +49,9 @@ export async function runAgent(options: AgentOptions, logger: Logger, signal: Ab
   const transport = connectTo(options.kubeconfig, 'xtreemos-node-agent', logger, metrics);
   const progress = { isReady: false };
   const health = await startHealth(options.healthPort, registry, () => progress.isReady, logger);
-  const cluster = new Cluster(options.node, { transport, clock: systemClock, random: systemRandom(), logger, metrics });
+  const cluster = new Cluster(options.node, {
+    ...{ transport, clock: systemClock, random: systemRandom(), logger, metrics, relay: options.relay },
+  });
   await cluster.start(signal);
   cluster.followIds((ids) => writeIds(idsFolder(options.stateDir), ids));
   const sockets = socketPaths(options);

@@ -47,7 +47,9 @@ import { addGateway, type Gateway } from './gateway/setup.ts';
 import { memberAccounts, requestAccount } from './identity/accounts.ts';
 import { createIdentities, type Identities } from './identity/setup.ts';
 import { MembershipNames } from './sites/members.ts';
+import { MirroredVolumes } from './sites/volumes.ts';
 import { SitesShared } from './sites/shared.ts';
+import { addVolumeRelay } from './storage/relay/setup.ts';
 import { SiteInstallations } from './storage/installations.ts';
 import { type OperatorOptions, operatorOptions } from './options.ts';
 import { createServingCertificate } from './serving-certificate.ts';
@@ -196,6 +198,10 @@ function addEverything(manager: Manager, { options, log, registry, transport, cr
     namespace: options.namespace,
     gateway,
   });
+  if (options.image !== '') {
+    const { relayTls: tlsFolder, relayPort: port } = options;
+    addVolumeRelay(manager, { clock, audit, identities, gateway, tlsFolder, port, log: log.with({ part: 'relay' }) });
+  }
   if (selection === undefined) return;
   addJobs(manager, { options, log, registry, transport, identities, selection, gateway, audit });
 }
@@ -244,7 +250,7 @@ function addJobs(
     accounts: manager.informer(serviceAccounts, memberAccounts),
     namespaces: manager.informer(namespaces),
     nodes: manager.informer(nodes),
-    homes: new Homes(manager.client, manager.informer(volumes)),
+    homes: new Homes(manager.client, manager.informer(volumes), options.siteName),
     gateway: gateway.forTasks,
     client: manager.client,
     clock: systemClock,
@@ -257,6 +263,7 @@ function addJobs(
       ...{ channels: gateway.channels, services: gateway.services, namespace: options.namespace },
       shared: new SitesShared(manager.informer(sites)),
       members: new MembershipNames(identities.index),
+      volumes: new MirroredVolumes(manager.informer(volumes), identities.organizations, options.siteName),
       ...{ access: gateway.access, audit },
     },
     admission: ({ metadata, spec }) => surroundings.refusalOf(metadata.namespace ?? '', spec.owner),

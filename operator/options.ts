@@ -229,6 +229,19 @@ export const operatorOptions = {
     default: '/etc/xtreemos/storage',
     value: 'DIR',
   }),
+  relayTls: option({
+    schema: z.string().max(4096, 'use at most 4096 characters'),
+    about:
+      'Folder with tls.crt, tls.key and ca.crt of the relay of volumes: what it shows to node agents and to the servers of FileSystems',
+    default: '/etc/xtreemos/relay',
+    value: 'DIR',
+  }),
+  relayPort: option({
+    schema: port,
+    about: 'Port where node agents reach volumes that other sites keep; 0 takes any free one',
+    default: '7444',
+    value: 'PORT',
+  }),
   kubeconfig: option({
     schema: z.string().max(4096, 'use at most 4096 characters'),
     about: 'Path of a kubeconfig file; empty uses the account of the pod, or else KUBECONFIG',

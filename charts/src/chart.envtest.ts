@@ -80,8 +80,8 @@ describe('helm template', () => {
     expect(manifests.filter(({ kind }) => kind === 'ValidatingAdmissionPolicy').length).toBeGreaterThan(9);
     expect(kindsOf(others(manifests))).toEqual({
       ...{ ClusterRole: 8, ClusterRoleBinding: 3, Role: 4, RoleBinding: 5, ServiceAccount: 3 },
-      ...{ DaemonSet: 3, Deployment: 1, PodDisruptionBudget: 1, PriorityClass: 1, Service: 3, NetworkPolicy: 4 },
-      ...{ FlowSchema: 1, PriorityLevelConfiguration: 1, Certificate: 5, Issuer: 2, CSIDriver: 1 },
+      ...{ DaemonSet: 3, Deployment: 1, PodDisruptionBudget: 1, PriorityClass: 1, Service: 4, NetworkPolicy: 4 },
+      ...{ FlowSchema: 1, PriorityLevelConfiguration: 1, Certificate: 6, Issuer: 2, CSIDriver: 1 },
       // Of PersistentVolumes that the operator makes itself.
       StorageClass: 1,
     });
@@ -194,6 +194,8 @@ describe('helm template', () => {
                   `--image=registry.example.org/x@sha256:${'a'.repeat(64)}`,
                   '--certificate-issuer=grid-operator-ca',
                   '--storage-tls=/etc/xtreemos/storage',
+                  '--relay-tls=/etc/xtreemos/relay',
+                  '--relay-port=7444',
                   '--log-level=debug',
                   '--no-metrics-auth',
                 ],
@@ -234,7 +236,13 @@ describe('helm template', () => {
     });
     const policies = manifests.filter(({ kind }) => kind === 'NetworkPolicy');
     expect(policies.find(({ metadata }) => metadata.name === 'grid-operator')?.spec).toMatchObject({
-      ingress: [{ from: [{ namespaceSelector: { matchLabels: { a: 'b' } } }] }, {}, {}, {}],
+      ingress: [
+        { from: [{ namespaceSelector: { matchLabels: { a: 'b' } } }] },
+        {},
+        {},
+        {},
+        { ports: [{ port: 7444 }] },
+      ],
       egress: [
         {},
         { ports: [{ port: 7777, protocol: 'TCP' }] },

@@ -22,7 +22,7 @@ import {
   type Add,
   type Template,
 } from './shared.ts';
-import { serverEgress } from './storage.ts';
+import { relayAddress, relayPort, serverEgress } from './storage.ts';
 
 const enabled = '.Values.nodeAgent.enabled';
 const hasProvisioner = 'and .Values.nodeAgent.enabled .Values.csiController.provisionerImage';
@@ -121,6 +121,7 @@ function addAgent(add: Add): void {
       flag('kubeletDir', '.Values.nodeAgent.kubeletDir'),
       `--state-dir=${stateDir}`,
       `--health-port=${healthPort}`,
+      flag('relay', relayAddress),
       flag('logLevel', '.Values.nodeAgent.logLevel'),
     ],
     // Volumes that do not answer hold a thread each while they are asked how full they are.
@@ -248,7 +249,8 @@ function addNetwork(add: Add): void {
       condition,
     );
   policy('agent', [apiServer], `and ${enabled} .Values.networkPolicy.enabled`);
-  policy('holder', [{ ports: serverEgress.ports }], `and ${enabled} .Values.networkPolicy.enabled`);
+  const relay = { to: [{ podSelector: { matchLabels: selectorOf('operator') } }], ports: [relayPort] };
+  policy('holder', [{ ports: serverEgress.ports }, relay], `and ${enabled} .Values.networkPolicy.enabled`);
   policy('controller', [apiServer], `and (${hasProvisioner}) .Values.networkPolicy.enabled`);
 }
 

@@ -16,6 +16,9 @@ import {
   addStorage,
   operatorServerRules,
   operatorStorageRules,
+  relayPort,
+  relayTlsFolder,
+  relayVolume,
   serverEgress,
   storageTlsFolder,
   storageVolume,
@@ -134,6 +137,8 @@ function operatorContainer(): object {
       argument('image', 'include "xtreemos.image" .'),
       argument('certificateIssuer', 'printf "%s-ca" (include "xtreemos.fullname" .)'),
       `--storage-tls=${storageTlsFolder}`,
+      `--relay-tls=${relayTlsFolder}`,
+      `--relay-port=${relayPort.port}`,
       argument('logLevel', '.Values.operator.logLevel'),
       text('ternary "--metrics-auth" "--no-metrics-auth" .Values.metrics.auth'),
     ],
@@ -150,6 +155,7 @@ function operatorContainer(): object {
       { name: 'metrics', containerPort: ports.metrics },
       { name: 'health', containerPort: ports.health },
       { name: 'gateway', containerPort: gatewayPort },
+      { name: 'relay', containerPort: relayPort.port },
     ],
     startupProbe: httpProbe('/livez', 'health', 60),
     livenessProbe: httpProbe('/livez', 'health', 6),
@@ -160,6 +166,7 @@ function operatorContainer(): object {
       { name: 'token', mountPath: tokenPath, readOnly: true },
       { name: 'selector-tls', mountPath: selectorTlsFolder, readOnly: true },
       { name: 'storage-tls', mountPath: storageTlsFolder, readOnly: true },
+      { name: 'relay-tls', mountPath: relayTlsFolder, readOnly: true },
     ],
   };
 }
@@ -188,7 +195,12 @@ function addWorkload(add: Add): void {
             },
           },
           containers: [operatorContainer(), selectorSidecar()],
-          volumes: [{ name: 'token', projected: { sources: tokenSources } }, storageVolume, ...selectorVolumes],
+          volumes: [
+            { name: 'token', projected: { sources: tokenSources } },
+            storageVolume,
+            relayVolume,
+            ...selectorVolumes,
+          ],
         },
       },
     },
@@ -238,6 +250,7 @@ function addNetwork(add: Add): void {
           // The door of the site: everybody may knock.
           { ports: [{ port: gatewayPort, protocol: 'TCP' }] },
           { from: overlayPeers, ports: [selectorPort] },
+          { from: [{ podSelector: { matchLabels: selectorOf('mount-holder') } }], ports: [relayPort] },
         ],
         egress: [
           { ports: dnsPorts },

@@ -36,6 +36,7 @@ export const volumeReady = defineCondition('Ready', 'Summary: pods can mount it.
   FileSystemUnreachable: 'Surfaces when its FileSystem says that it serves and does not answer the operator.',
   Lost: 'Surfaces when the MRC no longer knows a volume that it had. It is not made anew: restore the database of the MRC from a backup.',
   Creating: 'Surfaces while it is being made at the MRC.',
+  SiteAway: 'Surfaces while the site that keeps it can not be reached; see the Site of that name.',
   NotClaimed: 'Surfaces while its claims are not bound; `Claimed` says why.',
   Deleting: 'Surfaces while it is being deleted; the message says what is waited for.',
 });
@@ -111,6 +112,14 @@ const spec = object(
         ),
       },
     ).optional(),
+    remote: object(
+      'The Volume of another site that this one stands for. Written by the operator alone, for Volumes of virtual organizations that are at home elsewhere. Can not change.',
+      {
+        site: dnsLabel('Name of the Site that keeps the files.'),
+        volumeUID: text('Uid of the Volume there.', { minLength: 36, maxLength: 36 }),
+        fileSystemUID: text('Uid of its FileSystem there.', { minLength: 36, maxLength: 36 }),
+      },
+    ).optional(),
     size: quantity('How much may be kept on it, for example `10Gi`. May grow, and shrink down to what is used.'),
     striping: object('How files are spread over OSDs. Holds for new files.', {
       width: integer('OSDs that one file is spread over.', { min: 1, max: stripeWidthMax }).default(1),
@@ -141,7 +150,12 @@ const spec = object(
   },
   {
     rules: [
-      ...['fileSystem', 'owner', 'group', 'mode'].map(fixed),
+      ...['fileSystem', 'owner', 'group', 'mode', 'remote'].map(fixed),
+      {
+        rule: '!has(self.remote) || !has(self.fileSystem) && self.grants.size() == 0',
+        message: 'a Volume of another site has its FileSystem and its grants there',
+        fieldPath: '.remote',
+      },
       {
         rule: "!(self.replication.policy in ['Quorum', 'All']) || self.striping.width == 1",
         message:
@@ -214,6 +228,13 @@ export const volumeDefinition = describeKind({
     { name: 'Used', type: 'integer', jsonPath: '.status.usedBytes', description: 'Space in use, bytes.' },
     { name: 'Owner', type: 'string', jsonPath: '.spec.owner', description: 'Member whom it belongs to.' },
     { name: 'FileSystem', type: 'string', jsonPath: '.spec.fileSystem.name', description: 'What keeps it.' },
+    {
+      name: 'Site',
+      type: 'string',
+      jsonPath: '.spec.remote.site',
+      description: 'Site that keeps it, when that is another one.',
+      priority: 1,
+    },
     {
       name: 'Replication',
       type: 'string',

@@ -77,12 +77,26 @@ export class Product {
 
   /** Forms the virtual organization, lets the site accept it, and waits for its namespace. */
   async formOrganization(spec: object = {}): Promise<void> {
-    const accepted = JSON.stringify({ spec: { local: { acceptedVirtualOrganizations: [{ name: this.name }] } } });
-    await this.site.kubectl(['wait', '--for=create', `site/${this.siteName}`, '--timeout=60s']);
-    await this.site.kubectl(['patch', 'site', this.siteName, '--type=merge', '-p', accepted]);
+    await this.accept({ name: this.name });
     const administrators = [{ issuer: `kubernetes:${this.siteName}`, subject: 'root' }];
     const vo = { ...about, kind: 'VirtualOrganization', metadata: { name: this.name } };
     await this.site.apply([{ ...vo, spec: { state: 'Operational', administrators, ...spec } }]);
+    await this.hasNamespace();
+  }
+
+  /** Lets the site accept the virtual organization from its home, and waits for its namespace. */
+  async follow(home: string): Promise<void> {
+    await this.accept({ name: this.name, home });
+    await this.hasNamespace();
+  }
+
+  private async accept(entry: object): Promise<void> {
+    const accepted = JSON.stringify({ spec: { local: { acceptedVirtualOrganizations: [entry] } } });
+    await this.site.kubectl(['wait', '--for=create', `site/${this.siteName}`, '--timeout=60s']);
+    await this.site.kubectl(['patch', 'site', this.siteName, '--type=merge', '-p', accepted]);
+  }
+
+  private async hasNamespace(): Promise<void> {
     await waitFor(
       'the namespace is there',
       async () => (await this.site.tryKubectl(['get', 'ns', this.namespace])).status === 0,

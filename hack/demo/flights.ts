@@ -1,6 +1,6 @@
 /**
  * The program of the main job of the demo, as it runs in tasks. `part` reads one part of the table of US flights and
- * sums the delays by hour of the day; `merge` adds up all parts, draws a chart and prints what each task did.
+ * sums the delays by hour of the day; `merge` adds up all parts, draws a chart into the home of the member and prints what each task did.
  */
 import {
   closeSync,
@@ -12,7 +12,7 @@ import {
   renameSync,
   writeFileSync,
 } from 'node:fs';
-import { userInfo } from 'node:os';
+import { homedir, userInfo } from 'node:os';
 import { initWasm, Resvg } from '@resvg/resvg-wasm';
 import { parse, type Title, View } from 'vega';
 import { type Column, formatTable } from '#cli/output/table.ts';
@@ -111,14 +111,14 @@ function computePart(): void {
     memoryMiB: Math.round(maxRSS / 1024),
     hours: byHour,
   };
-  writeWhole(`part-${task}.json`, JSON.stringify(part));
+  writeWhole(results, `part-${task}.json`, JSON.stringify(part));
   console.log(`${flights.length} flights of ${bytes} bytes on ${part.node} as ${part.user}`);
 }
 
 /** A task that is started again must not leave half a file. */
-function writeWhole(name: string, content: string | Uint8Array): void {
-  writeFileSync(`${results}/.${name}`, content);
-  renameSync(`${results}/.${name}`, `${results}/${name}`);
+function writeWhole(folder: string, name: string, content: string | Uint8Array): void {
+  writeFileSync(`${folder}/.${name}`, content);
+  renameSync(`${folder}/.${name}`, `${folder}/${name}`);
 }
 
 async function merge(): Promise<void> {
@@ -137,8 +137,8 @@ async function merge(): Promise<void> {
     });
   }
   const svg = await draw(total);
-  writeWhole('delays.svg', svg);
-  writeWhole('delays.png', await rasterize(svg));
+  writeWhole(homedir(), 'delays.svg', svg);
+  writeWhole(homedir(), 'delays.png', await rasterize(svg));
   console.log(formatTable(parts, columns, { isWide: false }));
 }
 

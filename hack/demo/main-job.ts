@@ -7,7 +7,7 @@ import { copyFileSync, mkdirSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import path from 'node:path';
 import { build } from 'esbuild';
-import { type TestSite, waitFor } from '#sites/harness.ts';
+import type { TestSite } from '#sites/harness.ts';
 import type { MemberShell } from './member.ts';
 
 const root = path.resolve(import.meta.dirname, '../..');
@@ -16,14 +16,16 @@ const output = path.join(root, 'dist/demo');
 const bundle = path.join(output, 'flights.mjs');
 const fileSystem = 'main';
 const volumes = ['flights', 'results'];
-const jobs = { array: 'delays', merge: 'chart', carrier: 'carrier', survey: 'survey' };
-/** As its manifest says. */
-export const surveyTasks = 12;
+const jobs = { array: 'delays', merge: 'chart', carrier: 'carrier' };
+/** As the manifest says: an array, and one that merges. */
+export const mainJobTasks = 9;
 const carrierImage = 'xtreemos.io/busybox:1';
 
 /** What the main job is shown on. */
 export interface MainJobDemo {
   readonly site: TestSite;
+  /** Name of its Site object; volumes are kept there. */
+  readonly siteName: string;
   /** Namespace of the operator. */
   readonly systemNamespace: string;
   readonly report: (line: string) => void;
@@ -36,7 +38,7 @@ export async function startFileSystem({ site }: Pick<MainJobDemo, 'site'>): Prom
 
 /** Makes volumes, brings the data to them, runs both jobs and fetches the chart. @returns what to show. */
 export async function runMainJob(demo: MainJobDemo, member: MemberShell): Promise<string> {
-  const { site, systemNamespace, report } = demo;
+  const { site, siteName, systemNamespace, report } = demo;
   report('Waiting for the file system: directory, catalogue and two object stores');
   const inSystem = ['-n', systemNamespace, '--timeout=150s'];
   await site.kubectl(['wait', '--for=condition=Ready', `xfs/${fileSystem}`, ...inSystem], { timeoutMs: 160_000 });
@@ -44,8 +46,10 @@ export async function runMainJob(demo: MainJobDemo, member: MemberShell): Promis
   member.kubectl('wait', '--for=condition=Ready', ...volumes.map((name) => `gvol/${name}`), '--timeout=90s');
   member.kubectl('delete', 'gridjob', ...Object.values(jobs), '--ignore-not-found');
   report('Bringing 200,000 flights to a volume');
-  await bringData(member);
-  report('Submitting an array of 8 tasks, and a job that waits for it and draws a chart');
+  await bringData(member, siteName);
+  report(
+    'Submitting an array of 8 tasks that places itself at all sites, and a job that waits for it and draws a chart',
+  );
   const manifest = path.join(samples, 'jobs.yaml');
   member.xos('sub', '--file', manifest);
   const said = member.xos('wait', jobs.merge);
@@ -60,29 +64,8 @@ export async function runMainJob(demo: MainJobDemo, member: MemberShell): Promis
   ].join('\n');
 }
 
-/** An array that needs no data, so that it may run at every site. @returns what to show. */
-export async function runSurvey(member: MemberShell): Promise<string> {
-  const manifest = path.join(samples, 'survey.yaml');
-  member.kubectl('delete', 'gridjob', jobs.survey, '--ignore-not-found');
-  member.xos('sub', '--file', manifest);
-  const said = member.xos('wait', jobs.survey);
-  // The ends of logs come back from other sites a moment after the tasks have ended.
-  const lines = await waitFor(
-    'every task has left its log',
-    () => {
-      const text = member.xos('logs', jobs.survey);
-      return Promise.resolve(text.trim().split('\n').length >= surveyTasks ? text : undefined);
-    },
-    { limitMs: 60_000, pauseMs: 1_000 },
-  );
-  return [
-    `$ xos sub --file ${path.relative(root, manifest)}; xos wait ${jobs.survey}\n${said}`,
-    `$ xos logs ${jobs.survey}\n${lines}`,
-  ].join('\n');
-}
-
-/** A job that does nothing but have the volumes mounted: what is sent to it lands there, as the member's. */
-async function bringData(member: MemberShell): Promise<void> {
+/** A job that does nothing but have the volumes mounted, where they are kept: what is sent to it lands there, as the member's. */
+async function bringData(member: MemberShell, siteName: string): Promise<void> {
   await build({
     entryPoints: [path.join(import.meta.dirname, 'flights.ts')],
     outfile: bundle,
@@ -90,7 +73,20 @@ async function bringData(member: MemberShell): Promise<void> {
     banner: { js: "import { createRequire } from 'node:module'; const require = createRequire(import.meta.url);" },
   });
   const mounts = volumes.flatMap((name) => ['--volume', `${name}:/${name}`]);
-  member.xos('sub', '--name', jobs.carrier, ...mounts, '--grace', '1s', carrierImage, '--', 'sleep', '3600');
+  member.xos(
+    'sub',
+    '--name',
+    jobs.carrier,
+    '--site',
+    siteName,
+    ...mounts,
+    '--grace',
+    '1s',
+    carrierImage,
+    '--',
+    'sleep',
+    '3600',
+  );
   member.xos('wait', '--for', 'Started', jobs.carrier);
   const archive = spawn('tar', ['-C', stage(), '-c', '.'], { stdio: ['ignore', 'pipe', 'inherit'] });
   await member.feed(jobs.carrier, ['tar', '-x', '-o', '-f', '-', '-C', '/flights'], archive.stdout);
@@ -115,7 +111,7 @@ function fetchCharts(member: MemberShell): string[] {
   mkdirSync(output, { recursive: true });
   return ['delays.svg', 'delays.png'].map((name) => {
     const file = path.join(output, name);
-    writeFileSync(file, member.fetch(jobs.carrier, ['cat', `/results/${name}`]));
+    writeFileSync(file, member.fetch(jobs.carrier, ['sh', '-c', `cat "$HOME/${name}"`]));
     return path.relative(process.cwd(), file);
   });
 }

@@ -1,7 +1,7 @@
 /**
  * `make demo`: brings up two sites on this machine (`SITES=1` to 3), builds and loads the image, installs the chart with Helm at each, makes
- * them peers, and forms a virtual organization over them. As its member it does the main job: an array job on real data in a volume, and a
- * chart of what it found, where the volume is; and an array that spans all sites. Says what to try next. Safe to repeat at any time, also
+ * them peers, and forms a virtual organization over them. As its member it does the main job: an array job over all sites, each task of which reads
+ * its part of real data in a volume that the first site keeps, and a chart of what it found in the home of the member. Says what to try next. Safe to repeat at any time, also
  * after it was killed half-way. `make down` takes it away.
  */
 import { execFileSync } from 'node:child_process';
@@ -18,13 +18,11 @@ import { localProvider } from '#sites/provider.ts';
 import { ensureTools } from '#sites/tools.ts';
 import { writeArchive, writeLayout } from '../images/layout.ts';
 import { nodeJobRecipe, productRecipe } from '../images/recipes.ts';
-import { runMainJob, runSurvey, startFileSystem, surveyTasks } from './main-job.ts';
+import { mainJobTasks, runMainJob, startFileSystem } from './main-job.ts';
 import { formOrganization, type NamedSite, showPod } from './organization.ts';
 import { joinSites } from './peers.ts';
 
 const root = path.resolve(import.meta.dirname, '../..');
-/** Tasks of the array job, the one that merges, and those of the array over all sites. */
-const tasks = 9 + surveyTasks;
 const namespace = 'xtreemos-system';
 const release = 'xtreemos';
 /** Names of the Site objects; the first is the home of the organization. */
@@ -60,16 +58,14 @@ async function demo(name: string, count: number): Promise<void> {
   try {
     report('Running a pod as the member');
     console.log(`\n${showPod(member)}`);
-    console.log(`\n${await runMainJob({ site, systemNamespace: namespace, report }, member)}`);
-    report(`Submitting an array of ${surveyTasks} tasks that places itself on the nodes of ${what}`);
-    console.log(`\n${await runSurvey(member)}`);
+    console.log(`\n${await runMainJob({ site, siteName, systemNamespace: namespace, report }, member)}`);
     console.log(`\n$ xos nodes\n${member.xos('nodes')}`);
   } finally {
     member.logOut(siteName);
   }
   console.log(await nextSteps(named, name, kubeconfig));
   const figure = {
-    ...{ seconds: seconds(), sites: count, tasks, warm: isWarm },
+    ...{ seconds: seconds(), sites: count, tasks: mainJobTasks, warm: isWarm },
     nodes: ready.reduce((sum, { status }) => sum + (status?.nodes?.ready ?? 0), 0),
   };
   console.log(`figure: ${JSON.stringify(figure)}`);

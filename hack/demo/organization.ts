@@ -44,6 +44,7 @@ export async function formOrganization(demo: OrganizationDemo): Promise<MemberSh
         administrators: [{ issuer, subject: 'alice' }],
         homeSite: siteName,
         sites: demo.peers.map((peer) => peer.siteName),
+        homeVolumes: { size: '1Gi', reclaimPolicy: 'Delete' },
       },
     },
   ]);

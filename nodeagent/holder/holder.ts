@@ -375,6 +375,7 @@ export class MountHolder {
       dirs: source.dirs,
       scheme: source.scheme,
       ...(source.scheme === 'pbrpc' ? {} : { tls: this.init.tls }),
+      ...(source.relay === undefined ? {} : { relay: source.relay }),
       volumeName: source.volumeName,
       mountPoint: path,
       consistency: 'close-to-open',

@@ -12,6 +12,8 @@ const source: VolumeSource = {
 
 test('the mount table keeps all that is needed to mount anew', () => {
   expect(parseSource(sourceText(source))).toEqual(source);
+  const relayed = { ...source, relay: { host: 'relay.example.org', port: 7444 } };
+  expect(parseSource(sourceText(relayed))).toEqual(relayed);
 });
 
 test.each([
@@ -20,6 +22,8 @@ test.each([
   'xtreemfs@pbrpc://host/vol',
   'xtreemfs@pbrpc://h:1/a/b',
   'xtreemfs@http://h:1/a',
+  'xtreemfs@pbrpcs://h:1/a@relay',
+  'xtreemfs@pbrpcs://h:1/a@relay:1@relay:2',
 ])('does not take %s for a mount of ours', (text) => {
   expect(parseSource(text)).toBeUndefined();
 });

@@ -21,6 +21,8 @@ export const volumeSource = z.strictObject({
   scheme: z.enum(['pbrpc', 'pbrpcg', 'pbrpcs']),
   dirs: z.array(address).min(1).max(8),
   volumeName,
+  /** Relay through which all servers are reached. */
+  relay: address.optional(),
 });
 export type VolumeSource = z.infer<typeof volumeSource>;
 
@@ -107,20 +109,27 @@ export const holderAnswer = z.discriminatedUnion('isDone', [
 ]);
 export type HolderAnswer = z.infer<typeof holderAnswer>;
 
-/** `xtreemfs@pbrpcs://dir.example:32638/vol-1`: all that is needed to mount anew, kept by the kernel in its mount table. */
-export function sourceText({ scheme, dirs, volumeName: name }: VolumeSource): string {
-  const hosts = dirs.map(({ host, port }) => `${host.includes(':') ? `[${host}]` : host}:${port}`);
-  return `xtreemfs@${scheme}://${hosts.join(',')}/${name}`;
+/** `xtreemfs@pbrpcs://dir.example:32638/vol-1`, or `…/vol-1@relay.example:7444` for one behind a relay: all that is needed to mount anew, kept by the kernel in its mount table. */
+export function sourceText({ scheme, dirs, volumeName: name, relay }: VolumeSource): string {
+  const through = relay === undefined ? '' : `@${hostPort(relay)}`;
+  return `xtreemfs@${scheme}://${dirs.map(hostPort).join(',')}/${name}${through}`;
+}
+
+function hostPort({ host, port }: z.infer<typeof address>): string {
+  return `${host.includes(':') ? `[${host}]` : host}:${port}`;
+}
+
+function readHostPort(text: string): { host: string; port: number } {
+  const [, bracketed, plain, port] = /^(?:\[([^\]]+)\]|([^:]+)):(\d+)$/.exec(text) ?? [];
+  return { host: bracketed ?? plain ?? '', port: Number(port) };
 }
 
 /** Reads what {@link sourceText} wrote; undefined for anything else. */
 export function parseSource(text: string): VolumeSource | undefined {
-  const [, scheme, hosts, name] = /^xtreemfs@(pbrpc[gs]?):\/\/([^/]+)\/([^/]+)$/.exec(text) ?? [];
+  const [, scheme, hosts, name, relay] = /^xtreemfs@(pbrpc[gs]?):\/\/([^/]+)\/([^/@]+)(?:@([^/@]+))?$/.exec(text) ?? [];
   if (hosts === undefined) return undefined;
-  const dirs = hosts.split(',').map((each) => {
-    const [, bracketed, plain, port] = /^(?:\[([^\]]+)\]|([^:]+)):(\d+)$/.exec(each) ?? [];
-    return { host: bracketed ?? plain ?? '', port: Number(port) };
-  });
-  const parsed = volumeSource.safeParse({ scheme, dirs, volumeName: name });
+  const dirs = hosts.split(',').map(readHostPort);
+  const through = relay === undefined ? {} : { relay: readHostPort(relay) };
+  const parsed = volumeSource.safeParse({ scheme, dirs, volumeName: name, ...through });
   return parsed.success ? parsed.data : undefined;
 }

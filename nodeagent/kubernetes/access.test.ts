@@ -23,6 +23,9 @@ interface World {
   address?: string;
   volumeName?: string;
   account?: string;
+  /** Of the Volume: the site that keeps it. */
+  remote?: object;
+  relay?: string;
 }
 
 /** A site with the organizations `physics` (whose the Volume is) and `biology`, and one pod on this node. */
@@ -31,7 +34,12 @@ function view(world: World = {}): AccessView {
   const objects = {
     volume: {
       metadata: { name: world.volumeName ?? 'results', namespace: volumeNamespace, uid: uids.volume },
-      spec: { fileSystem: { name: world.fileSystemName ?? 'main', namespace: 'xtreemos' }, grants: world.grants ?? [] },
+      spec: {
+        ...(world.remote === undefined
+          ? { fileSystem: { name: world.fileSystemName ?? 'main', namespace: 'xtreemos' } }
+          : { remote: world.remote }),
+        grants: world.grants ?? [],
+      },
     },
     fileSystem: {
       metadata: { name: 'main', namespace: 'xtreemos', uid: uids.fileSystem },
@@ -51,6 +59,7 @@ function view(world: World = {}): AccessView {
     },
   };
   const given = {
+    relay: world.relay ?? '',
     volume: (uid: string) => (uid === uids.volume ? objects.volume : undefined),
     fileSystem: (uid: string) => (uid === uids.fileSystem ? objects.fileSystem : undefined),
     organization: (name: string) => ({
@@ -130,6 +139,29 @@ describe('Access to a Volume', () => {
       volumeName: `vol-${uids.volume}`,
     });
     expect(() => findVolume(handle, view({ address: 'a b/../c' }))).toThrow(/is not HOST:PORT/);
+  });
+
+  test('says that a volume of another site is behind the relay, by its name there', async () => {
+    const remote = {
+      site: 'rennes',
+      volumeUID: '55555555-5555-4555-8555-555555555555',
+      fileSystemUID: uids.fileSystem,
+    };
+    const relay = 'relay.xtreemos.svc:7444';
+    const { source, volume } = findVolume(handle, view({ remote, relay }));
+    expect(source).toEqual({
+      scheme: 'pbrpcs',
+      dirs: [{ host: 'dir', port: 32_638 }],
+      volumeName: `vol-${remote.volumeUID}`,
+      relay: { host: 'relay.xtreemos.svc', port: 7444 },
+    });
+    const stranger = view({ remote, relay, namespace: 'vo-biology' });
+    await expect(decideAccess(volume, podContext('vo-biology'), stranger)).rejects.toMatchObject({
+      code: status.PERMISSION_DENIED,
+    });
+    expect(() => findVolume(handle, view({ remote }))).toThrow(/kept by site rennes.*set --relay/);
+    const other = { ...remote, fileSystemUID: uids.pod };
+    expect(() => findVolume(handle, view({ remote: other, relay }))).toThrow(/not on the FileSystem of its handle/);
   });
 
   test.each([

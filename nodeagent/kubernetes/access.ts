@@ -16,6 +16,8 @@ export interface AccessView {
   /** A pod of this node, by the uid that the kubelet names. */
   pod(namespace: string, name: string, uid: string): Promise<Stored<Pod> | undefined>;
   namespace(name: string): Promise<Stored<Namespace> | undefined>;
+  /** Where the gateway of this site takes mounts of volumes of other sites, `host:port`; empty for nowhere. */
+  readonly relay: string;
 }
 
 /** Of the pod, filled in by the kubelet (`podInfoOnMount`). */
@@ -67,6 +69,11 @@ export function findVolume(handle: string, view: AccessView): { volume: Stored<V
     throw new CsiError(status.NOT_FOUND, `no Volume has the handle ${JSON.stringify(handle.slice(0, 128))}`);
   }
   const where = `Volume ${volume.metadata.namespace ?? ''}/${volume.metadata.name}`;
+  const { remote } = volume.spec;
+  if (remote !== undefined) {
+    if (remote.fileSystemUID !== uids.fileSystemUid) throw denied(`${where} is not on the FileSystem of its handle`);
+    return { volume, source: remoteSource(where, remote, view.relay) };
+  }
   const fileSystem = view.fileSystem(uids.fileSystemUid);
   if (fileSystem === undefined) throw new CsiError(status.NOT_FOUND, `the FileSystem of ${where} is gone`);
   const named = volume.spec.fileSystem;
@@ -79,6 +86,20 @@ export function findVolume(handle: string, view: AccessView): { volume: Stored<V
     );
   }
   return { volume, source: sourceOf(volume, fileSystem) };
+}
+
+/** Its directory has no name that this site knows: the relay does. */
+function remoteSource(
+  where: string,
+  { site, volumeUID }: NonNullable<Volume['spec']['remote']>,
+  relay: string,
+): VolumeSource {
+  const source = parseSource(`xtreemfs@pbrpcs://dir:32638/${volumeNameOf(volumeUID)}@${relay}`);
+  if (source !== undefined) return source;
+  throw new CsiError(
+    status.FAILED_PRECONDITION,
+    `${where} is kept by site ${site}, and this node agent was not told where the gateway takes such mounts: set --relay`,
+  );
 }
 
 function sourceOf(volume: Stored<Volume>, fileSystem: Stored<FileSystem>): VolumeSource {

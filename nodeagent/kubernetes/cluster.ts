@@ -24,6 +24,8 @@ export interface ClusterParts {
   readonly random: Random;
   readonly logger: Logger;
   readonly metrics: RuntimeMetrics;
+  /** See {@link AccessView.relay}. */
+  readonly relay: string;
 }
 
 const byUid = 'uid';
@@ -33,6 +35,7 @@ const settleMs = 100;
 /** The node agent's eye on its cluster: Volumes, FileSystems, and who the members of organizations are. Each is one watch. */
 export class Cluster implements AccessView {
   readonly client: Client;
+  readonly relay: string;
   private readonly node: string;
   private readonly parts: ClusterParts;
   private readonly volumes: SharedInformer<Volume>;
@@ -43,6 +46,7 @@ export class Cluster implements AccessView {
 
   constructor(node: string, parts: ClusterParts) {
     this.node = node;
+    this.relay = parts.relay;
     this.parts = parts;
     this.client = createClient(parts.transport, { fieldManager: 'xtreemos-node-agent' });
     this.volumes = this.informer(volumes);

@@ -127,6 +127,7 @@ const jobs: Arena<GridJob> = {
       partStatuses: { newest: (execution) => execution },
       reservations: Object.assign(Object.create(parts) as Informer<Reservation>, { get: () => undefined }),
       isSharedWith: () => true,
+      sitesWithVolumes: () => ['home'],
       missingVolumes: async () => Promise.resolve([]),
       hasLiveBelow: () => false,
       preemptor: new Preemptor({

@@ -1,6 +1,7 @@
 /** What the home of a virtual organization tells, and what the other side takes: checked against the schemas of the kinds. */
 import { z } from 'zod';
 import { identitySliceDefinition, type IdentitySliceSpec } from '#crds/identity-slice.ts';
+import { provisionedLabel, type Volume, volumeDefinition, type VolumeSpec } from '#crds/volume.ts';
 import { type VirtualOrganization, virtualOrganizationDefinition } from '#crds/virtual-organization.ts';
 import { type VOMembership, voMembershipDefinition } from '#crds/vo-membership.ts';
 import type { FollowEvent } from '#proto/site/schema.ts';
@@ -18,6 +19,9 @@ const sliceSchema = z.strictObject({
   issued: z.string(),
   groups: z.record(z.string(), z.int()),
 });
+
+const uidSchema = z.string().regex(/^[0-9a-f-]{36}$/);
+const volumeSchema = z.strictObject({ uid: uidSchema, fileSystemUID: uidSchema, spec: z.looseObject({}) });
 
 /** Of the organization itself. */
 export interface FollowedOrganization {
@@ -56,6 +60,33 @@ export function tellMember({ metadata, spec, status }: VOMembership): string | u
 /** The slice with its ids. */
 export function tellSlice({ number, ordinal, issued, groups }: IdentitySliceSpec): string {
   return JSON.stringify({ number, ordinal, issued, groups });
+}
+
+/** The Volume for other sites; undefined for one that is not there to be mounted, or that is another site's itself. */
+export function tellVolume({ metadata, spec, status }: Volume): string | undefined {
+  const { uid, deletionTimestamp, labels } = metadata;
+  const isMade = status?.sizeBytes !== undefined && status.fileSystemUID !== undefined;
+  if (!isMade || spec.remote !== undefined || deletionTimestamp !== undefined) return undefined;
+  // Who has such a claim has it at one site.
+  if (labels?.[provisionedLabel] !== undefined) return undefined;
+  const { size, owner, group, mode, striping, replication } = spec;
+  return JSON.stringify({
+    uid,
+    fileSystemUID: status.fileSystemUID,
+    spec: { size, owner, group, mode, striping, replication },
+  });
+}
+
+/** @throws {PeerError} `Invalid` */
+export function readVolume(event: FollowEvent, home: string): VolumeSpec {
+  if (!/^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/.test(event.name))
+    throw new PeerError('Invalid', 'A volume was told of under what is no name.');
+  const { uid, fileSystemUID, spec } = read(volumeSchema, event);
+  const remote = { site: home, volumeUID: uid, fileSystemUID };
+  // What becomes of its files is the business of its site, and so is who else may have it.
+  const local = { ...spec, fileSystem: undefined, grants: [], reclaimPolicy: 'Retain', remote };
+  const schema = volumeDefinition.spec as z.ZodType<VolumeSpec>;
+  return read(schema, { ...event, json: JSON.stringify(local) });
 }
 
 /** @throws {PeerError} `Invalid` */

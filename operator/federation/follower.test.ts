@@ -10,6 +10,7 @@ import { identitySlices } from '#crds/identity-slice.ts';
 import { type Site, sites } from '#crds/site.ts';
 import { type VirtualOrganization, virtualOrganizations } from '#crds/virtual-organization.ts';
 import { type VOMembership, voMemberships } from '#crds/vo-membership.ts';
+import { type Volume, volumes as volumeKind } from '#crds/volume.ts';
 import { type PeerChannel, type PeerChannels, PeerError } from '#operator/gateway/peers/contract.ts';
 import { memoryClient, MemoryKind } from '#operator/sites/testing/memory-api.ts';
 import { aVirtualOrganization } from '#operator/testing/builders.ts';
@@ -28,6 +29,7 @@ let physics: TestOrganization;
 let clock: VirtualClock;
 let link: TestLink;
 let organizations: MemoryKind<VirtualOrganization>;
+let volumes: MemoryKind<Volume>;
 let memberships: MemoryKind<VOMembership>;
 let stopper: AbortController;
 let end: Promise<void>;
@@ -125,6 +127,7 @@ beforeEach(() => {
   const random = new SeededRandom(1);
   organizations = new MemoryKind(virtualOrganizations, clock, random);
   memberships = new MemoryKind(voMemberships, clock, random);
+  volumes = new MemoryKind(volumeKind, clock, random);
   const slices = new MemoryKind(identitySlices, clock, random);
   const siteObjects = new MemoryKind(sites, clock, random);
   const held = new MemoryKind(leases, clock, random);
@@ -144,11 +147,13 @@ beforeEach(() => {
         [virtualOrganizations, organizations.client(isAlive, (each) => organizations.remove(each))],
         [voMemberships, memberships.client(isAlive, (each) => memberships.remove(each))],
         [identitySlices, slices.client(isAlive, (each) => slices.remove(each))],
+        [volumeKind, volumes.client(isAlive, (each) => volumes.remove(each))],
       ]),
     );
     const follower = new Follower({
       organizations: organizations.cache(),
       memberships: memberships.cache(),
+      volumes: volumes.cache(),
       sites: siteObjects.cache(),
       client,
       heard: new Heard(client, clock, 'system'),

@@ -3,18 +3,20 @@ import type { IdentitySlice } from '#crds/identity-slice.ts';
 import { homeElsewhere, organizationNamespace } from '#crds/organization.ts';
 import type { VirtualOrganization } from '#crds/virtual-organization.ts';
 import type { VOMembership } from '#crds/vo-membership.ts';
+import type { Volume } from '#crds/volume.ts';
 import { peerMethods, type FollowEvent } from '#proto/site/schema.ts';
 import { PeerError, type PeerMethod, streaming } from '#operator/gateway/peers/contract.ts';
 import type { StateRecords } from '#operator/identity/state-record.ts';
 import type { Informer } from '#runtime/contracts.ts';
 import type { Stored } from '#runtime/types.ts';
-import { tellMember, tellOrganization, tellSlice } from './documents.ts';
+import { tellMember, tellOrganization, tellSlice, tellVolume } from './documents.ts';
 
 /** What telling takes: caches only. */
 export interface HomeParts {
   readonly organizations: Informer<VirtualOrganization>;
   readonly memberships: Informer<VOMembership>;
   readonly slices: Informer<IdentitySlice>;
+  readonly volumes: Informer<Volume>;
   readonly records: StateRecords;
   readonly localSite: string;
 }
@@ -22,6 +24,7 @@ export interface HomeParts {
 /** What was changed and not told yet; each thing once, so that a slow reader costs no more memory than there are things. */
 class Untold {
   readonly members = new Set<string>();
+  readonly volumes = new Set<string>();
   organization = true;
   private wake: (() => void) | undefined;
 
@@ -35,8 +38,13 @@ class Untold {
     this.wake?.();
   }
 
+  addVolume(name: string): void {
+    this.volumes.add(name);
+    this.wake?.();
+  }
+
   async next(signal: AbortSignal): Promise<void> {
-    if (this.organization || this.members.size > 0 || signal.aborted) return;
+    if (this.organization || this.members.size > 0 || this.volumes.size > 0 || signal.aborted) return;
     await new Promise<void>((resolve) => {
       const done = (): void => {
         signal.removeEventListener('abort', done);
@@ -59,6 +67,8 @@ export function followMethod(parts: HomeParts): PeerMethod {
     }
     caller.charge(name);
     const namespace = organizationNamespace(name);
+    // What is not known yet would be told as gone.
+    await parts.volumes.synced(caller.signal);
     const untold = new Untold();
     const stops = [
       parts.organizations.onEvent(({ object }) => {
@@ -71,10 +81,14 @@ export function followMethod(parts: HomeParts): PeerMethod {
       parts.memberships.onEvent(({ object }) => {
         if (object.metadata.namespace === namespace) untold.addMember(object.metadata.name);
       }),
+      parts.volumes.onEvent(({ object }) => {
+        if (object.metadata.namespace === namespace) untold.addVolume(object.metadata.name);
+      }),
     ];
     try {
       let isWhole = false;
       let last = '';
+      const toldVolumes = new Map<string, string>();
       while (!caller.signal.aborted) {
         const vo = permitted(parts, name, caller.site);
         if (untold.organization) {
@@ -89,6 +103,14 @@ export function followMethod(parts: HomeParts): PeerMethod {
         for (const member of untold.members) {
           untold.members.delete(member);
           yield memberEvent(parts, namespace, member);
+        }
+        for (const volume of untold.volumes) {
+          untold.volumes.delete(volume);
+          const event = volumeEvent(parts, namespace, volume);
+          // What was observed of it changes often, and is nobody's business elsewhere.
+          if (toldVolumes.get(volume) === event.json) continue;
+          toldVolumes.set(volume, event.json);
+          yield event;
         }
         if (!isWhole) yield { kind: 'WHOLE', name, json: '' };
         isWhole = true;
@@ -135,4 +157,10 @@ function memberEvent({ memberships }: HomeParts, namespace: string, name: string
   const membership = memberships.get({ namespace, name });
   const json = membership === undefined ? undefined : tellMember(membership);
   return json === undefined ? { kind: 'REMOVED', name, json: '' } : { kind: 'MEMBER', name, json };
+}
+
+function volumeEvent({ volumes }: HomeParts, namespace: string, name: string): FollowEvent {
+  const volume = volumes.get({ namespace, name });
+  const json = volume === undefined ? undefined : tellVolume(volume);
+  return json === undefined ? { kind: 'VOLUME_REMOVED', name, json: '' } : { kind: 'VOLUME', name, json };
 }

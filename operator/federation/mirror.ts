@@ -10,6 +10,7 @@ import {
   virtualOrganizations,
 } from '#crds/virtual-organization.ts';
 import { type VOMembership, voMembershipDefinition, voMemberships } from '#crds/vo-membership.ts';
+import { type Volume, volumeDefinition, volumes as volumeKind, type VolumeSpec } from '#crds/volume.ts';
 import { setCondition, findCondition } from '#runtime/conditions.ts';
 import type { Client, Lister } from '#runtime/contracts.ts';
 import type { Stored } from '#runtime/types.ts';
@@ -27,6 +28,7 @@ const awayMessage = 'Its home was not heard of for too long, or tells this site 
 export interface MirrorParts {
   readonly organizations: Lister<VirtualOrganization>;
   readonly memberships: Lister<VOMembership>;
+  readonly volumes: Lister<Volume>;
   readonly client: Client;
   readonly clock: Clock;
   readonly localSite: string;
@@ -57,6 +59,7 @@ export class Mirror {
     for (const slice of told.slices.values()) await this.writeSlice(vo, slice, signal);
     await this.report(vo, told, isFresh, signal);
     await this.writeMembers(organizationNamespace(name), told, signal);
+    await this.writeVolumes(organizationNamespace(name), told, signal);
   }
 
   /** Nothing new starts for one whose home was not heard of since this process began. */
@@ -178,6 +181,28 @@ export class Mirror {
       await Promise.all(writes.slice(index, index + writesAtOnce).map(async (write) => write()));
   }
 
+  /** Volumes of the home by the same names; one that was made here keeps its name. */
+  private async writeVolumes(namespace: string, told: Told, signal: AbortSignal): Promise<void> {
+    const here = new Map(this.parts.volumes.list(namespace).map((each) => [each.metadata.name, each]));
+    const client = this.parts.client.of(volumeKind);
+    const about = { apiVersion: apiVersionOf(volumeDefinition), kind: volumeDefinition.kind };
+    const remove = async (volume: Stored<Volume>): Promise<void> => {
+      const { name, uid, deletionTimestamp } = volume.metadata;
+      if (deletionTimestamp === undefined) await client.delete({ namespace, name }, { signal, preconditions: { uid } });
+    };
+    for (const [name, spec] of told.volumes) {
+      const known = here.get(name);
+      here.delete(name);
+      if (known === undefined) await client.create({ ...about, metadata: { namespace, name }, spec }, { signal });
+      else if (known.spec.remote === undefined) continue;
+      // Another Volume under the name of a former one: the next look makes it.
+      else if (!isSameVolume(known.spec, spec)) await remove(known);
+      else if (!isDeepStrictEqual(plain(known.spec), plain(spec)))
+        await client.update({ ...known, spec: plain(spec) }, { signal });
+    }
+    for (const volume of here.values()) if (volume.spec.remote !== undefined) await remove(volume);
+  }
+
   private async writeMember(
     namespace: string,
     name: string,
@@ -201,6 +226,12 @@ export class Mirror {
 
 function frozen(spec: VirtualOrganization['spec']): VirtualOrganization['spec'] {
   return spec.state === 'Operational' ? { ...spec, state: 'Frozen' } : spec;
+}
+
+/** Fields that can not change tell Volumes apart. */
+function isSameVolume(known: VolumeSpec, told: VolumeSpec): boolean {
+  const fixed = ({ remote, owner, group, mode }: VolumeSpec): unknown => plain({ remote, owner, group, mode });
+  return isDeepStrictEqual(fixed(known), fixed(told));
 }
 
 /** Without what is undefined, as the API server gives it back. */

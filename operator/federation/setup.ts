@@ -1,5 +1,6 @@
 import type { Clock } from '#common/clock.ts';
 import type { Logger } from '#common/logger.ts';
+import { volumes as volumeKind } from '#crds/volume.ts';
 import type { Gateway } from '#operator/gateway/setup.ts';
 import type { Identities } from '#operator/identity/setup.ts';
 import type { StateRecords } from '#operator/identity/state-record.ts';
@@ -25,15 +26,16 @@ export interface FederationSetup {
 export function addFederation(manager: Manager, setup: FederationSetup): void {
   const { clock, log, identities, records, gateway, namespace } = setup;
   const { organizations, memberships, slices, sites, localSite, issuer } = identities;
+  const volumes = manager.informer(volumeKind);
   gateway.services.add([
-    followMethod({ organizations, memberships, slices, records, localSite }),
+    followMethod({ organizations, memberships, slices, volumes, records, localSite }),
     remindMethod({ organizations, records, issuer, localSite }),
   ]);
-  const caches = [organizations, memberships, slices, sites];
+  const caches = [organizations, memberships, slices, volumes, sites];
   const { client } = manager;
   manager.addRunnable(
     new Follower({
-      ...{ organizations, memberships, sites, client, clock, log, localSite },
+      ...{ organizations, memberships, volumes, sites, client, clock, log, localSite },
       channels: gateway.channels,
       heard: new Heard(client, clock, namespace),
       seen: new SeenStates(client, namespace),

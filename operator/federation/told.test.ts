@@ -3,7 +3,8 @@ import { TestOrganization } from '#common/identity/testing/organization.ts';
 import type { VOMembership } from '#crds/vo-membership.ts';
 import type { FollowEvent } from '#proto/site/schema.ts';
 import { aVirtualOrganization } from '#operator/testing/builders.ts';
-import { tellMember, tellOrganization } from './documents.ts';
+import type { Volume } from '#crds/volume.ts';
+import { tellMember, tellOrganization, tellVolume } from './documents.ts';
 import { ForgottenStateError, Told } from './told.ts';
 
 let physics: TestOrganization;
@@ -146,5 +147,52 @@ describe('what the home of a virtual organization tells', () => {
     expect(told.members.get('ada')).not.toHaveProperty('acceptedUse');
     await told.take({ kind: 'REMOVED', name: 'ada', json: '' });
     expect(told.members.size).toBe(0);
+  });
+
+  const uids = { uid: '11111111-1111-4111-8111-111111111111', fileSystemUID: '22222222-2222-4222-8222-222222222222' };
+  const volume = (more: { metadata?: object; spec?: object; status?: object } = {}): Volume =>
+    ({
+      metadata: { name: 'data', namespace: 'vo-physics', uid: uids.uid, ...more.metadata },
+      spec: {
+        size: '1Gi',
+        owner: 'u-alice-2013300123',
+        grants: [],
+        mode: '0770',
+        reclaimPolicy: 'Delete',
+        ...more.spec,
+      },
+      status: { sizeBytes: 1, fileSystemUID: uids.fileSystemUID, ...more.status },
+    }) as unknown as Volume;
+
+  test('of a volume stands for it here, and says nothing of what becomes of its files', async () => {
+    const told = new Told('rennes', nothing);
+    const grants = [{ virtualOrganization: 'biology', access: 'Write' }];
+    await told.take({ kind: 'VOLUME', name: 'data', json: tellVolume(volume({ spec: { grants } })) ?? '' });
+    expect(told.volumes.get('data')).toMatchObject({
+      ...{ size: '1Gi', owner: 'u-alice-2013300123', mode: '0770', grants: [], reclaimPolicy: 'Retain' },
+      remote: { site: 'rennes', volumeUID: uids.uid, fileSystemUID: uids.fileSystemUID },
+    });
+    await told.take({ kind: 'VOLUME_REMOVED', name: 'data', json: '' });
+    expect(told.volumes.size).toBe(0);
+  });
+
+  test.each<[string, Volume]>([
+    ['not made yet', volume({ status: { sizeBytes: undefined } })],
+    ['of another site', volume({ spec: { remote: { site: 'lyon' } } })],
+    ['made for a claim', volume({ metadata: { labels: { 'xtreemos.io/provisioned': 'true' } } })],
+    ['being deleted', volume({ metadata: { deletionTimestamp: '2026-01-01T00:00:00Z' } })],
+  ])('is nothing of a volume that is %s', (_, untold) => {
+    expect(tellVolume(untold)).toBeUndefined();
+  });
+
+  test.each<[string, string, object]>([
+    ['under a path', '../x', { ...uids, spec: { size: '1Gi' } }],
+    ['with the uid of nothing', 'data', { ...uids, uid: '../../etc', spec: { size: '1Gi' } }],
+    ['without a size', 'data', { ...uids, spec: {} }],
+    ['that claims to be a home of another mode', 'data', { ...uids, spec: { size: '1Gi', mode: 'rwx' } }],
+  ])('is refused of a volume %s (threat 52)', async (_, name, json) => {
+    const told = new Told('rennes', nothing);
+    await expect(told.take({ kind: 'VOLUME', name, json: JSON.stringify(json) })).rejects.toThrow();
+    expect(told.volumes.size).toBe(0);
   });
 });

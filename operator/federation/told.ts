@@ -1,12 +1,21 @@
 import { StateKeeper, type VerifiedState, verifyGenesis } from '#common/identity/vo-state.ts';
+import type { VolumeSpec } from '#crds/volume.ts';
 import type { VOMembership } from '#crds/vo-membership.ts';
 import type { FollowEvent } from '#proto/site/schema.ts';
 import { PeerError } from '#operator/gateway/peers/contract.ts';
-import { type FollowedOrganization, type FollowedSlice, readMember, readOrganization, readSlice } from './documents.ts';
+import {
+  type FollowedOrganization,
+  type FollowedSlice,
+  readMember,
+  readOrganization,
+  readSlice,
+  readVolume,
+} from './documents.ts';
 
 /** More than any virtual organization has; whoever tells more is not taken seriously. */
 const membersMax = 200_000;
 const slicesMax = 64;
+const volumesMax = 20_000;
 
 /** What was verified here of a virtual organization, before this call. */
 export interface Pinned {
@@ -33,6 +42,7 @@ export class Told {
   rootKid = '';
   readonly slices = new Map<string, FollowedSlice>();
   readonly members = new Map<string, VOMembership['spec']>();
+  readonly volumes = new Map<string, VolumeSpec>();
   /** Whether everything was told once. */
   isWhole = false;
   private readonly home: string;
@@ -66,6 +76,14 @@ export class Told {
         return;
       case 'REMOVED':
         this.members.delete(event.name);
+        return;
+      case 'VOLUME':
+        if (this.volumes.size >= volumesMax && !this.volumes.has(event.name))
+          throw new PeerError('Invalid', 'It has too many volumes.');
+        this.volumes.set(event.name, readVolume(event, this.home));
+        return;
+      case 'VOLUME_REMOVED':
+        this.volumes.delete(event.name);
     }
   }
 

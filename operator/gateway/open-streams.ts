@@ -2,15 +2,26 @@ import type { Clock, Timer } from '#common/clock.ts';
 import { Counter } from './limits.ts';
 import { PeerError } from './peers/contract.ts';
 
-/** How many streams to tasks there may be at once. */
-export const streamLimits = {
+/** How many streams there may be at once. */
+export interface StreamLimits {
+  /** Of one member, or whatever the least scope stands for. */
+  readonly member: number;
+  readonly organization: number;
+  readonly peer: number;
+  /** What the least scope is, in a sentence. */
+  readonly ofWhat: string;
+}
+
+/** Of streams to tasks. */
+export const streamLimits: StreamLimits = {
   /** Of one member: `xos logs -f` follows sixteen tasks at once. */
   member: 32,
   /** Of one virtual organization from, or through, one peer. */
   organization: 64,
   /** Of one peer: a part of the calls that it may have open, so that work gets through. */
   peer: 128,
-} as const;
+  ofWhat: 'one member',
+};
 
 /** A stream on which nothing goes either way for so long is ended, milliseconds: as long as kubelets wait by default. */
 export const idleMaxMs = 4 * 3_600_000;
@@ -43,17 +54,19 @@ interface Entry {
   touchedAt: number;
 }
 
-/** The streams to tasks that go through this process: bounded, and ended as soon as what they were allowed for is over. */
+/** The streams of one kind that go through this process: bounded, and ended as soon as what they were allowed for is over. */
 export class OpenStreams {
   private readonly clock: Clock;
+  private readonly limits: StreamLimits;
   private readonly counts = new Counter();
   private readonly open = new Set<Entry>();
   private timer: Timer | undefined;
   private isSoon = false;
 
   /** @param onChange - calls back whenever a check may come out otherwise. */
-  constructor(clock: Clock, onChange: (listener: () => void) => unknown) {
+  constructor(clock: Clock, onChange: (listener: () => void) => unknown, limits: StreamLimits = streamLimits) {
     this.clock = clock;
+    this.limits = limits;
     onChange(() => this.schedule(true));
   }
 
@@ -63,10 +76,11 @@ export class OpenStreams {
    * @throws {PeerError} `Busy` when there are too many.
    */
   enter({ peer, organization, member }: StreamScopes, check: () => PeerError | undefined): OpenStream {
+    const { limits } = this;
     const keys = [
-      [`peer ${peer}`, streamLimits.peer, `with site ${peer}`],
-      [`organization ${peer} ${organization}`, streamLimits.organization, `of ${organization} with site ${peer}`],
-      [`member ${peer} ${organization} ${member}`, streamLimits.member, `of one member with site ${peer}`],
+      [`peer ${peer}`, limits.peer, `with site ${peer}`],
+      [`organization ${peer} ${organization}`, limits.organization, `of ${organization} with site ${peer}`],
+      [`member ${peer} ${organization} ${member}`, limits.member, `of ${limits.ofWhat} with site ${peer}`],
     ] as const;
     const taken: string[] = [];
     for (const [key, max, whose] of keys) {

@@ -13,6 +13,7 @@ import { workMethods } from '#proto/site/schema.ts';
 import type { Informer, Runnable, Source } from '#runtime/contracts.ts';
 import { isDeleting, type Stored } from '#runtime/types.ts';
 import type { SiteMembers } from './members.ts';
+import type { SharedVolumes } from './volumes.ts';
 import { partOf, putAgeMaxMs } from './part.ts';
 import { endedCount, endedIn, findingThere, isOver, logTriesMax, type Part, partIn } from './part-state.ts';
 
@@ -20,6 +21,7 @@ import { endedCount, endedIn, findingThere, isOver, logTriesMax, type Part, part
 export interface AwayPartsOptions {
   readonly executions: Informer<Execution>;
   readonly channels: PeerChannels;
+  readonly volumes: SharedVolumes;
   readonly members: SiteMembers;
   readonly clock: Clock;
   readonly log: Logger;
@@ -287,7 +289,8 @@ export class AwayParts implements Runnable {
     if (owner === undefined) return;
     const part = partIn(contact.parts, uid);
     const isGivenUp = (run: string, index: number): boolean => part.givenUp.has(keyOfRun(run, index));
-    const spec = partOf(execution, channel.site, owner, isGivenUp);
+    const identityOf = (volume: string): string => this.options.volumes.identityOf(namespace, volume) ?? '';
+    const spec = partOf(execution, channel.site, owner, identityOf, isGivenUp);
     if (part.told !== spec) {
       const virtualOrganization = organizationOfNamespace(namespace) ?? '';
       const heardMs = contact.heard?.ms ?? 0;
@@ -295,7 +298,8 @@ export class AwayParts implements Runnable {
       // Until it is answered, nobody knows what the site was told last.
       part.told = '';
       try {
-        part.state = await channel.call(workMethods.Put, request, { signal });
+        const method = execution.spec.volumes.length === 0 ? workMethods.Put : workMethods.PutWithVolumes;
+        part.state = await channel.call(method, request, { signal });
       } catch (error) {
         if (!(error instanceof PeerError) || !isFinal(error)) throw error;
         part.refusal = { message: error.message, generation, at: clock.monotonic() };

@@ -9,7 +9,7 @@ import { anExecution } from '#operator/testing/jobs.ts';
 import type { Stored } from '#runtime/types.ts';
 import { AwayParts } from './away.ts';
 import { MemoryKind } from './testing/memory-api.ts';
-import { TestLink, WorkingSite } from './testing/two-sites.ts';
+import { noVolumes, TestLink, WorkingSite } from './testing/two-sites.ts';
 
 jest.setTimeout(120_000);
 const second = 1_000;
@@ -68,6 +68,7 @@ class World {
     const parts = new AwayParts({
       ...{ executions: this.executions.cache(), channels: this.link.channels, clock: this.clock, log: silentLogger },
       members: { principalOf: () => ({ issuer: 'i', subject: 's' }), userNameOf: () => undefined },
+      volumes: noVolumes,
       keepLogs: async () => Promise.resolve(),
     });
     this.away = { parts, life };

@@ -53,6 +53,10 @@ beforeEach(() => {
       userNameOf: (where, { issuer, subject }) =>
         where === namespace && issuer === alice.issuer && subject === alice.subject ? 'u-alice-2013265999' : undefined,
     },
+    volumes: {
+      identityOf: (where, name) => (where === namespace && name === 'data' ? 'uid-of-data' : undefined),
+      sitesWith: () => [],
+    },
     leases: new HomeLeases(client, clock, 'system'),
   });
   methods = hosted.methods();
@@ -75,7 +79,15 @@ const sync = async (site: string): Promise<unknown> =>
 /** A part of a job of rennes as it tells it. */
 function told(more: Partial<PutRequest> = {}, spec: object = {}, owner: Principal = alice): PutRequest {
   const placements = [{ run: 'r1', site: 'here', node: 'n1', tasks: '0', hold: 'hold-1' }];
-  const text = JSON.parse(partOf(anExecution('job', { placements }), 'here', owner, () => false)) as object;
+  const text = JSON.parse(
+    partOf(
+      anExecution('job', { placements }),
+      'here',
+      owner,
+      () => '',
+      () => false,
+    ),
+  ) as object;
   return {
     ...{ virtualOrganization: 'physics', job: 'job', part: 'part-1', revision: 1, heardMs: clock.now() },
     spec: JSON.stringify({
@@ -86,6 +98,12 @@ function told(more: Partial<PutRequest> = {}, spec: object = {}, owner: Principa
     ...more,
   };
 }
+
+/** What a part says of one volume. @param identity - what the home takes it for. */
+const withVolume = (volume: string, identity: string): object => ({
+  volumes: [{ volume, mountPath: '/data', readOnly: false }],
+  volumeIdentities: { [volume]: identity },
+});
 
 const put = async (site: string, request: PutRequest): Promise<unknown> => call(site, workMethods.Put, request);
 const stored = (): Execution[] => [...parts.objects.values()];
@@ -118,6 +136,17 @@ describe('what a peer may submit (threat 51)', () => {
       /draws from theirs, which is no reservation of yours/,
     ],
     ['what was under way for too long', told_({ heardMs: 0 }), /under way for too long/],
+    [
+      'the volume of another of that name',
+      told_({}, withVolume('data', 'uid-of-other')),
+      /data is not to be had at this site/,
+    ],
+    ['a volume that has no identity', told_({}, withVolume('data', '')), /data is not to be had/],
+    [
+      'a volume that this site does not have',
+      told_({}, withVolume('secrets', 'uid-of-data')),
+      /secrets is not to be had/,
+    ],
     ['what is no part', told_({ spec: '{"owner":"u-root-0"}' }), /no part of a job/],
   ])('is not %s', async (_, request, why) => {
     await sync('rennes');
@@ -133,11 +162,17 @@ describe('what a peer may submit (threat 51)', () => {
   });
 });
 
+test('a task gets the volumes that its home means, by name', async () => {
+  await sync('rennes');
+  await put('rennes', told({}, withVolume('data', 'uid-of-data')));
+  expect(stored()[0]?.spec.volumes).toEqual([{ volume: 'data', mountPath: '/data', readOnly: false }]);
+});
+
 describe('what a peer may write (threat 52)', () => {
   test('is Executions of the shared organization, whatever fields and names it sends', async () => {
     await sync('rennes');
     const evil = {
-      ...{ volumes: [{ volume: 'secrets', mountPath: '/x', readOnly: false }], fencedTime: '2026-01-01T00:00:00Z' },
+      fencedTime: '2026-01-01T00:00:00Z',
       ...{ owner: alice, hostNetwork: true, metadata: { namespace: 'kube-system' }, kind: 'ClusterRoleBinding' },
       gridJob: { name: 'job', uid: 'u', site: 'here' },
     };

@@ -49,6 +49,7 @@ import { IndexSet } from '#operator/scheduling/index-set.ts';
 import type { HostedSelection } from './selection-service.ts';
 import { notShared } from './selection-service.ts';
 import type { SharedOrganizations } from './shared.ts';
+import type { SharedVolumes } from './volumes.ts';
 
 /** What a {@link HostedParts} works with. */
 export interface HostedPartsOptions {
@@ -62,6 +63,7 @@ export interface HostedPartsOptions {
   readonly selection: HostedSelection;
   readonly leases: HomeLeases;
   readonly members: SiteMembers;
+  readonly volumes: SharedVolumes;
 }
 
 /** Of one answer: it must fit into a message. */
@@ -89,6 +91,7 @@ export class HostedParts {
   methods(): PeerMethod[] {
     return [
       answering(workMethods.Put, async (request, caller) => this.put(request, caller)),
+      answering(workMethods.PutWithVolumes, async (request, caller) => this.put(request, caller)),
       answering(workMethods.Sync, async (request, caller) => {
         const nowMs = this.options.clock.now();
         return { ...(await this.sync(request, caller)), nowMs };
@@ -111,6 +114,7 @@ export class HostedParts {
       const ageMs = this.options.clock.now() - request.heardMs;
       if (ageMs > putAgeMaxMs || ageMs < -homeLeaseTerms.skewMaxMs)
         throw new PeerError('Busy', 'The message was under way for too long: send it again.');
+      this.checkVolumes(namespace, told);
       const spec = hostedSpec(told, name, this.userNameOf(namespace, told.owner));
       return await this.carryOut(name, spec, virtualOrganization, caller.signal);
     } catch (error) {
@@ -120,6 +124,18 @@ export class HostedParts {
       if (error instanceof ForbiddenError || error instanceof NotFoundError)
         throw new PeerError('Refused', `This site does not take it: ${describeError(error)}`, { cause: error });
       throw error;
+    }
+  }
+
+  /** A task has the very data that its home means, or does not run here. */
+  private checkVolumes(namespace: string, { volumes, volumeIdentities }: ToldPart): void {
+    for (const { volume } of volumes) {
+      const identity = volumeIdentities[volume] ?? '';
+      if (identity !== '' && this.options.volumes.identityOf(namespace, volume) === identity) continue;
+      throw new PeerError(
+        'Refused',
+        `Volume ${volume.slice(0, 63)} is not to be had at this site: it comes from the home of the virtual organization, unless another one here has its name.`,
+      );
     }
   }
 

@@ -19,6 +19,12 @@ const told = z.looseObject({
     .array(z.looseObject({ run: z.string(), node: z.string(), tasks: z.string(), hold: z.string() }))
     .max(2048),
   isClosed: z.boolean(),
+  volumes: z
+    .array(z.looseObject({ volume: z.string(), mountPath: z.string() }))
+    .max(64)
+    .default([]),
+  /** Of each volume by its name: what it has to be. */
+  volumeIdentities: z.record(z.string(), z.string()).default({}),
   signal: z.object({ name: z.string(), sequence: z.int() }).optional(),
 });
 
@@ -27,12 +33,14 @@ const givenUpFor = ['SiteLost', 'SiteRefused', 'PodDeleted'];
 
 /**
  * The part of an Execution that a site is to carry out, as JSON.
+ * @param identityOf - what tells a Volume of a name from others; empty for one that the site can not have.
  * @param isGivenUp - whether the home has given a run of a task up: it may be elsewhere by now.
  */
 export function partOf(
   { spec, status }: Execution,
   site: string,
   owner: Principal,
+  identityOf: (volume: string) => string,
   isGivenUp: (run: string, index: number) => boolean,
 ): string {
   const written = new Set(
@@ -44,7 +52,7 @@ export function partOf(
     IndexSet.of(
       [...IndexSet.parse(tasks)].filter((index) => !written.has(keyOfRun(run, index)) && !isGivenUp(run, index)),
     ).toString();
-  const { gridJob, taskCount, template, stdin, stdout, stderr, keepLogs, interactive, preemptible } = spec;
+  const { gridJob, taskCount, template, volumes, stdin, stdout, stderr, keepLogs, interactive, preemptible } = spec;
   const { signal, isClosed } = spec;
   const placements = spec.placements
     .filter((placement) => placement.site === site && placement.isEnding !== true)
@@ -54,7 +62,8 @@ export function partOf(
     .filter(({ tasks }) => tasks !== '');
   return JSON.stringify({
     ...{ gridJob: { name: gridJob.name, uid: gridJob.uid }, owner, taskCount, template, stdin, stdout, stderr },
-    ...{ keepLogs, interactive, preemptible, signal, isClosed, placements },
+    ...{ keepLogs, interactive, preemptible, signal, isClosed, placements, volumes },
+    volumeIdentities: Object.fromEntries(volumes.map(({ volume }) => [volume, identityOf(volume)])),
   });
 }
 
@@ -82,12 +91,12 @@ export function readPart(text: string): ToldPart {
 export function hostedSpec(part: ToldPart, { home, part: id, revision }: PartName, owner: string): ExecutionSpec {
   const read = part as unknown as ExecutionSpec;
   const { taskCount, template, stdin, stdout, stderr, keepLogs, interactive, preemptible, signal } = read;
-  const { isClosed, placements } = read;
+  const { isClosed, placements, volumes } = read;
   return {
     gridJob: { name: read.gridJob.name, uid: read.gridJob.uid, site: home },
     ...{ owner, taskCount, template, keepLogs, interactive, preemptible, isClosed, part: id, revision },
     // Children of a job are submitted at its home.
-    ...{ volumes: [], failures: [], gridAccess: false },
+    ...{ volumes, failures: [], gridAccess: false },
     placements: placements.map(({ run, node, tasks, hold, reservation, until }) => ({
       ...{ run, node, tasks },
       ...(hold === undefined ? {} : { hold }),

@@ -23,6 +23,7 @@ import { ApiPodConnector } from './pod-connector.ts';
 import { SitesSelection } from './selection.ts';
 import { HostedSelection } from './selection-service.ts';
 import type { SharedOrganizations } from './shared.ts';
+import type { SharedVolumes } from './volumes.ts';
 
 /** What work over sites takes from the process it runs in. */
 export interface SitesSetup {
@@ -36,6 +37,7 @@ export interface SitesSetup {
   readonly keeper: LogKeeper;
   readonly shared: SharedOrganizations;
   readonly members: SiteMembers;
+  readonly volumes: SharedVolumes;
   /** What members may do here who ask from their job's home. */
   readonly access: MemberAccess;
   readonly audit: AuditLog;
@@ -56,7 +58,7 @@ export interface SitesWork {
 
 /** Adds what carries out work of peers here, and of this site at peers. */
 export function addSitesWork(manager: Manager, setup: SitesSetup): SitesWork {
-  const { clock, channels, services, siteName, keeper, namespace, shared, members } = setup;
+  const { clock, channels, services, siteName, keeper, namespace, shared, members, volumes } = setup;
   const log = setup.log.with({ part: 'sites' });
   const parts = manager.informer(executions);
   const pods = manager.informer(podKind, { labelSelector: podLabels.execution });
@@ -67,7 +69,7 @@ export function addSitesWork(manager: Manager, setup: SitesSetup): SitesWork {
   const hostedClaims = new HostedClaims({ claims, client, shared, nodeExists, clock, log });
   const hostedSelection = new HostedSelection(setup.selection, shared, hostedClaims, clock);
   const hosted = new HostedParts({
-    ...{ executions: parts, client, clock, log, shared, members, selection: hostedSelection },
+    ...{ executions: parts, client, clock, log, shared, members, volumes, selection: hostedSelection },
     podsOf: (execution) => podsOf(pods, execution),
     leases: new HomeLeases(client, clock, namespace),
   });
@@ -80,7 +82,7 @@ export function addSitesWork(manager: Manager, setup: SitesSetup): SitesWork {
   const leases = new HomeLeases(manager.client, clock, namespace);
   manager.addRunnable(new LeaseFencer({ executions: parts, client: manager.client, leases, clock, log }));
   const away = new AwayParts({
-    ...{ executions: parts, channels, members, clock, log },
+    ...{ executions: parts, channels, members, volumes, clock, log },
     keepLogs: async (execution, logs, signal) => keeper.add(execution, logs, signal),
   });
   manager.addRunnable(away);

@@ -106,6 +106,7 @@ class Site {
         namespace: systemNamespace,
         shared: { has: () => true },
         members: { principalOf: () => principal, userNameOf: () => owner },
+        volumes: { identityOf: () => undefined, sitesWith: () => [this.name] },
         ...{ access: nobody, audit: { record: () => undefined } },
       },
       taskLogs: new FakeTaskLogs(),

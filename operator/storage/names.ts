@@ -15,6 +15,8 @@ export const serverPorts: Readonly<Record<ServerKind, { readonly rpc: number; re
 export const fileSystemLabel = 'xtreemos.io/file-system';
 /** Name in the certificates of node agents; an MRC believes what they say of users. */
 export const nodeServiceName = 'node-agent.xtreemos.io';
+/** Name in the certificate of the relay of volumes; an MRC believes what it says of users, and the relay lets only members say it. */
+export const relayServiceName = 'relay.xtreemos.io';
 /** Organizational unit in the certificate of the operator: who bears it may do everything at an MRC. */
 export const administratorUnit = 'xtreemos-administrators';
 

@@ -10,7 +10,7 @@ import type { CallResult } from '../rpc/client-connection.ts';
 import type { FrameData } from '../rpc/frame.ts';
 import { UuidResolver } from '../rpc/resolver.ts';
 import { callWithRetries, isRetryable, ServerList, type RetryPolicy } from '../rpc/retry.ts';
-import { createDialer } from '../rpc/transport.ts';
+import { createDialer, type Dialer } from '../rpc/transport.ts';
 import type { TlsMaterial } from '../rpc/tls.ts';
 
 /** What a client of an installation needs, and what bounds it. */
@@ -22,6 +22,8 @@ export interface ServicesOptions {
   readonly scheme?: Scheme;
   /** Needed for `pbrpcs` and `pbrpcg`. */
   readonly tls?: TlsMaterial;
+  /** How servers are reached; by default directly. */
+  readonly dialer?: Dialer;
   /** Tries per call; 0: until it works. Default 40, as upstream. */
   readonly triesMax?: number;
   /** Pause between rounds of tries, milliseconds. Default 1,000 (upstream: 15,000). */
@@ -61,7 +63,7 @@ export class Services {
     this.client = new RpcClient({
       clock: options.clock,
       logger: options.logger,
-      dialer: createDialer(this.scheme, options.tls),
+      dialer: options.dialer ?? createDialer(this.scheme, options.tls),
       ...(options.connectTimeoutMs === undefined ? {} : { connectTimeoutMs: options.connectTimeoutMs }),
       ...(options.requestTimeoutMs === undefined ? {} : { requestTimeoutMs: options.requestTimeoutMs }),
       ...(options.lingerMs === undefined ? {} : { lingerMs: options.lingerMs }),

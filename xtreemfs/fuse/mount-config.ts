@@ -7,6 +7,8 @@ export interface MountConfig {
   readonly dirs: readonly Address[];
   readonly scheme: Scheme;
   readonly tls?: TlsFiles;
+  /** Relay through which all servers are reached; needs `tls`. */
+  readonly relay?: Address;
   /** `name`, or `name@snapshot`. */
   readonly volumeName: string;
   readonly mountPoint: string;

@@ -1,6 +1,7 @@
 import { describeError, TerminalError } from '#common/errors.ts';
 import { silentLogger } from '#common/logger.ts';
 import { MetadataClient } from '../client/metadata.ts';
+import { nobodyName } from '../client/users.ts';
 import type { MountConfig } from './mount-config.ts';
 import { servicesFor, tlsOf } from './worker.ts';
 
@@ -18,7 +19,9 @@ export async function probeVolume(config: MountConfig): Promise<string> {
   const services = servicesFor({ ...config, triesMax: 1 }, silentLogger, tls);
   try {
     const metadata = new MetadataClient(services, config.volumeName, await services.findVolume(config.volumeName));
-    const caller = { user: { username: 'root', groups: ['root'] } };
+    // Where only issued ids mean somebody, root is nobody.
+    const name = config.issuedIds === undefined ? 'root' : nobodyName;
+    const caller = { user: { username: name, groups: [name] } };
     await metadata.statvfs(caller);
     const attributes = await metadata.listxattr(caller, '', false);
     const policy = attributes.find((attribute) => attribute.name === 'xtreemfs.ac_policy_id');

@@ -4,6 +4,7 @@ import { createLogger, type Logger } from '#common/logger.ts';
 import { MetadataClient } from '../client/metadata.ts';
 import { Services } from '../client/services.ts';
 import { issuedUsers, systemUsers, UserMapping } from '../client/users.ts';
+import { createRelayDialer } from '../rpc/relay.ts';
 import { TlsMaterial } from '../rpc/tls.ts';
 import { DescriptorDevice } from './device.ts';
 import { DescriptorFile, Journal, type JournalRecord } from './journal.ts';
@@ -157,6 +158,7 @@ export function tlsOf(config: MountConfig, logger: Logger): TlsMaterial | undefi
 
 /** The installation that a mount talks to. @param tls - of {@link tlsOf}; whoever made it closes it. */
 export function servicesFor(config: MountConfig, logger: Logger, tls: TlsMaterial | undefined): Services {
+  const { relay, volumeName } = config;
   const { dirs, scheme, triesMax, retryDelayMs, connectTimeoutMs, requestTimeoutMs, lingerMs } = config;
   return new Services({
     ...{
@@ -171,6 +173,7 @@ export function servicesFor(config: MountConfig, logger: Logger, tls: TlsMateria
       logger,
     },
     ...(tls === undefined ? {} : { tls }),
+    ...(tls === undefined || relay === undefined ? {} : { dialer: createRelayDialer(relay, volumeName, tls) }),
   });
 }
 

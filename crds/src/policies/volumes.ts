@@ -71,6 +71,11 @@ export function volumePolicies({ operatorUser }: PolicySettings): ValidatingPoli
 function volumeOwnerRules(): Rule[] {
   return [
     {
+      expression: `request.operation == 'DELETE' || variables.isStorageOfSite || !has(object.spec.remote) || oldObject != null && has(oldObject.spec.remote)`,
+      messageExpression:
+        "'spec.remote: is written by XtreemOS only: leave it out; Volumes of other sites come by themselves where the virtual organization is followed'",
+    },
+    {
       expression: `request.operation != 'CREATE' || variables.isStorageOfSite || ${mayManage} || variables.account != '' && (${mayActAsAccount})`,
       messageExpression:
         "'spec.owner: ' + (variables.account == '' ? 'is not set' : variables.account + ' is not who asks') + ': make Volumes as a member of the virtual organization (log in with \"xos login\"), and leave spec.owner out'",

@@ -23,6 +23,8 @@ export interface TwoSitesOptions {
   readonly populate: (product: Product, isHome: boolean) => Promise<void>;
   /** Whether each calls itself what the other calls it. By default each calls itself `home`, and they refuse each other's greetings. */
   readonly isNamed?: boolean;
+  /** Whether the virtual organization is formed at home and followed by the other site; by default each forms one of this name. */
+  readonly isFollowed?: boolean;
   /** Further values of the chart. */
   readonly settings?: (isHome: boolean) => readonly string[];
 }
@@ -50,7 +52,8 @@ export class TwoSites {
 
   /** Starts both, installs what is checked out, forms the virtual organization at each and makes them peers. */
   static async start(options: TwoSitesOptions): Promise<TwoSites> {
-    const { name, nodes, populate, settings, isNamed = false } = options;
+    const { name, nodes, populate, settings, isFollowed = false } = options;
+    const isNamed = options.isNamed ?? isFollowed;
     const instance = instanceOf(name);
     await down(instance, quiet);
     await up({ name: instance, sites: 2, nodes, report: quiet });
@@ -68,12 +71,17 @@ export class TwoSites {
       products.push(product);
       const externalIPs = JSON.stringify({ spec: { externalIPs: [site.gatewayAddress] } });
       await site.kubectl(['patch', 'svc', 'xtreemos-gateway', '-n', name, '--type=merge', '-p', externalIPs]);
-      await product.formOrganization();
-      await populate(product, index === 0);
+      if (!isFollowed) await product.formOrganization();
+      if (!isFollowed) await populate(product, index === 0);
     }
     const two = new TwoSites(instance, faults, options, products);
     await join(two.home, peerNames.away, await peerOf(two.away));
     await join(two.away, peerNames.home, await peerOf(two.home));
+    if (isFollowed) {
+      await two.home.formOrganization({ homeSite: peerNames.home, sites: [peerNames.away] });
+      await populate(two.home, true);
+      await two.away.follow(peerNames.home);
+    }
     return two;
   }
 

@@ -15,8 +15,8 @@ const name = `home-${owner}`;
 const membership = { metadata: { name: 'alice', namespace, uid: 'uid-alice' } } as unknown as Stored<VOMembership>;
 const administrators = [{ issuer: 'kubernetes:home', subject: 'carol' }];
 
-function organization(homeVolumes?: object): Stored<VirtualOrganization> {
-  const spec = virtualOrganizationDefinition.spec.parse({ administrators, homeVolumes });
+function organization(homeVolumes?: object, homeSite = 'here'): Stored<VirtualOrganization> {
+  const spec = virtualOrganizationDefinition.spec.parse({ administrators, homeVolumes, homeSite });
   return { metadata: { name: 'physics' }, spec } as unknown as Stored<VirtualOrganization>;
 }
 
@@ -44,7 +44,7 @@ function homes(volume?: object, failure?: Error): { homes: Homes; made: Volume[]
     expect(key).toEqual({ namespace, name });
     return volume;
   };
-  return { homes: new Homes(client, { get } as unknown as Lister<Volume>), made };
+  return { homes: new Homes(client, { get } as unknown as Lister<Volume>, 'here'), made };
 }
 
 const withConditions = (...conditions: Condition[]): object => ({ metadata: { name }, status: { conditions } });
@@ -68,6 +68,20 @@ describe('the home of a member', () => {
     const answer = await world.homes.of(membership, organization(), task, signal);
     expect(answer).toEqual({ status: 'ready', home: undefined });
     expect(world.made).toEqual([]);
+  });
+
+  test('is that of the home of the virtual organization at every site: no other one is made', async () => {
+    const elsewhere = organization({ size: '5Gi' }, 'rennes');
+    const none = { status: 'ready', home: undefined };
+    const world = homes();
+    expect(await world.homes.of(membership, elsewhere, task, signal)).toEqual(none);
+    expect(world.made).toEqual([]);
+    const ready = withConditions(condition('Ready', 'True', 'Available'));
+    const madeHere = { ...ready, spec: {} };
+    expect(await homes(madeHere).homes.of(membership, elsewhere, task, signal)).toEqual(none);
+    const mirrored = { ...ready, spec: { remote: { site: 'rennes' } } };
+    const home = { volume: name, mountPath: `/home/${owner}` };
+    expect(await homes(mirrored).homes.of(membership, elsewhere, task, signal)).toEqual({ status: 'ready', home });
   });
 
   test('of somebody else is refused, with or without own homes', async () => {

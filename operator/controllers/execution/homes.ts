@@ -1,5 +1,6 @@
 import { describeError } from '#common/errors.ts';
 import type { ExecutionSpec } from '#crds/execution.ts';
+import { homeElsewhere } from '#crds/organization.ts';
 import type { VirtualOrganization } from '#crds/virtual-organization.ts';
 import { type VOMembership, voMemberships } from '#crds/vo-membership.ts';
 import {
@@ -28,16 +29,18 @@ export type HomeAnswer =
 export class Homes {
   private readonly client: Client;
   private readonly volumes: Lister<Volume>;
+  private readonly localSite: string;
 
-  constructor(client: Client, volumes: Lister<Volume>) {
+  constructor(client: Client, volumes: Lister<Volume>, localSite: string) {
     this.client = client;
     this.volumes = volumes;
+    this.localSite = localSite;
   }
 
   /** The home of the member whose tasks these are; also refuses tasks that name the home of somebody else. */
   async of(
     membership: Stored<VOMembership>,
-    { spec: { homeVolumes } }: Stored<VirtualOrganization>,
+    organization: Stored<VirtualOrganization>,
     { owner, volumes }: Pick<ExecutionSpec, 'owner' | 'volumes'>,
     signal: AbortSignal,
   ): Promise<HomeAnswer> {
@@ -45,9 +48,13 @@ export class Homes {
     if (foreign !== undefined) {
       return refused(`volumes: ${foreign.volume} is the home of another member: leave it out.`);
     }
+    const { homeVolumes } = organization.spec;
     if (homeVolumes === undefined) return { status: 'ready', home: undefined };
     const name = homeVolumeOf(owner);
     const volume = this.volumes.get({ namespace: membership.metadata.namespace ?? '', name });
+    // Homes are where the organization is; one of that name that is made here would have other files.
+    if (homeElsewhere(organization, this.localSite) !== undefined && volume?.spec.remote === undefined)
+      return { status: 'ready', home: undefined };
     if (volume === undefined) return this.make(membership, owner, homeVolumes, signal);
     return answerOf(volume, { volume: name, mountPath: `/home/${owner}` });
   }

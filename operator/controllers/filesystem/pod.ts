@@ -1,6 +1,13 @@
 /** The pod of a DIR, MRC or OSD: pure. */
 import { type FileSystem, fileSystemSchemes } from '#crds/file-system.ts';
-import { administratorUnit, nodeServiceName, serverAddress, serverName, serverPorts } from '#operator/storage/names.ts';
+import {
+  administratorUnit,
+  nodeServiceName,
+  relayServiceName,
+  serverAddress,
+  serverName,
+  serverPorts,
+} from '#operator/storage/names.ts';
 import type { ServerKind } from '#operator/storage/names.ts';
 import type { StatefulSet } from '#runtime/builtin.ts';
 import type { Stored } from '#runtime/types.ts';
@@ -174,7 +181,7 @@ function dirWriters(fileSystem: string): string[] {
 function mrcIdentity(fileSystem: string): string[] {
   // Servers have no common name: 64 characters are too few for it.
   const servers = (['mrc', 'osd'] as const).map((kind) => `DNS:${serviceName(fileSystem, kind)}`);
-  const services = [nodeServiceName, ...servers];
+  const services = [nodeServiceName, relayServiceName, ...servers];
   return [
     '--authentication-provider=federation-x509',
     '--super-users=',

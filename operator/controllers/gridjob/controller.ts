@@ -25,7 +25,7 @@ import { isSame } from '../status-change.ts';
 import { StatusMemory } from '../status-memory.ts';
 import { jobEnded, jobPlaced, jobRefused } from './events.ts';
 import { ExecutionMemory } from './execution-memory.ts';
-import { atHome, lastsMs, needsSignal, newExecution, signalOf } from './execution-of-job.ts';
+import { atSites, lastsMs, needsSignal, newExecution, signalOf } from './execution-of-job.ts';
 import { dependencyCycle, dependencyGate, type Gate, inherited, reservationGate, stageOf } from './gates.ts';
 import type { Preemptor } from './preemptor.ts';
 import { nextTasks, placed, sortTasks, type TaskSets } from './plan.ts';
@@ -54,6 +54,8 @@ export interface GridJobParts {
   readonly isSharedWith: (reservation: Stored<Reservation>, userName: string | undefined) => boolean;
   /** Names of volumes that are not there or not ready yet, with why. */
   readonly missingVolumes: (job: Stored<GridJob>, signal: AbortSignal) => Promise<readonly string[]>;
+  /** Sites that have all of these volumes. */
+  readonly sitesWithVolumes: (namespace: string, names: readonly string[]) => readonly string[];
   /** Whether a job below this one, at any depth, has not ended. */
   readonly hasLiveBelow: (job: Stored<GridJob>) => boolean;
   readonly siteName: string;
@@ -302,12 +304,10 @@ export class GridJobReconciler implements Reconciler {
     }
     let wanted;
     try {
-      const { requirements, rank, template, preemptible, reservation, volumes } = job.spec;
-      // Volumes are where they are, and children are submitted at the site of their parent.
-      const isFree = volumes.length === 0 && !job.spec.gridAccess;
-      const placement = isFree
-        ? job.spec.placement
-        : { ...job.spec.placement, sites: atHome(job, this.parts.siteName) };
+      const { requirements, rank, template, preemptible, reservation } = job.spec;
+      const sites = this.sitesFor(job);
+      const placement =
+        sites === undefined ? job.spec.placement : { ...job.spec.placement, sites: atSites(job, sites) };
       const source = {
         ...{ requirements, rank, placement, resources: template.resources, preemptible, reservation },
         lastsMs: lastsMs(job),
@@ -328,6 +328,14 @@ export class GridJobReconciler implements Reconciler {
     if (answer?.nothingMatches === false) await preemptor.makeRoom(job, wanted, signal);
     const requeueAfterMs = earliest(retryInMs, this.deadlineInMs(job));
     return waitingFor(job, answer, { requeueAfterMs, patienceMs: this.patienceMs }, clock.now(), this.parts.siteName);
+  }
+
+  /** Where a job may run by what it needs besides nodes; undefined for everywhere. */
+  private sitesFor({ metadata: { namespace = '' }, spec }: Stored<GridJob>): readonly string[] | undefined {
+    // Children are submitted at the site of their parent.
+    if (spec.gridAccess) return [this.parts.siteName];
+    const names = spec.volumes.map(({ volume }) => volume);
+    return names.length === 0 ? undefined : this.parts.sitesWithVolumes(namespace, names);
   }
 
   /** Writes granted runs into the Execution. A write that fails gives the grants back. */

@@ -53,14 +53,14 @@ export function newExecution(
   };
 }
 
-/** Placement at one site, if the job may run there at all. */
-export function atHome(
+/** Placement at these sites, as far as the job may run there. */
+export function atSites(
   { spec: { placement } }: GridJob,
-  siteName: string,
+  sites: readonly string[],
 ): NonNullable<GridJob['spec']['placement']['sites']> {
   const { in: wanted, notIn } = placement.sites ?? {};
   return {
-    in: wanted?.includes(siteName) === false ? [] : [siteName],
+    in: sites.filter((site) => wanted?.includes(site) !== false),
     ...(notIn === undefined ? {} : { notIn }),
   };
 }

@@ -41,7 +41,10 @@ export interface JobSetup {
   readonly taskLogs: TaskLogs;
   readonly transport: Transport;
   /** The ways to other sites, and the door for them. */
-  readonly peers: Pick<SitesSetup, 'channels' | 'services' | 'namespace' | 'shared' | 'members' | 'access' | 'audit'>;
+  readonly peers: Pick<
+    SitesSetup,
+    'channels' | 'services' | 'namespace' | 'shared' | 'members' | 'volumes' | 'access' | 'audit'
+  >;
   readonly admission: (job: Stored<GridJob>) => Admission;
   /** Why a member may not reserve now; undefined when they may. */
   readonly reservationAdmission: ReservationAdmission;
@@ -100,6 +103,7 @@ export function addJobControllers(manager: Manager, setup: JobSetup): void {
           spec.sharedWith.members.includes(userName) ||
           setup.isInGroup(metadata.namespace ?? '', userName, spec.sharedWith.groups)),
       log: log.with({ controller: 'gridjob' }),
+      sitesWithVolumes: (namespace, names) => setup.peers.volumes.sitesWith(namespace, names),
       missingVolumes: async (job, signal) => missingVolumes(manager.client, job, signal),
     }),
     sources: [

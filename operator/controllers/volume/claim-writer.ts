@@ -1,5 +1,4 @@
 import { parseQuantity } from '#crds/quantity.ts';
-import type { FileSystem } from '#crds/file-system.ts';
 import { volumeClaimed, type Volume } from '#crds/volume.ts';
 import {
   type PersistentVolume,
@@ -40,8 +39,8 @@ export class ClaimWriter {
     this.parts = parts;
   }
 
-  /** Makes the claims as they are to be. */
-  async ensure(volume: Stored<Volume>, fileSystem: Stored<FileSystem>, signal: AbortSignal): Promise<ClaimState> {
+  /** Makes the claims as they are to be. @param fileSystemUid - of the FileSystem that keeps the Volume, here or elsewhere. */
+  async ensure(volume: Stored<Volume>, fileSystemUid: string, signal: AbortSignal): Promise<ClaimState> {
     const plans = planClaims(volume);
     await this.remove(volume, plans, signal);
     const bound: ClaimPlan[] = [];
@@ -52,7 +51,7 @@ export class ClaimWriter {
         problem ??= found;
         continue;
       }
-      await this.ensurePersistentVolume(volume, fileSystem, plan, found, signal);
+      await this.ensurePersistentVolume(volume, fileSystemUid, plan, found, signal);
       if (found.status?.phase === 'Bound') bound.push(plan);
       else {
         const message = `PersistentVolumeClaim ${plan.namespace}/${plan.claimName} is being bound.`;
@@ -139,13 +138,13 @@ export class ClaimWriter {
 
   private async ensurePersistentVolume(
     volume: Stored<Volume>,
-    fileSystem: Stored<FileSystem>,
+    fileSystemUid: string,
     plan: ClaimPlan,
     claim: Stored<PersistentVolumeClaim>,
     signal: AbortSignal,
   ): Promise<void> {
     const client = this.parts.client.of(persistentVolumes);
-    const wanted = persistentVolumeOf(volume, fileSystem, plan, claim);
+    const wanted = persistentVolumeOf(volume, fileSystemUid, plan, claim);
     const key = { name: plan.persistentVolumeName };
     const found = this.parts.persistentVolumes.get(key);
     if (found === undefined) {

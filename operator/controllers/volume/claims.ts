@@ -1,6 +1,5 @@
 /** What pods name a Volume by: a PersistentVolumeClaim in each namespace, bound to a PersistentVolume of its own. Pure. */
 import { createHash } from 'node:crypto';
-import type { FileSystem } from '#crds/file-system.ts';
 import { organizationNamespace, organizationOfNamespace } from '#crds/organization.ts';
 import { ownerLabel } from '#crds/policies/tenants.ts';
 import { csiDriverName, formatVolumeHandle, type Volume, volumeClaimClass, volumes } from '#crds/volume.ts';
@@ -87,7 +86,7 @@ export function claimOf(volume: Stored<Volume>, plan: ClaimPlan): PersistentVolu
 /** The PersistentVolume: for this claim alone, by its uid. */
 export function persistentVolumeOf(
   volume: Stored<Volume>,
-  fileSystem: Stored<FileSystem>,
+  fileSystemUid: string,
   plan: ClaimPlan,
   claim: Stored<PersistentVolumeClaim>,
 ): PersistentVolume {
@@ -107,7 +106,7 @@ export function persistentVolumeOf(
       },
       csi: {
         driver: csiDriverName,
-        volumeHandle: formatVolumeHandle({ fileSystemUid: fileSystem.metadata.uid, volumeUid: volume.metadata.uid }),
+        volumeHandle: formatVolumeHandle({ fileSystemUid, volumeUid: volume.metadata.uid }),
         readOnly: plan.isReadOnly,
       },
     },

@@ -43,6 +43,8 @@ export interface VolumeParts {
   readonly members: Lister<VOMembership>;
   readonly installations: Installations;
   readonly claims: ClaimWriter;
+  /** Whether a peer site can be reached. */
+  readonly isConnected: (site: string) => boolean;
   readonly client: Client;
   readonly finalizers: Finalizers<Volume>;
   readonly events: EventRecorder;
@@ -66,10 +68,11 @@ export class VolumeReconciler implements Reconciler {
     if (volume === undefined) return done;
     if (isDeleting(volume)) return this.finalize(volume, signal);
     if (await this.parts.finalizers.ensure(volume, signal)) return done;
-    if (volume.spec.fileSystem === undefined) return this.choose(volume, signal);
-    const scope = await this.serve(volume, signal);
+    if (volume.spec.remote === undefined && volume.spec.fileSystem === undefined) return this.choose(volume, signal);
+    const scope = await (volume.spec.remote === undefined ? this.serve(volume, signal) : this.stand(volume, signal));
     await this.report(scope, signal);
-    const isSettled = scope.refusal === undefined && scope.report !== undefined && scope.claims?.problem === undefined;
+    const isKnown = scope.report !== undefined || volume.spec.remote !== undefined;
+    const isSettled = scope.refusal === undefined && isKnown && scope.claims?.problem === undefined;
     return requeueAfter(isSettled ? observeMs : settleMs);
   }
 
@@ -88,6 +91,16 @@ export class VolumeReconciler implements Reconciler {
     return done;
   }
 
+  /** One that another site keeps has nothing here but its claim. */
+  private async stand(volume: Stored<Volume>, signal: AbortSignal): Promise<VolumeScope> {
+    const { site = '', fileSystemUID = '' } = volume.spec.remote ?? {};
+    const claims = await this.parts.claims.ensure(volume, fileSystemUID, signal);
+    const scope = { ...this.emptyScope(volume), claims };
+    if (this.parts.isConnected(site)) return scope;
+    const message = `Site ${site} keeps it and can not be reached: see the Site of that name.`;
+    return { ...scope, refusal: { reason: volumeReady.reasons.SiteAway, message } };
+  }
+
   private async serve(volume: Stored<Volume>, signal: AbortSignal): Promise<VolumeScope> {
     const fileSystem = this.fileSystemOf(volume);
     const scope = { ...this.emptyScope(volume), fileSystem };
@@ -98,7 +111,9 @@ export class VolumeReconciler implements Reconciler {
       const installation = installations.of(fileSystem);
       const found = await this.make(volume, installation, scope.sizeBytes, signal);
       if ('reason' in found) return { ...scope, refusal: found };
-      const claimState = isProvisioned(volume) ? undefined : await claims.ensure(volume, fileSystem, signal);
+      const claimState = isProvisioned(volume)
+        ? undefined
+        : await claims.ensure(volume, fileSystem.metadata.uid, signal);
       // Growth is asked of the namespace first: only it knows its quota.
       const mayGrow = claimState?.problem === undefined || claimState.problem.reason === 'Binding';
       const report = await this.resize(volume, installation, found, { sizeBytes: scope.sizeBytes, mayGrow }, signal);

@@ -79,7 +79,7 @@ test('a grant to read makes a claim in the other namespace, on a PersistentVolum
   expect(own).toMatchObject({ namespace: 'vo-physics', claimName: 'results', isReadOnly: false });
   expect(granted).toMatchObject({ namespace: 'vo-biology', claimName: 'physics-results', isReadOnly: true });
   const claim = { ...claimOf(volume, granted!), metadata: stored('physics-results', 'vo-biology') };
-  expect(persistentVolumeOf(volume, aFileSystem('main', ['*']), granted!, claim).spec).toMatchObject({
+  expect(persistentVolumeOf(volume, 'uid-of-main', granted!, claim).spec).toMatchObject({
     claimRef: { namespace: 'vo-biology', name: 'physics-results', uid: claim.metadata.uid },
     csi: { driver: 'csi.xtreemos.io', volumeHandle: 'uid-of-main/uid-of-results', readOnly: true },
     persistentVolumeReclaimPolicy: 'Retain',

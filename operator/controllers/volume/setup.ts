@@ -1,12 +1,13 @@
 import type { Clock } from '#common/clock.ts';
 import type { Logger } from '#common/logger.ts';
 import { fileSystems } from '#crds/file-system.ts';
+import { siteReady, sites } from '#crds/site.ts';
 import { virtualOrganizations } from '#crds/virtual-organization.ts';
 import { voMemberships } from '#crds/vo-membership.ts';
-import { type Volume, volumeReady, volumes } from '#crds/volume.ts';
+import { type Volume, volumeReady, volumes, type VolumeStatus } from '#crds/volume.ts';
 import type { Installations } from '#operator/storage/installations.ts';
 import { persistentVolumeClaims, persistentVolumes } from '#runtime/builtin.ts';
-import { isConditionTrue } from '#runtime/conditions.ts';
+import { findCondition, isConditionTrue } from '#runtime/conditions.ts';
 import type { Manager } from '#runtime/contracts.ts';
 import { Finalizers } from '#runtime/finalizers.ts';
 import { mapped } from '#runtime/sources.ts';
@@ -34,11 +35,14 @@ export function addVolumeController(manager: Manager, setup: VolumeSetup): void 
     const uid = metadata.labels?.[volumeUidLabel];
     return uid === undefined ? [] : [uid];
   };
+  const siteInformer = manager.informer(sites);
   claimInformer.addIndex(byVolumeUid, uidOf);
   persistentVolumeInformer.addIndex(byVolumeUid, uidOf);
   volumeInformer.addIndex(byUid, ({ metadata }) => [metadata.uid]);
   const volumeOf = (object: KubeObject): ObjectKey[] =>
     uidOf(object).flatMap((uid) => volumeInformer.byIndex(byUid, uid).map((volume) => keyOf(volume)));
+  const isConnected = (site: string): boolean =>
+    isConditionTrue(siteInformer.get({ name: site })?.status?.conditions, siteReady.type);
   const isWaiting = (volume: Stored<Volume>): boolean =>
     !isConditionTrue(volume.status?.conditions, volumeReady.type) || volume.metadata.deletionTimestamp !== undefined;
   manager.addController({
@@ -59,6 +63,7 @@ export function addVolumeController(manager: Manager, setup: VolumeSetup): void 
         claims: claimInformer,
         persistentVolumes: persistentVolumeInformer,
       }),
+      isConnected,
       client: manager.client,
       finalizers: new Finalizers(manager.client.of(volumes), 'xtreemos.io/volume'),
       events: manager.events,
@@ -67,6 +72,13 @@ export function addVolumeController(manager: Manager, setup: VolumeSetup): void 
     sources: [
       mapped(claimInformer, volumeOf),
       mapped(persistentVolumeInformer, volumeOf),
+      mapped(siteInformer, ({ metadata }) =>
+        volumeInformer
+          .list()
+          .filter(({ spec }) => spec.remote?.site === metadata.name)
+          .filter(({ status }) => isAway(status) === isConnected(metadata.name))
+          .map((volume) => keyOf(volume)),
+      ),
       // What is served needs no call; what waits does not have to ask.
       mapped(fileSystemInformer, () =>
         volumeInformer
@@ -76,4 +88,9 @@ export function addVolumeController(manager: Manager, setup: VolumeSetup): void 
       ),
     ],
   });
+}
+
+/** Whether a Volume was told to be out of reach. */
+function isAway(status: VolumeStatus | undefined): boolean {
+  return findCondition(status?.conditions, volumeReady.type)?.reason === volumeReady.reasons.SiteAway;
 }

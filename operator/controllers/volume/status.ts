@@ -41,6 +41,7 @@ export function isProvisioned({ metadata }: Volume): boolean {
 export function computeStatus(scope: VolumeScope): VolumeStatus {
   const { volume, fileSystem, report, claims, now } = scope;
   const { generation, uid } = volume.metadata;
+  const { remote } = volume.spec;
   const [own, ...granted] = claims?.plans ?? [];
   const before = volume.status;
   const numbers = {
@@ -52,7 +53,7 @@ export function computeStatus(scope: VolumeScope): VolumeStatus {
     return { virtualOrganization: grantedTo, claimName, persistentVolumeName };
   });
   const claim = own === undefined ? {} : { claimName: own.claimName, persistentVolumeName: own.persistentVolumeName };
-  const fileSystemUID = fileSystem?.metadata.uid ?? before?.fileSystemUID;
+  const fileSystemUID = remote?.fileSystemUID ?? fileSystem?.metadata.uid ?? before?.fileSystemUID;
   return {
     ...(generation === undefined ? {} : { observedGeneration: generation }),
     conditions: updateConditions(
@@ -60,7 +61,7 @@ export function computeStatus(scope: VolumeScope): VolumeStatus {
       findings(scope).map((finding) => ({ ...finding, observedGeneration: generation })),
       now,
     ),
-    volumeName: volumeNameOf(uid),
+    volumeName: volumeNameOf(remote?.volumeUID ?? uid),
     ...(fileSystemUID === undefined ? {} : { fileSystemUID }),
     ...claim,
     ...(grants.length === 0 ? {} : { grants }),
@@ -70,13 +71,15 @@ export function computeStatus(scope: VolumeScope): VolumeStatus {
 
 function findings(scope: VolumeScope): Finding[] {
   const claimed = isProvisioned(scope.volume) ? [] : [claimedFinding(scope)];
-  return [readyFinding(scope), sizedFinding(scope), ...claimed];
+  // How much is kept of one that another site keeps is told there.
+  const sized = scope.volume.spec.remote === undefined ? [sizedFinding(scope)] : [];
+  return [readyFinding(scope), ...sized, ...claimed];
 }
 
 function readyFinding({ volume, refusal, report, claims }: VolumeScope): Finding {
   const { type, reasons } = volumeReady;
   if (refusal !== undefined) return { type, status: 'False', ...refusal };
-  if (report === undefined) {
+  if (report === undefined && volume.spec.remote === undefined) {
     return { type, status: 'False', reason: reasons.Creating, message: 'It is being made at the MRC.' };
   }
   // A grant that can not be had elsewhere is no reason not to serve the own members.

@@ -10,5 +10,6 @@ export function alone(site: string): JobSetup['peers'] {
     shared: { has: () => false },
     ...{ access: nobody, audit: { record: () => undefined } },
     members: { principalOf: () => undefined, userNameOf: () => undefined },
+    volumes: { identityOf: () => undefined, sitesWith: () => [site] },
   };
 }

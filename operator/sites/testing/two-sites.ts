@@ -27,6 +27,7 @@ import { HomeFencer } from '#selector/kubernetes/home-fencer.ts';
 import { HomeLeases, LeaseFencer } from '../home-leases.ts';
 import { HostedParts } from '../host.ts';
 import type { HostedSelection } from '../selection-service.ts';
+import type { SharedVolumes } from '../volumes.ts';
 import { memoryClient, MemoryKind, MemoryKubelet } from './memory-api.ts';
 
 /** The clock of a site: its wall clock may be set, and nothing else. */
@@ -208,6 +209,7 @@ export class WorkingSite {
     const hosted = new HostedParts({
       ...{ executions: parts, client, clock, log: silentLogger, shared: { has: () => true } },
       podsOf: (execution) => podsOf(podCache, execution),
+      volumes: noVolumes,
       selection: { isPromised: () => true } as unknown as HostedSelection,
       members: { principalOf: () => undefined, userNameOf: () => 'u-alice-2013300123' },
       leases: new HomeLeases(client, clock, 'system'),
@@ -261,3 +263,6 @@ export class WorkingSite {
     );
   }
 }
+
+/** A site where no task has a volume. */
+export const noVolumes: SharedVolumes = { identityOf: () => undefined, sitesWith: () => [] };

@@ -34,7 +34,7 @@ export interface RemindRequest {
 
 /** See proto/site/peer.proto. */
 export interface FollowEvent {
-  kind: 'WHOLE' | 'ORGANIZATION' | 'MEMBER' | 'REMOVED' | 'SLICE';
+  kind: 'WHOLE' | 'ORGANIZATION' | 'MEMBER' | 'REMOVED' | 'SLICE' | 'VOLUME' | 'VOLUME_REMOVED';
   name: string;
   json: string;
 }
@@ -133,6 +133,29 @@ export interface ConnectResponse {
   end?: { exitStatus: number };
 }
 
+export interface RelayOpen {
+  virtualOrganization: string;
+  volume: string;
+  server: string;
+}
+
+/** One of these is there. */
+export interface RelayRequest {
+  open?: RelayOpen;
+  data?: Uint8Array;
+}
+
+/** One of these is there. */
+export interface RelayResponse {
+  opened?: boolean;
+  data?: Uint8Array;
+}
+
+/** Methods by which nodes of one site reach files of another. */
+export interface StorageMethods {
+  readonly Relay: MethodDefinition<RelayRequest, RelayResponse>;
+}
+
 /** Methods by which one site has work done at another. */
 export interface WorkMethods {
   readonly Hold: MethodDefinition<HoldRequest, HoldResponse>;
@@ -140,6 +163,7 @@ export interface WorkMethods {
   readonly Confirm: MethodDefinition<ReleaseRequest, Record<string, never>>;
   readonly Claims: MethodDefinition<ClaimsRequest, ClaimsResponse>;
   readonly Put: MethodDefinition<PutRequest, PartState>;
+  readonly PutWithVolumes: MethodDefinition<PutRequest, PartState>;
   readonly Sync: MethodDefinition<SyncRequest, SyncResponse>;
   readonly Logs: MethodDefinition<{ part: string }, LogsResponse>;
   readonly Connect: MethodDefinition<ConnectRequest, ConnectResponse>;
@@ -156,3 +180,5 @@ export interface PeerMethods {
 export const peerMethods = definitions['xtreemos.site.v1.Peer'] as unknown as PeerMethods;
 /** `xtreemos.site.v1.Work` */
 export const workMethods = definitions['xtreemos.site.v1.Work'] as unknown as WorkMethods;
+/** `xtreemos.site.v1.Storage` */
+export const storageMethods = definitions['xtreemos.site.v1.Storage'] as unknown as StorageMethods;

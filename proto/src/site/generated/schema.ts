@@ -77,7 +77,9 @@ export const schema = {
             "ORGANIZATION": 1,
             "MEMBER": 2,
             "REMOVED": 3,
-            "SLICE": 4
+            "SLICE": 4,
+            "VOLUME": 5,
+            "VOLUME_REMOVED": 6
            }
           }
          }
@@ -140,6 +142,10 @@ export const schema = {
            "responseType": "ClaimsResponse"
           },
           "Put": {
+           "requestType": "PutRequest",
+           "responseType": "PartState"
+          },
+          "PutWithVolumes": {
            "requestType": "PutRequest",
            "responseType": "PartState"
           },
@@ -546,6 +552,73 @@ export const schema = {
            "type": "uint32",
            "id": 1,
            "protoName": "exit_status"
+          }
+         }
+        },
+        "Storage": {
+         "methods": {
+          "Relay": {
+           "requestType": "RelayRequest",
+           "requestStream": true,
+           "responseType": "RelayResponse",
+           "responseStream": true
+          }
+         }
+        },
+        "RelayRequest": {
+         "oneofs": {
+          "kind": {
+           "oneof": [
+            "open",
+            "data"
+           ]
+          }
+         },
+         "fields": {
+          "open": {
+           "type": "RelayOpen",
+           "id": 1
+          },
+          "data": {
+           "type": "bytes",
+           "id": 2
+          }
+         }
+        },
+        "RelayOpen": {
+         "fields": {
+          "virtualOrganization": {
+           "type": "string",
+           "id": 1,
+           "protoName": "virtual_organization"
+          },
+          "volume": {
+           "type": "string",
+           "id": 2
+          },
+          "server": {
+           "type": "string",
+           "id": 3
+          }
+         }
+        },
+        "RelayResponse": {
+         "oneofs": {
+          "kind": {
+           "oneof": [
+            "opened",
+            "data"
+           ]
+          }
+         },
+         "fields": {
+          "opened": {
+           "type": "bool",
+           "id": 1
+          },
+          "data": {
+           "type": "bytes",
+           "id": 2
           }
          }
         }
