@@ -194,7 +194,7 @@ describe('text', () => {
 test.each([
   ['DIR', dirProcedures, 16],
   ['MRC', mrcProcedures, 47],
-  ['OSD', osdProcedures, 37],
+  ['OSD', osdProcedures, 38],
 ])('each procedure of the %s has a number of its own', (_, procedures, count) => {
   const numbers = Object.values<{ readonly procId: number }>(procedures).map((procedure) => procedure.procId);
   expect(new Set(numbers).size).toBe(count);

@@ -49,8 +49,12 @@ async function remove(metadata: MetadataClient, caller: Caller, path: string, is
   if (creds !== undefined) await removeObjects(metadata, caller, creds);
 }
 
-/** An OSD that does not answer keeps its objects until xtfs_cleanup; the name is gone already. */
-async function removeObjects(metadata: MetadataClient, { signal }: Caller, creds: FileCredentials): Promise<void> {
+/** Deletes the objects of a file that is gone. An OSD that does not answer keeps its objects until xtfs_cleanup; the name is gone already. */
+export async function removeObjects(
+  metadata: MetadataClient,
+  { signal }: Caller,
+  creds: FileCredentials,
+): Promise<void> {
   const request = { fileCredentials: creds, fileId: creds.xcap.fileId };
   await Promise.all(
     creds.xlocs.replicas.map(async ({ osdUuids: [head] }) => {

@@ -9,7 +9,7 @@ import { metaKey } from './core/keys.ts';
 import { OpenFiles } from './core/open-files.ts';
 import type { CoreEnv, Operation } from './core/operation.ts';
 import { readVolumes, Tx } from './core/tx.ts';
-import type { Volume } from './core/volume.ts';
+import { isSnapshot, type Snapshot, type Volume } from './core/volume.ts';
 import type { Placement } from './placement/placement.ts';
 import type { KvStore } from './store/kv.ts';
 
@@ -33,6 +33,8 @@ export interface EngineOptions {
   readonly isCurrent?: () => boolean;
 }
 
+const noSnapshots: readonly Snapshot[] = [];
+
 /** The MRC's own user, for work that nobody asked for. */
 export const systemCaller: Caller = { user: '', groups: [], isSuper: true, client: '' };
 
@@ -49,6 +51,8 @@ export class Engine {
   private readonly volumes = new Map<number, Volume>();
   private readonly names = new Map<string, Volume>();
   private readonly ids = new Map<string, Volume>();
+  /** By the number of their volume. */
+  private readonly snapshots = new Map<number, readonly Snapshot[]>();
 
   constructor(options: EngineOptions) {
     this.store = options.store;
@@ -68,7 +72,7 @@ export class Engine {
       url: options.url,
       findVolume: (name) => this.names.get(name),
       findVolumeById: (id) => this.ids.get(id),
-      listSnapshots: (volume) => this.snapshotsOf(volume).map((snapshot) => snapshot.snapshotOf?.name ?? ''),
+      snapshotsOf: (volume) => this.snapshots.get(volume.number) ?? noSnapshots,
     };
   }
 
@@ -82,10 +86,9 @@ export class Engine {
     return [...this.volumes.values()];
   }
 
-  snapshotsOf(volume: Volume): Volume[] {
-    return this.allVolumes()
-      .filter((held) => held.snapshotOf?.volume === volume.number && held.snapshotOf.isComplete)
-      .sort((a, b) => a.number - b.number);
+  /** Its snapshots that are whole, oldest first. */
+  snapshotsOf(volume: Volume): Snapshot[] {
+    return this.env.snapshotsOf(volume).filter(({ snapshotOf }) => snapshotOf.isComplete);
   }
 
   /**
@@ -156,6 +159,7 @@ export class Engine {
   private index(): void {
     this.names.clear();
     this.ids.clear();
+    this.snapshots.clear();
     for (const volume of this.volumes.values()) {
       const { snapshotOf } = volume;
       if (snapshotOf === undefined) {
@@ -164,10 +168,15 @@ export class Engine {
       }
     }
     for (const volume of this.volumes.values()) {
+      if (!isSnapshot(volume)) continue;
       const { snapshotOf } = volume;
-      if (snapshotOf?.isComplete !== true) continue;
+      const all = [...(this.snapshots.get(snapshotOf.volume) ?? []), volume];
+      this.snapshots.set(
+        snapshotOf.volume,
+        all.sort((a, b) => a.number - b.number),
+      );
       const parent = this.volumes.get(snapshotOf.volume);
-      if (parent !== undefined) this.names.set(`${parent.name}@${snapshotOf.name}`, volume);
+      if (parent !== undefined && snapshotOf.isComplete) this.names.set(`${parent.name}@${snapshotOf.name}`, volume);
     }
   }
 }

@@ -10,6 +10,8 @@ export interface AdminHandlersOptions {
   readonly cleanup: Cleanup;
   /** Starts to drop the file versions that no snapshot shows any more. */
   readonly startVersionCleanup: () => void;
+  /** Asks the MRC which snapshots a volume has; resolves when changes keep what they show. */
+  readonly lookAtSnapshots: (volumeId: string) => Promise<void>;
   /** Ends the server after the call was answered. */
   readonly shutdown: () => void;
 }
@@ -61,6 +63,14 @@ export function registerAdminHandlers(server: RpcServer, options: AdminHandlersO
     answering((context) => {
       access.checkAdmin(context.auth);
       options.startVersionCleanup();
+      return empty;
+    }),
+  );
+  // Who asks only has the OSD look: what there is, it believes the MRC alone.
+  server.handle(
+    osdProcedures.lookAtSnapshots,
+    answering(async (_context, { volumeId }) => {
+      await options.lookAtSnapshots(volumeId);
       return empty;
     }),
   );

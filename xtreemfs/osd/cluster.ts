@@ -5,7 +5,7 @@ import { AuthType, PosixErrno, type Auth, type UserCredentials } from '#proto/ge
 import type { Procedure } from '#proto/wire.ts';
 import { parseAddress } from '#xtreemfs/rpc/address.ts';
 import type { RpcClient } from '#xtreemfs/rpc/client.ts';
-import { errnoError } from '#xtreemfs/rpc/errors.ts';
+import { errnoError, isErrno } from '#xtreemfs/rpc/errors.ts';
 import { callWithRetries, ServerList, type AddressResolver } from '#xtreemfs/rpc/retry.ts';
 import type { DirClient } from '#xtreemfs/service/dir-client.ts';
 import type { PeerOsds } from './peer-osds.ts';
@@ -24,7 +24,7 @@ export interface VolumeService {
   restore(volumeId: string, path: string, fileId: string, fileBytes: number, stripeKb: number): Promise<void>;
   /** Says that this OSD holds all of its part of a replica. */
   markComplete(fileId: string): Promise<void>;
-  /** Times of a volume's snapshots, milliseconds; undefined when the volume is not known. */
+  /** Times of a volume's snapshots, also of those that are being made, milliseconds; undefined when the volume is not known. */
   snapshotTimes(volumeId: string): Promise<number[] | undefined>;
 }
 
@@ -109,6 +109,13 @@ export class Cluster implements PeerOsds, VolumeService {
       const { value, valueBytesString } = await this.callMrc(mrcs, mrcProcedures.getxattr, request);
       return Buffer.from(valueBytesString ?? value).toString('utf8');
     };
+    try {
+      const all = await read(volumeName, 'xtreemfs.snapshot_times');
+      return all.split(',').filter(Boolean).map(Number);
+    } catch (error) {
+      // An MRC of upstream tells them one by one.
+      if (!isErrno(error, PosixErrno.ENODATA)) throw error;
+    }
     const names = (await read(volumeName, 'xtreemfs.snapshots')).split(',').filter((name) => name !== '');
     const times: number[] = [];
     for (const name of names) times.push(Number(await read(`${volumeName}@${name}`, 'xtreemfs.snapshot_time')));

@@ -4,6 +4,7 @@ import { osdProcedures } from '#proto/generated/xtreemfs/osd.ts';
 import { PosixErrno } from '#proto/generated/xtreemfs/rpc.ts';
 import { errnoError, insufficientVoucherError, invalidViewError } from '#xtreemfs/rpc/errors.ts';
 import type { FileAccess } from './access.ts';
+import { volumeOf } from './cluster.ts';
 import {
   encodeChanges,
   finalizedVouchersOf,
@@ -15,12 +16,14 @@ import {
   viewOf,
 } from './file-attributes.ts';
 import { globalEnd, laterEnd, localEnd, type FileEnd } from './file-size.ts';
-import { freezeBeforeChange, readableObjects } from './file-versions.ts';
+import { type ChangeTimes, freezeBeforeChange, readableObjects } from './file-versions.ts';
 import type { OpenFile, OpenFiles } from './open-files.ts';
 import { forAllOsds, type PeerOsds } from './peer-osds.ts';
 import type { ReplicatedFiles } from './replicated-files.ts';
+import type { SnapshotBook } from './snapshot-book.ts';
 import { CorruptionError } from './store/disk.ts';
 import type { FileLog } from './store/file-log.ts';
+import type { FileVersion } from './store/file-state.ts';
 import type { ObjectBytes } from './store/log-reader.ts';
 import type { ObjectStore } from './store/object-store.ts';
 import { flagOwned, recordType } from './store/record.ts';
@@ -32,6 +35,7 @@ export interface FileOperationsOptions {
   readonly openFiles: OpenFiles;
   readonly peers: PeerOsds;
   readonly clock: Clock;
+  readonly snapshots: Pick<SnapshotBook, 'newestMs' | 'seenMs'>;
   /** Syncs every write before it is answered, as if the file was opened with O_SYNC. */
   readonly syncWrites?: boolean;
 }
@@ -60,7 +64,7 @@ export class FileOperations {
     const { fileId } = access;
     checkRange(access, object, offset, length);
     return this.options.store.use(fileId, async (log) => {
-      const from = readableObjects(log, access.xcap);
+      const from = this.readable(log, access);
       if (from === undefined) return nothing;
       const bytes = (await log.read(object, offset, length, from.objects)) ?? nothing;
       const got = bytes.data.length + bytes.zeros;
@@ -76,7 +80,7 @@ export class FileOperations {
   private async bytesOfObject(
     access: FileAccess,
     log: FileLog,
-    from: ReturnType<typeof readableObjects> & object,
+    from: Pick<FileVersion, 'objects'>,
     object: number,
   ): Promise<number> {
     const { objectBytes } = access.stripe;
@@ -109,7 +113,7 @@ export class FileOperations {
     const open = this.options.openFiles.touch(fileId);
     return this.options.store.use(fileId, async (log) => {
       checkVoucher(open, log, access, fileBytes);
-      await freezeBeforeChange(log, xcap, this.options.clock.now());
+      await freezeBeforeChange(log, xcap, this.changeTimes(fileId));
       if (version === undefined) checkViewStillHolds(log, access);
       const before = this.knownEnd(fileId, localEnd(log, stripe.objectBytes));
       const waiting: Promise<void>[] = [];
@@ -168,7 +172,7 @@ export class FileOperations {
       if (version === undefined && truncateEpochOf(log) >= xcap.truncateEpoch) return this.currentSize(access, log);
       const local = this.knownEnd(fileId, localEnd(log, stripe.objectBytes));
       if (newFileBytes > local.fileBytes) checkVoucher(open, log, access, newFileBytes);
-      await freezeBeforeChange(log, xcap, this.options.clock.now());
+      await freezeBeforeChange(log, xcap, this.changeTimes(fileId));
       const last = lastObjectOf(newFileBytes, stripe.objectBytes);
       const wasNothing = log.state.isEmpty && newFileBytes === 0;
       await log.exclusive(async () => {
@@ -221,7 +225,7 @@ export class FileOperations {
   /** The size of the file over all OSDs of the stripe. */
   async fileBytes(access: FileAccess): Promise<number> {
     return this.options.store.use(access.fileId, async (log) => {
-      const from = readableObjects(log, access.xcap);
+      const from = this.readable(log, access);
       if (from === undefined) return 0;
       const local = localEnd(log, access.stripe.objectBytes, from);
       return (await globalEnd(access, local, this.options.openFiles, this.options.peers)).fileBytes;
@@ -256,6 +260,15 @@ export class FileOperations {
     const isHead = access.stripe.index === 0;
     const end = isHead ? await globalEnd(access, local, this.options.openFiles, this.options.peers) : local;
     return { sizeInBytes: end.fileBytes, truncateEpoch: truncateEpochOf(log) };
+  }
+
+  private changeTimes(fileId: string): ChangeTimes {
+    const { clock, snapshots } = this.options;
+    return { nowMs: clock.now(), snapshotMs: snapshots.newestMs(volumeOf(fileId)) };
+  }
+
+  private readable(log: FileLog, { fileId, xcap }: FileAccess): ReturnType<typeof readableObjects> {
+    return readableObjects(log, xcap, this.options.snapshots.seenMs(volumeOf(fileId), xcap.snapTimestamp));
   }
 
   private knownEnd(fileId: string, local: FileEnd): FileEnd {

@@ -1,5 +1,5 @@
 import { posix } from 'node:path';
-import { afterEach, beforeEach, expect, test } from '@jest/globals';
+import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { VirtualClock } from '#common/clock.ts';
 import { SeededRandom } from '#common/random.ts';
 import { SnapConfig } from '#proto/generated/xtreemfs/global-types.ts';
@@ -321,6 +321,93 @@ test('drops the versions of a file that no snapshot shows', async () => {
   while ((await versions()) > 1) await new Promise((resolve) => setImmediate(resolve));
   file.terms = { snapConfig: SnapConfig.ACCESS_SNAP, snapTimestamp: clock.now() - 7000 };
   expect((await file.read(0, 3)).toString()).toBe('two');
+});
+
+describe('an OSD that was told of a snapshot', () => {
+  const look = async (): Promise<unknown> => cluster.call('a', osdProcedures.lookAtSnapshots, { volumeId: 'volume' });
+  const readAt = async (snapTimestamp: number): Promise<string> => {
+    const { terms } = file;
+    file.terms = { snapConfig: SnapConfig.ACCESS_SNAP, snapTimestamp };
+    const bytes = await file.read(0, 100);
+    file.terms = terms;
+    return bytes.toString();
+  };
+  const versions = async (): Promise<number> =>
+    cluster.core('a').store.use(file.fileId, async (log) => log.state.versions.length);
+  /** The clock of the MRC is behind. */
+  const taken = async (): Promise<number> => {
+    const timeMs = clock.now() - 700;
+    cluster.volumes.snapshots = [...cluster.volumes.snapshots, timeMs];
+    await look();
+    clock.advance(1);
+    return timeMs;
+  };
+
+  test('keeps what a file holds, however short before and after it changes, and nothing between two snapshots', async () => {
+    await file.write(0, Buffer.from('first'));
+    clock.advance(1);
+    const first = await taken();
+    await Promise.all([file.write(0, Buffer.from('second')), file.write(6, Buffer.from('!'))]);
+    await file.write(0, Buffer.from('SECOND'));
+    clock.advance(10_000);
+    await file.write(0, Buffer.from('Second'));
+    expect(await versions()).toBe(1);
+    clock.advance(1);
+    const second = await taken();
+    await file.truncate(2);
+    expect([await readAt(first), await readAt(second), (await file.read(0, 100)).toString()]).toEqual([
+      'first',
+      'Second!',
+      'Se',
+    ]);
+    expect(await versions()).toBe(2);
+  });
+
+  test('still knows after it was killed', async () => {
+    await file.write(0, Buffer.from('before'));
+    clock.advance(1);
+    const at = await taken();
+    await cluster.cutOff('a');
+    disk.restart('everything');
+    await cluster.start('a', disk.mount());
+    await file.write(0, Buffer.from('AFTER!'));
+    expect([await readAt(at), (await file.read(0, 10)).toString()]).toEqual(['before', 'AFTER!']);
+  });
+
+  test('shows nothing of files that came later', async () => {
+    const at = await taken();
+    await file.write(0, Buffer.from('later'));
+    expect(await readAt(at)).toBe('');
+  });
+
+  test('gives the space back when the snapshot is gone', async () => {
+    const large = Buffer.alloc(4096, 1);
+    const usage = async (): Promise<number> =>
+      cluster.core('a').store.use(file.fileId, async (log) => log.usage().total);
+    for (let round = 0; round < 40; round++) {
+      for (let object = 0; object < 4; object++) await file.write(4096 * object, large);
+      await taken();
+    }
+    const full = await usage();
+    cluster.volumes.snapshots = [];
+    await look();
+    const isTidy = async (): Promise<boolean> => (await versions()) === 0 && (await usage()) < full / 10;
+    while (!(await isTidy())) await new Promise((resolve) => setImmediate(resolve));
+    expect((await file.read(0, 5 * 4096)).length).toBe(4 * 4096);
+    await file.write(0, large);
+    await file.write(0, large);
+    expect(await versions()).toBe(0);
+  });
+
+  test('finds out by itself what it missed', async () => {
+    await file.write(0, Buffer.from('x'));
+    await taken();
+    await file.write(0, Buffer.from('y'));
+    cluster.volumes.snapshots = [];
+    cluster.core('a').start();
+    while ((await versions()) > 0) await new Promise((resolve) => setImmediate(resolve));
+    expect(cluster.core('a').snapshots.volumeIds).toEqual([]);
+  });
 });
 
 test('deletes what no MRC knows, leaves the rest and what is fresh, and asks for the password', async () => {

@@ -22,6 +22,7 @@ import { makeFlease, markRunning, registerFlease, unmarkRunning } from './rw/fle
 import { ReadWriteReplication } from './rw/read-write-replication.ts';
 import { registerRwHandlers } from './rw/rw-handlers.ts';
 import { Scrubber } from './scrubber.ts';
+import { SnapshotBook } from './snapshot-book.ts';
 import type { Disk } from './store/disk.ts';
 import { ObjectStore, type StoreOptions } from './store/object-store.ts';
 
@@ -61,6 +62,8 @@ export interface OsdCoreOptions {
 export const ownTimers: FleaseTimers = { leaseMs: 4_000, dMaxMs: 300, messageTimeoutMs: 250, retriesMax: 3 };
 
 const sweepMs = 60_000;
+/** How often snapshots are looked at without being told of: what the MRC said while this OSD was away was missed. */
+const snapshotLookMs = 600_000;
 
 /** An OSD without its network: the object store, the rules of the protocol, and what goes on in the background. */
 export class OsdCore {
@@ -73,17 +76,19 @@ export class OsdCore {
   readonly flease: Flease;
   readonly cleanup: Cleanup;
   readonly scrubber: Scrubber;
+  readonly snapshots: SnapshotBook;
   private readonly options: OsdCoreOptions;
   private readonly timers: Timer[] = [];
   private readonly background = new Set<Promise<void>>();
   private isStopping = false;
   private flushFailure: string | undefined;
 
-  private constructor(options: OsdCoreOptions, store: ObjectStore, mustWait: boolean) {
+  private constructor(options: OsdCoreOptions, store: ObjectStore, snapshots: SnapshotBook, mustWait: boolean) {
     const { osdUuid, clock, logger, random, keys, globalTimeMs, peers, volumes } = options;
     const { adminPassword, ignoreCapabilities = false, syncWrites = false } = options;
     this.options = options;
     this.store = store;
+    this.snapshots = snapshots;
     this.openFiles = new OpenFiles(clock);
     this.access = new AccessControl({
       osdUuid,
@@ -93,7 +98,7 @@ export class OsdCore {
       ignoreCapabilities,
       ...(adminPassword === undefined ? {} : { adminPassword }),
     });
-    this.files = new FileOperations({ store, openFiles: this.openFiles, peers, clock, syncWrites });
+    this.files = new FileOperations({ store, openFiles: this.openFiles, peers, clock, snapshots, syncWrites });
     const markComplete = (fileId: string): Promise<void> => volumes.markComplete(fileId);
     this.readOnlyFiles = new ReadOnlyReplication({ osdUuid, store, peers, random, logger, markComplete });
     const { leases: timers = ownTimers, self } = options;
@@ -127,7 +132,8 @@ export class OsdCore {
   /** Opens the store. @throws {DiskFailure} when the disk can't be used. */
   static async open(options: OsdCoreOptions): Promise<OsdCore> {
     const store = await ObjectStore.open(options.disk, { clock: options.clock, ...options.store });
-    return new OsdCore(options, store, await markRunning(options.disk));
+    const snapshots = await SnapshotBook.open(options);
+    return new OsdCore(options, store, snapshots, await markRunning(options.disk));
   }
 
   /** Registers all procedures. */
@@ -144,6 +150,9 @@ export class OsdCore {
       access,
       cleanup: this.cleanup,
       startVersionCleanup: () => this.keep(this.cleanVersions()),
+      lookAtSnapshots: async (volumeId) => {
+        if (await this.snapshots.look(volumeId)) this.keep(this.dropVersions(new Set([volumeId])));
+      },
       shutdown: this.options.shutdown,
     });
   }
@@ -157,6 +166,8 @@ export class OsdCore {
     });
     if (flushIntervalMs > 0) this.repeat(flushIntervalMs, () => this.flush());
     if (this.options.scrubIntervalMs !== 0) this.scrubber.start();
+    this.keep(this.lookAtSnapshots());
+    this.repeat(snapshotLookMs, () => this.lookAtSnapshots());
   }
 
   /** Why the OSD can't be relied on; undefined when it can. */
@@ -197,13 +208,35 @@ export class OsdCore {
     for await (const fileId of this.store.fileIds()) {
       if (this.isStopping) return;
       try {
-        const times = await this.options.volumes.snapshotTimes(volumeOf(fileId));
+        const volumeId = volumeOf(fileId);
+        const times = await this.options.volumes.snapshotTimes(volumeId);
         if (times === undefined) continue;
-        await this.store.use(fileId, (log) => dropUnusedVersions(log, times));
+        await this.dropVersionsOf(fileId, times);
       } catch (error) {
         this.options.logger.warn('Cleaning file versions failed', { fileId, problem: describeError(error) });
       }
     }
+  }
+
+  private async lookAtSnapshots(): Promise<void> {
+    await this.dropVersions(new Set(await this.snapshots.lookAtAll()));
+  }
+
+  /** Drops the versions of files in volumes that have fewer snapshots than before: their space is free again. */
+  private async dropVersions(volumeIds: ReadonlySet<string>): Promise<void> {
+    if (volumeIds.size === 0) return;
+    for await (const fileId of this.store.fileIds()) {
+      if (this.isStopping) return;
+      const volumeId = volumeOf(fileId);
+      if (volumeIds.has(volumeId)) await this.dropVersionsOf(fileId, this.snapshots.timesMs(volumeId));
+    }
+  }
+
+  private async dropVersionsOf(fileId: string, timesMs: readonly number[]): Promise<void> {
+    const seenMs = timesMs.map((timeMs) => this.snapshots.seenMs(volumeOf(fileId), timeMs));
+    await this.store.use(fileId, async (log) => {
+      if ((await dropUnusedVersions(log, seenMs)) > 0) this.store.tidyFile(fileId);
+    });
   }
 
   private repeat(intervalMs: number, task: () => Promise<void>): void {

@@ -89,6 +89,7 @@ export function fromBinary(key: Key): string {
 export const volumeKey = (volume: number): Key => tables.volume + u32(volume);
 export const countersKey = (volume: number): Key => tables.counters + u32(volume);
 export const inodeKey = (volume: number, ino: number): Key => tables.inode + u32(volume) + u48(ino);
+export const inodesPrefix = (volume: number): Key => tables.inode + u32(volume);
 export const entriesPrefix = (volume: number, parent: number): Key => tables.entry + u32(volume) + u48(parent);
 export const entryKey = (volume: number, parent: number, name: string): Key =>
   entriesPrefix(volume, parent) + toBinary(name);
@@ -97,6 +98,7 @@ export const attributesPrefix = (volume: number, ino: number): Key => tables.att
 export const attributeKey = (volume: number, ino: number, owner: string, name: string): Key =>
   `${attributesPrefix(volume, ino)}${toBinary(owner)}\0${toBinary(name)}`;
 export const changeKey = (volume: number, ino: number): Key => tables.change + u32(volume) + u48(ino);
+export const changesPrefix = (volume: number): Key => tables.change + u32(volume);
 export const orphanKey = (expiryMs: number, volume: number, ino: number): Key =>
   tables.orphan + u48(expiryMs) + u32(volume) + u48(ino);
 export const quotaPrefix = (volume: number): Key => tables.quota + u32(volume);

@@ -9,7 +9,7 @@ import type { OpenFiles } from './open-files.ts';
 import type { Inode } from './records.ts';
 import { etagOf, isDirectory } from './records.ts';
 import type { Tx } from './tx.ts';
-import type { Volume } from './volume.ts';
+import type { Snapshot, Volume } from './volume.ts';
 import { accessPolicies, rootIno } from './volume.ts';
 
 /** What operations need beside the store: given once, when the MRC starts. */
@@ -28,8 +28,8 @@ export interface CoreEnv {
   readonly runId: string;
   /** `pbrpc://host:port` of this MRC. */
   readonly url: string;
-  /** Names of a volume's snapshots, oldest first. */
-  listSnapshots(volume: Volume): string[];
+  /** A volume's snapshots, oldest first, also those that are being made. */
+  snapshotsOf(volume: Volume): readonly Snapshot[];
   /** Volumes by name or `name@snapshot`. */
   findVolume(name: string): Volume | undefined;
   findVolumeById(id: string): Volume | undefined;

@@ -8,7 +8,7 @@ import type { Inode } from './records.ts';
 import { inodeFlags, isDirectory, isRegular } from './records.ts';
 import { releaseFile } from './usage.ts';
 import type { Tx } from './tx.ts';
-import type { Volume } from './volume.ts';
+import type { Snapshot, Volume } from './volume.ts';
 
 /** Who takes a file's last name away. */
 export interface Remover {
@@ -22,6 +22,8 @@ export interface Remover {
 const objectsLeft = Uint8Array.of(1);
 /** An orphan whose OSDs don't answer is tried again after this. */
 const retryMs = 600_000;
+/** Whether a snapshot that is being made shows an orphan is looked at again after this. */
+const snapshotMs = 5_000;
 /** After this an orphan is given up; what OSDs still have is found by xtfs_cleanup. */
 const eraseWithinNs = 86_400_000_000_000n;
 
@@ -56,15 +58,28 @@ export function dropLink(op: Operation, volume: Volume, inode: Inode, by: Remove
   const { openFiles } = op.env;
   const fileId = fileIdOf(volume, inode);
   const openUntilMs = isRegular(inode) ? openFiles.openUntilMs(fileId) : undefined;
-  const isKept = openUntilMs !== undefined && by.erases !== true && openFiles.isOpenElsewhere(fileId, by.client);
-  if (openUntilMs === undefined) {
+  const isOpenElsewhere =
+    openUntilMs !== undefined && by.erases !== true && openFiles.isOpenElsewhere(fileId, by.client);
+  const shown = showing(op, volume, inode);
+  // Whether a snapshot that is being made will show it is known later.
+  const isKept = isOpenElsewhere || shown === 'maybe';
+  if (openUntilMs === undefined && shown !== 'maybe') {
     purgeInode(tx, inode);
   } else {
     tx.touch(inode);
-    tx.put(orphanKey(openUntilMs, volume.number, inode.ino), isKept ? objectsLeft : new Uint8Array());
+    const dueMs = openUntilMs ?? tx.nowMs;
+    tx.put(orphanKey(dueMs, volume.number, inode.ino), isKept || shown !== 'no' ? objectsLeft : new Uint8Array());
   }
   const hasObjects = isRegular(inode) && inode.xlocs !== undefined && inode.xlocs.replicas.length > 0;
-  return hasObjects && !isKept ? { file: { volume, inode: { ...inode } } } : {};
+  return hasObjects && !isKept && shown === 'no' ? { file: { volume, inode: { ...inode } } } : {};
+}
+
+/** Whether a snapshot shows a file: then its objects stay, and go with the last snapshot. */
+function showing({ tx, env }: Operation, volume: Volume, { ino }: Inode): 'yes' | 'maybe' | 'no' {
+  const snapshots = env.snapshotsOf(volume);
+  if (snapshots.some((each) => each.snapshotOf.isComplete && tx.findInode(each.number, ino) !== undefined))
+    return 'yes';
+  return snapshots.some(({ snapshotOf }) => !snapshotOf.isComplete) ? 'maybe' : 'no';
 }
 
 /** The objects of an orphan lie elsewhere than who deleted it knew: the MRC deletes them when nobody can have it open. */
@@ -114,9 +129,12 @@ export function purgeOrphans(op: Operation, limit: number): Purged {
     if (inode === undefined || volume === undefined || inode.nlink > 0) continue;
     const again = (atMs: number): void => tx.put(orphanKey(atMs, orphan.volume, orphan.ino), value);
     const openUntilMs = op.env.openFiles.openUntilMs(fileIdOf(volume, inode));
-    const isErasing = value.length > 0 && (inode.xlocs?.replicas.length ?? 0) > 0;
+    const shown = showing(op, volume, inode);
+    const isErasing = value.length > 0 && (inode.xlocs?.replicas.length ?? 0) > 0 && shown !== 'yes';
     if (openUntilMs !== undefined) {
       again(openUntilMs);
+    } else if (isErasing && shown === 'maybe') {
+      again(tx.nowMs + snapshotMs);
     } else if (isErasing && tx.nowNs - inode.ctimeNs < eraseWithinNs) {
       again(tx.nowMs + retryMs);
       toErase.push(deleteCredentials(op, volume, inode));
@@ -136,4 +154,20 @@ export function purgeErased(op: Operation, fileId: string): void {
 
 function parseOrphanKey(key: Key): { expiryMs: number; volume: number; ino: number } {
   return { expiryMs: readU48(key, 1), volume: readU32(key, 7), ino: readU48(key, 11) };
+}
+
+/**
+ * The files of a snapshot that is gone which nothing shows any more: their objects may go.
+ * @param gone - the record of the snapshot as it was.
+ */
+export function unshownFiles(op: Operation, gone: Snapshot, inodes: readonly Inode[]): FileCredentials[] {
+  const { tx, env } = op;
+  const others = [
+    gone.snapshotOf.volume,
+    ...env.snapshotsOf({ ...gone, number: gone.snapshotOf.volume }).map(({ number }) => number),
+  ];
+  return inodes
+    .filter((inode) => isRegular(inode) && (inode.xlocs?.replicas.length ?? 0) > 0)
+    .filter(({ ino }) => !others.some((number) => tx.findInode(number, ino) !== undefined))
+    .map((inode) => deleteCredentials(op, gone, inode));
 }

@@ -127,7 +127,7 @@ export function withOtherOsds(op: Operation, volume: Volume, inode: Inode, leavi
   const held = xlocs.replicas.flatMap((replica) => replica.osds);
   const count = held.filter((osd) => leaving.has(osd)).length;
   if (count === 0) return xlocs;
-  if (op.env.listSnapshots(volume).length > 0) {
+  if (op.env.snapshotsOf(volume).length > 0) {
     refuse('EBUSY', `Volume ${volume.name} has snapshots, and their files can not move: delete them first`);
   }
   const without = [...held, ...leaving];

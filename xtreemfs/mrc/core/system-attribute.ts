@@ -15,6 +15,8 @@ export type SystemWrite =
       readonly ino: number;
       readonly name: string;
       readonly isRecursive: boolean;
+      /** Whether every OSD must keep what files hold. */
+      readonly isStrict: boolean;
     }
   | { readonly kind: 'deleteSnapshot'; readonly volume: Volume; readonly name: string }
   | { readonly kind: 'setReplicaPolicy'; readonly volume: Volume; readonly ino: number; readonly policy: string };

@@ -120,14 +120,21 @@ function readReplication(op: Operation, { volume, inode }: Found): string | unde
   });
 }
 
+function snapshotNames(op: Operation, volume: Volume): string[] {
+  const whole = op.env.snapshotsOf(volume).filter(({ snapshotOf }) => snapshotOf.isComplete);
+  return whole.map(({ snapshotOf }) => snapshotOf.name);
+}
+
 function writeSnapshots(op: Operation, found: Found, value: string): SystemWrite {
-  const match = /^(cr|c|d) +([^/@\0]{1,128})$/.exec(value.trim());
-  const [, verb, name = ''] = match ?? refuse('EINVAL', 'xtreemfs.snapshots: write "c NAME", "cr NAME" or "d NAME"');
+  const match = /^(crs|cr|c|d) +([^/@\0]{1,128})$/.exec(value.trim());
+  const [, verb, name = ''] =
+    match ?? refuse('EINVAL', 'xtreemfs.snapshots: write "c NAME", "cr NAME", "crs NAME" or "d NAME"');
   const { volume, inode } = found;
   if (verb === 'd') return { kind: 'deleteSnapshot', volume, name };
   if (op.env.findVolume(`${volume.name}@${name}`) !== undefined)
     refuse('EEXIST', `There is a snapshot ${name} already`);
-  return { kind: 'createSnapshot', volume, ino: inode.ino, name, isRecursive: verb === 'cr' };
+  // `crs`, ours: as `cr`, and only when every OSD keeps what files hold.
+  return { kind: 'createSnapshot', volume, ino: inode.ino, name, isRecursive: verb !== 'c', isStrict: verb === 'crs' };
 }
 
 function quotaInfo(op: Operation, volume: Volume, kind: 'u' | 'g'): string {
@@ -269,8 +276,17 @@ const attributes: Readonly<Record<string, Attribute>> = {
   num_dirs: { on: 'root', read: (op, { volume }) => String(op.tx.readCounters(volume.number).directories) },
   snapshots: {
     on: 'directory',
-    read: (op, { volume, inode }) => (inode.ino === rootIno ? op.env.listSnapshots(volume).join(',') : undefined),
+    read: (op, { volume, inode }) => (inode.ino === rootIno ? snapshotNames(op, volume).join(',') : undefined),
     defer: writeSnapshots,
+  },
+  snapshot_times: {
+    on: 'root',
+    isHidden: true,
+    read: (op, { volume }) =>
+      op.env
+        .snapshotsOf(volume)
+        .map(({ snapshotOf }) => snapshotOf.timeMs)
+        .join(','),
   },
   snapshots_enabled: {
     on: 'root',

@@ -60,6 +60,14 @@ export const volumeSchema = z.object({
 /** See `volumeSchema`. */
 export type Volume = Readonly<z.infer<typeof volumeSchema>>;
 
+/** A snapshot of a volume. */
+export type Snapshot = Volume & { readonly snapshotOf: NonNullable<Volume['snapshotOf']> };
+
+/** Whether a volume is a snapshot of another one. */
+export function isSnapshot(volume: Volume): volume is Snapshot {
+  return volume.snapshotOf !== undefined;
+}
+
 /** Number of every volume's root directory. */
 export const rootIno = 1;
 

@@ -12,12 +12,14 @@ import { Harness, mount } from '../testing/harness.ts';
 import { volumePrefixes } from '../core/volumes.ts';
 import { Maintenance } from './maintenance.ts';
 
+type Terms = Parameters<Maintenance['createSnapshot']>[3];
 const ann = aCaller('ann', ['staff']);
 let folder: string;
 let world: World;
 let fs: Harness;
 let maintenance: Maintenance;
 const erased: string[] = [];
+const looks: string[] = [];
 let isDown = false;
 
 function maintain(of: World): Maintenance {
@@ -28,7 +30,12 @@ function maintain(of: World): Maintenance {
         erased.push(`${xcap.fileId} at ${osd}`);
         if (isDown) throw new Error('the OSD is down');
       },
+      lookAtSnapshots: async (osd, volumeId) => {
+        looks.push(`${volumeId} at ${osd}`);
+        if (isDown) throw new Error('the OSD is down');
+      },
     },
+    osdUuids: () => ['osd-1', 'osd-2'],
     clock: of.clock,
     logger: silentLogger,
     dumpFolder: folder,
@@ -40,6 +47,7 @@ beforeEach(async () => {
   folder = await mkdtemp(join(tmpdir(), 'xtreemfs-mrc-dump-'));
   world = aWorld();
   erased.length = 0;
+  looks.length = 0;
   isDown = false;
   await makeTestVolume(world.engine);
   fs = new Harness(world.engine);
@@ -206,12 +214,14 @@ describe('a file that was deleted while another client had it open', () => {
 });
 
 describe('snapshots', () => {
+  const [flat, whole] = [false, true].map((isRecursive) => ({ isRecursive, isStrict: false })) as [Terms, Terms];
+
   test('keep a tree as it was, under the same file numbers, and can not be written', async () => {
     await plant();
     const before = await fs.stat('d/file');
     const write = await fs.set('', 'xtreemfs.snapshots', 'cr monday');
     if (write?.kind !== 'createSnapshot') throw new Error('no snapshot asked for');
-    await maintenance.createSnapshot(write.volume, write.ino, write.name, write.isRecursive);
+    await maintenance.createSnapshot(write.volume, write.ino, write.name, write);
     await fs.as(ann, (op) => unlink(op, 'vol', 'd/file'));
     await fs.open(ann, 'later');
     const snapshot = new Harness(world.engine, 'vol@monday');
@@ -225,25 +235,123 @@ describe('snapshots', () => {
     expect(opened.cap.snapTimestamp).toBeGreaterThan(0);
   });
 
+  /** After this no capability is valid any more. */
+  const closedMs = 700_000;
+  const [gone, stays] = ['d/file', 'd/sub/deep'];
+
+  /** Makes a snapshot of the whole volume. */
+  async function freeze(name: string): Promise<void> {
+    const [volume] = world.engine.listVolumes();
+    if (volume === undefined) throw new Error('no volume');
+    await maintenance.createSnapshot(volume, 1, name, { isRecursive: true, isStrict: true });
+  }
+
+  async function thaw(name: string): Promise<void> {
+    const [volume] = world.engine.listVolumes();
+    if (volume === undefined) throw new Error('no volume');
+    await maintenance.deleteSnapshot(volume, name);
+    await maintenance.settle();
+  }
+
+  /** Deletes a file with all its names. @returns whether the client is to delete its objects. */
+  async function remove(path: string, ...names: string[]): Promise<boolean> {
+    let isClients = false;
+    for (const name of [path, ...names]) {
+      const { file } = await fs.as(root, (op) => unlink(op, 'vol', name, { client: mount }));
+      isClients = file !== undefined;
+    }
+    return isClients;
+  }
+
+  test('have every OSD keep what files hold before they are there, and none is made when one does not answer', async () => {
+    await plant();
+    await freeze('monday');
+    const id = world.engine.listVolumes()[0]?.id ?? '';
+    expect(looks).toEqual([`${id} at osd-1`, `${id} at osd-2`]);
+    expect(Number(await fs.get('', 'xtreemfs.snapshot_times'))).toBeGreaterThan(0);
+    isDown = true;
+    await expect(freeze('tuesday')).rejects.toMatchObject({
+      code: 'EIO',
+      message: expect.stringMatching(/osd-1 does/),
+    });
+    expect(await fs.get('', 'xtreemfs.snapshots')).toBe('monday');
+    expect((await fs.get('', 'xtreemfs.snapshot_times')).split(',')).toHaveLength(1);
+  });
+
+  test('keep the objects of files that are deleted meanwhile, and the last one takes them along', async () => {
+    await plant();
+    await freeze('first');
+    await freeze('second');
+    await fs.open(ann, 'young');
+    world.clock.advance(closedMs);
+    expect(await remove(gone, 'hard')).toBe(false);
+    expect(await remove('young')).toBe(true);
+    await thaw('first');
+    expect(erased).toEqual([]);
+    await thaw('second');
+    expect(erased).toEqual([expect.stringMatching(/^[^:]+:\d+ at /)]);
+    expect(await fs.stat(stays)).toMatchObject({ size: 0 });
+  });
+
+  test('are not forgotten while an OSD that is to delete objects is down, also over a restart', async () => {
+    await plant();
+    await freeze('first');
+    world.clock.advance(closedMs);
+    await remove(gone, 'hard');
+    isDown = true;
+    await thaw('first');
+    expect(await fs.get('', 'xtreemfs.snapshots')).toBe('');
+    await maintenance.stop();
+    erased.length = 0;
+    maintenance = maintain(world);
+    await maintenance.start();
+    await maintenance.settle();
+    expect(erased.length).toBe(1);
+    isDown = false;
+    for (let i = 0; i < 20 && erased.length < 2; i++) {
+      world.clock.advance(1000);
+      await new Promise((resolve) => setImmediate(resolve));
+      await maintenance.settle();
+    }
+    expect(erased).toHaveLength(2);
+    expect(world.engine.runNow(root, (op) => op.tx.scan({ prefix: 'Mpurge:', limit: 10 }))).toEqual([]);
+  });
+
+  test('a file that is deleted while one is being made goes when it is known not to be in it', async () => {
+    await plant();
+    const [volume] = world.engine.listVolumes();
+    if (volume === undefined) throw new Error('no volume');
+    const snapshotOf = { volume: 1, name: 'half', timeMs: 1, rootIno: 1, isComplete: false };
+    await fs.as(root, (op) => op.tx.putVolume({ ...volume, number: 9, snapshotOf }));
+    expect(await remove(stays)).toBe(false);
+    await maintenance.start();
+    await maintenance.settle();
+    for (let second = 0; second < 700 && erased.length === 0; second++) {
+      world.clock.advance(1000);
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    expect(erased).toHaveLength(1);
+  });
+
   test('a non-recursive one has the files of one directory and the way to it', async () => {
     await plant();
     const { ino } = await fs.stat('d');
     const [volume] = world.engine.listVolumes();
     if (volume === undefined) throw new Error('no volume');
-    await maintenance.createSnapshot(volume, ino, 'flat', false);
+    await maintenance.createSnapshot(volume, ino, 'flat', flat);
     const snapshot = new Harness(world.engine, 'vol@flat');
     expect(await snapshot.names('')).toEqual(['d']);
     expect(await snapshot.names('d')).toEqual(['fifo', 'file', 'sym']);
-    await expect(maintenance.createSnapshot(volume, ino, 'flat', false)).rejects.toMatchObject({ code: 'EEXIST' });
+    await expect(maintenance.createSnapshot(volume, ino, 'flat', flat)).rejects.toMatchObject({ code: 'EEXIST' });
   });
 
   test('deleting one, or the volume, removes every record', async () => {
     await plant();
     const [volume] = world.engine.listVolumes();
     if (volume === undefined) throw new Error('no volume');
-    await maintenance.createSnapshot(volume, 1, 'gone', true);
+    await maintenance.createSnapshot(volume, 1, 'gone', whole);
     await maintenance.deleteSnapshot(volume, 'gone');
-    await maintenance.createSnapshot(volume, 1, 'too', true);
+    await maintenance.createSnapshot(volume, 1, 'too', whole);
     await maintenance.removeVolume(volume);
     await maintenance.settle();
     expect(world.engine.allVolumes()).toEqual([]);

@@ -4,13 +4,16 @@ import { inParallel } from '#common/parallel.ts';
 import type { FileCredentials } from '#proto/generated/xtreemfs/global-types.ts';
 import type { Logger } from '#common/logger.ts';
 import { refuse } from '../core/errno.ts';
-import { metaKey, readU32 } from '../core/keys.ts';
-import { purgeErased, purgeOrphans } from '../core/removal.ts';
-import type { Volume } from '../core/volume.ts';
+import { isChangeHeld } from '../core/changes.ts';
+import { changesPrefix, inodesPrefix, metaKey, readU32, readU48 } from '../core/keys.ts';
+import { decodeInode } from '../core/records.ts';
+import { purgeErased, purgeOrphans, unshownFiles } from '../core/removal.ts';
+import { decodeVolume, encodeVolume, isSnapshot, type Snapshot, type Volume } from '../core/volume.ts';
 import { volumePrefixes } from '../core/volumes.ts';
 import type { Engine } from '../engine.ts';
 import type { OsdCalls } from '../replication/osd-calls.ts';
 import { systemCaller } from '../engine.ts';
+import type { Key, KvReader } from '../store/kv.ts';
 import { copyTree } from './snapshot.ts';
 import { dumpDatabase } from './dump.ts';
 import { restoreDatabase } from './restore.ts';
@@ -18,7 +21,9 @@ import { restoreDatabase } from './restore.ts';
 /** What maintenance is made of. */
 export interface MaintenanceOptions {
   readonly engine: Engine;
-  readonly osds: Pick<OsdCalls, 'unlink'>;
+  readonly osds: Pick<OsdCalls, 'unlink' | 'lookAtSnapshots'>;
+  /** UUIDs of all OSDs that may hold files. */
+  readonly osdUuids: () => readonly string[];
   readonly clock: Clock;
   readonly logger: Logger;
   /** Folder where dumps are written and read. */
@@ -34,12 +39,19 @@ const erasedAtOnce = 8;
 /** Prefix of the marks of volumes whose records are being removed. */
 const purgePrefix = 'Mpurge:';
 
+/** The volume of a mark; undefined for one of an earlier version, which had its name alone. */
+function readMark(value: Uint8Array): Volume | undefined {
+  return value[0] === '{'.charCodeAt(0) ? decodeVolume(value) : undefined;
+}
+
 /** Work on whole volumes and on the store, in small steps between requests. */
 export class Maintenance {
   private readonly options: MaintenanceOptions;
   private timer: Timer | undefined;
   private isStopped = false;
   private purging: Promise<void> = Promise.resolve();
+  /** Marks of snapshots whose objects could not all be deleted: tried again with the next look for orphans. */
+  private readonly waiting = new Set<Key>();
   private dumping: Promise<void> | undefined;
 
   constructor(options: MaintenanceOptions) {
@@ -69,16 +81,25 @@ export class Maintenance {
 
   /** Removes a volume and its snapshots; their records go in the background, also over a restart. */
   async removeVolume(volume: Volume): Promise<void> {
-    for (const snapshot of this.options.engine.snapshotsOf(volume)) await this.drop(snapshot);
+    for (const snapshot of this.options.engine.env.snapshotsOf(volume)) await this.drop(snapshot);
     await this.drop(volume);
     this.purging = this.purging.then(() => this.purgeMarked());
   }
 
-  /** Freezes the tree of a directory as the volume `<volume>@<name>`; resolves when it can be mounted. */
-  async createSnapshot(volume: Volume, ino: number, name: string, isRecursive: boolean): Promise<void> {
+  /**
+   * Freezes the tree of a directory as the volume `<volume>@<name>`; resolves when it can be mounted. OSDs keep what files hold from then on;
+   * one that does not answer shows what it keeps by itself (ADR 0053), and a strict snapshot is not made then.
+   * @throws {PosixError} EEXIST, EAGAIN while files of the volume move, EIO when an OSD does not answer.
+   */
+  async createSnapshot(
+    volume: Volume,
+    ino: number,
+    name: string,
+    { isRecursive, isStrict }: { readonly isRecursive: boolean; readonly isStrict: boolean },
+  ): Promise<void> {
     const { engine, logger } = this.options;
     const snapshot = await engine.run(systemCaller, (op) => {
-      if (engine.snapshotsOf(volume).some((held) => held.snapshotOf?.name === name))
+      if (engine.env.snapshotsOf(volume).some((held) => held.snapshotOf.name === name))
         refuse('EEXIST', `There is a snapshot ${name} already`);
       const number = engine.nextVolumeNumber(op.tx);
       const made: Volume = {
@@ -91,11 +112,13 @@ export class Maintenance {
     });
     const view = await engine.store.view();
     try {
+      await this.demandStill(volume, view);
+      if (isStrict) await this.haveOsdsLook(volume);
+      else await this.tryToHaveOsdsLook(volume);
       const copied = await copyTree(engine, view, { from: volume.number, to: snapshot.number, ino, isRecursive });
       logger.info('Snapshot made', { Volume: volume.name, snapshot: name, records: copied });
     } catch (error) {
-      await this.drop(snapshot);
-      this.purging = this.purging.then(() => this.purgeMarked());
+      await this.dropSnapshot(volume, snapshot);
       throw error;
     } finally {
       view.close();
@@ -107,10 +130,51 @@ export class Maintenance {
   }
 
   async deleteSnapshot(volume: Volume, name: string): Promise<void> {
-    const snapshot = this.options.engine.snapshotsOf(volume).find((held) => held.snapshotOf?.name === name);
+    const snapshot = this.options.engine.snapshotsOf(volume).find((held) => held.snapshotOf.name === name);
     if (snapshot === undefined) refuse('ENOENT', `${volume.name} has no snapshot ${name}`);
+    await this.dropSnapshot(volume, snapshot);
+  }
+
+  private async dropSnapshot(volume: Volume, snapshot: Volume): Promise<void> {
     await this.drop(snapshot);
     this.purging = this.purging.then(() => this.purgeMarked());
+    // One that doesn't answer now looks by itself later.
+    await this.tryToHaveOsdsLook(volume);
+  }
+
+  private async tryToHaveOsdsLook(volume: Volume): Promise<void> {
+    await this.haveOsdsLook(volume).catch((error: unknown) => {
+      this.options.logger.warn('An OSD was not told of snapshots', {
+        Volume: volume.name,
+        problem: describeError(error),
+      });
+    });
+  }
+
+  /** @throws {PosixError} EIO naming an OSD that does not answer. */
+  private async haveOsdsLook({ id }: Volume): Promise<void> {
+    const { osds, osdUuids } = this.options;
+    await inParallel([...osdUuids()], erasedAtOnce, async (osd) => {
+      try {
+        await osds.lookAtSnapshots(osd, id);
+      } catch (error) {
+        const why = describeError(error);
+        refuse('EIO', `OSD ${osd} does not keep what the snapshot shows: ${why}; see that it serves, or remove it`);
+      }
+    });
+  }
+
+  /** @throws {PosixError} EAGAIN while replicas of files are changed: the OSDs that a snapshot would name may be left. */
+  private async demandStill(volume: Volume, view: KvReader): Promise<void> {
+    const prefix = changesPrefix(volume.number);
+    const changes = view.scan({ prefix, limit: batchRecords }).map(({ key }) => readU48(key, prefix.length));
+    const isHeld = await this.options.engine.run(systemCaller, (op) =>
+      changes.some((ino) => {
+        const inode = op.tx.findInode(volume.number, ino);
+        return inode !== undefined && isChangeHeld(op, inode);
+      }),
+    );
+    if (isHeld) refuse('EAGAIN', `Files of ${volume.name} are moving: make the snapshot when that is over`);
   }
 
   /** Moves the log's changes into the database (procedure 30). */
@@ -146,7 +210,7 @@ export class Maintenance {
   private async drop(volume: Volume): Promise<void> {
     await this.options.engine.run(systemCaller, (op) => {
       op.tx.removeVolume(volume.number);
-      op.tx.put(metaKey(`purge:${volume.number}`), Buffer.from(volume.name));
+      op.tx.put(metaKey(`purge:${volume.number}`), encodeVolume(volume));
     });
   }
 
@@ -154,13 +218,43 @@ export class Maintenance {
     const { engine, logger } = this.options;
     try {
       for (;;) {
-        const marks = await engine.run(systemCaller, (op) => op.tx.scan({ prefix: purgePrefix, limit: 100 }));
+        const limit = 100 + this.waiting.size;
+        const all = await engine.run(systemCaller, (op) => op.tx.scan({ prefix: purgePrefix, limit }));
+        const marks = all.filter(({ key }) => !this.waiting.has(key));
         if (marks.length === 0 || this.isStopped) return;
-        for (const { key } of marks) await this.purge(Number(key.slice(purgePrefix.length)), key);
+        for (const { key, value } of marks) {
+          const volume = readMark(value);
+          if (volume !== undefined && isSnapshot(volume) && !(await this.eraseUnshown(volume))) this.waiting.add(key);
+          else await this.purge(Number(key.slice(purgePrefix.length)), key);
+        }
       }
     } catch (error) {
       logger.error('Records of a removed volume stay until the next start', { problem: describeError(error) });
     }
+  }
+
+  /** Deletes the objects of files that only this snapshot showed. @returns false when that has to be tried again. */
+  private async eraseUnshown(snapshot: Snapshot): Promise<boolean> {
+    const { engine } = this.options;
+    const prefix = inodesPrefix(snapshot.number);
+    let failures = 0;
+    let after: Key | undefined;
+    const view = await engine.store.view();
+    try {
+      for (let isMore = true; isMore && !this.isStopped;) {
+        const page = view.scan({ prefix, limit: batchRecords, ...(after === undefined ? {} : { after }) });
+        const inodes = page.map(({ key, value }) => decodeInode(snapshot.number, readU48(key, prefix.length), value));
+        const files = await engine.run(systemCaller, (op) => unshownFiles(op, snapshot, inodes));
+        await inParallel(files, erasedAtOnce, async (creds) => {
+          if (!(await this.unlink(creds))) failures++;
+        });
+        after = page.at(-1)?.key;
+        isMore = page.length === batchRecords;
+      }
+    } finally {
+      view.close();
+    }
+    return failures === 0 && !this.isStopped;
   }
 
   private async purge(number: number, mark: string): Promise<void> {
@@ -201,15 +295,24 @@ export class Maintenance {
   }
 
   private async erase(creds: FileCredentials): Promise<void> {
-    const { engine, osds, logger } = this.options;
-    const { fileId } = creds.xcap;
+    if (!(await this.unlink(creds))) return;
+    await this.options.engine.run(systemCaller, (op) => {
+      purgeErased(op, creds.xcap.fileId);
+    });
+  }
+
+  /** Deletes the objects of a file. @returns whether all OSDs did. */
+  private async unlink(creds: FileCredentials): Promise<boolean> {
+    const { osds, logger } = this.options;
     try {
       for (const { osdUuids } of creds.xlocs.replicas) await osds.unlink(osdUuids[0] ?? '', creds);
-      await engine.run(systemCaller, (op) => {
-        purgeErased(op, fileId);
-      });
+      return true;
     } catch (error) {
-      logger.warn('Objects of an unlinked file stay for now', { fileId, problem: describeError(error) });
+      logger.warn('Objects of an unlinked file stay for now', {
+        fileId: creds.xcap.fileId,
+        problem: describeError(error),
+      });
+      return false;
     }
   }
 
@@ -221,6 +324,10 @@ export class Maintenance {
         void (async (): Promise<void> => {
           try {
             await this.purgeOrphans();
+            if (this.waiting.size > 0) {
+              this.waiting.clear();
+              this.purging = this.purging.then(() => this.purgeMarked());
+            }
           } catch (error) {
             logger.error('Unlinked files not removed', { problem: describeError(error) });
           }

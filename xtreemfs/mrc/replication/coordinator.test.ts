@@ -68,6 +68,7 @@ function fakeOsds(): OsdCalls {
     },
     sync: async (osd, creds) => ask('sync', osd, creds),
     touch: async (osd, creds, objectNumber) => ask(`touch ${objectNumber}`, osd, creds),
+    lookAtSnapshots: async () => undefined,
     unlink: async (osd, creds) => ask('unlink', osd, creds),
   };
 }

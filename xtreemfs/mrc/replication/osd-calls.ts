@@ -25,6 +25,8 @@ export interface OsdCalls {
   sync(osd: string, creds: FileCredentials): Promise<void>;
   /** Reads one byte of an object, so that a read-only replica begins to fill itself (10). */
   touch(osd: string, creds: FileCredentials, objectNumber: number): Promise<void>;
+  /** Has an OSD ask which snapshots a volume has; done when changes keep what they show (1003, ours). */
+  lookAtSnapshots(osd: string, volumeId: string): Promise<void>;
   /** Deletes the objects of one replica, whose first OSD this is (11); fine when they are gone. */
   unlink(osd: string, creds: FileCredentials): Promise<void>;
 }
@@ -65,6 +67,9 @@ export function rpcOsdCalls(client: RpcClient, resolver: AddressResolver): OsdCa
         offset: 0,
         length: 1,
       });
+    },
+    lookAtSnapshots: async (osd, volumeId) => {
+      await client.call(await resolver.resolve(osd), osdProcedures.lookAtSnapshots, { volumeId });
     },
     unlink: async (osd, creds) => {
       const request = { fileCredentials: creds, fileId: fileIdOf(creds) };

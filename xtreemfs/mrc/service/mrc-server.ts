@@ -133,6 +133,7 @@ export class MrcServer {
     this.maintenance = new Maintenance({
       engine: this.engine,
       osds,
+      osdUuids: () => this.osds.all().map(({ uuid }) => uuid),
       clock,
       logger,
       dumpFolder,

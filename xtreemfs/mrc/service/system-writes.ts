@@ -7,7 +7,7 @@ export async function finishSystemWrite(mrc: Mrc, write: SystemWrite | undefined
   if (write === undefined) return;
   switch (write.kind) {
     case 'createSnapshot':
-      await mrc.maintenance.createSnapshot(write.volume, write.ino, write.name, write.isRecursive);
+      await mrc.maintenance.createSnapshot(write.volume, write.ino, write.name, write);
       return;
     case 'deleteSnapshot':
       await mrc.maintenance.deleteSnapshot(write.volume, write.name);

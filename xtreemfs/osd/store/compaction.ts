@@ -67,6 +67,11 @@ export async function compact(log: FileLog): Promise<void> {
     for (const entry of version.objects.values()) for (const extent of entry.extents) pinned.add(extent.segment);
   }
   const victims = log.segmentList.filter((segment) => segment.live * 2 <= segment.size && !pinned.has(segment));
+  const { tailSegment: tail } = log;
+  if (tail !== undefined && victims.includes(tail) && isWorthRolling(tail)) {
+    // What is moved must not come to lie in what is to go.
+    await log.exclusive(async () => log.closeTail());
+  }
   const isVictim = new Set<unknown>(victims);
   const moving = [...state.objects].filter(([, entry]) => entry.extents.some((extent) => isVictim.has(extent.segment)));
   for (const [object] of moving) await rewriteObject(log, object);

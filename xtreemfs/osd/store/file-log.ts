@@ -134,6 +134,11 @@ export class FileLog {
     return this.queue.exclusive(task);
   }
 
+  /** Has the next record begin a new segment. Only inside an exclusive task. */
+  closeTail(): void {
+    this.tail = undefined;
+  }
+
   /** Appends from inside an exclusive task. */
   async appendNow(body: RecordBody, payload: Buffer): Promise<void> {
     await this.writeRecords([{ body, payload }]);

@@ -219,6 +219,13 @@ export class ObjectStore {
     this.tidy(fileId, file, () => rewriteObject(log, object));
   }
 
+  /** Gives back what a file holds no more, in the background, however little that is. */
+  tidyFile(fileId: string): void {
+    const file = this.open.get(fileId);
+    const log = file?.ready;
+    if (file !== undefined && log !== undefined && !file.isTidying) this.tidy(fileId, file, () => compact(log));
+  }
+
   private tidy(fileId: string, file: OpenFile, task: () => Promise<unknown>): void {
     file.isTidying = true;
     file.users++;

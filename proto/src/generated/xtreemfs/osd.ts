@@ -1932,6 +1932,30 @@ export function readInternalGetFileidListResponse(reader: Reader): InternalGetFi
 }
 export const internalGetFileidListResponseCodec: Codec<InternalGetFileidListResponse> = makeCodec('xtreemfs_internal_get_fileid_listResponse', writeInternalGetFileidListResponse, readInternalGetFileidListResponse);
 
+/** Ours: a volume has got, or lost, a snapshot. */
+export interface LookAtSnapshotsRequest {
+  volumeId: string;
+}
+
+export function writeLookAtSnapshotsRequest(writer: Writer, message: LookAtSnapshotsRequest): void {
+  writer.string(10, message.volumeId);
+}
+export function readLookAtSnapshotsRequest(reader: Reader): LookAtSnapshotsRequest {
+  let volumeId: string = '';
+  for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+    switch (tag) {
+      case 10: {
+        volumeId = reader.string();
+        break;
+      }
+      default:
+        reader.skip(tag);
+    }
+  }
+  return { volumeId };
+}
+export const lookAtSnapshotsRequestCodec: Codec<LookAtSnapshotsRequest> = makeCodec('look_at_snapshotsRequest', writeLookAtSnapshotsRequest, readLookAtSnapshotsRequest);
+
 export const osdInterfaceId = 30001;
 
 /** The object storage device (section 12). */
@@ -2273,4 +2297,14 @@ export const osdProcedures = {
     hasDataIn: false,
     hasDataOut: false,
   } satisfies Procedure<RwrResetStatusRequest, RwrResetStatusResponse>,
+  /** Ours; upstream's answers INVALID_PROC_ID. */
+  lookAtSnapshots: {
+    interfaceId: 30001,
+    procId: 1003,
+    name: 'look_at_snapshots',
+    request: lookAtSnapshotsRequestCodec,
+    response: emptyResponseCodec,
+    hasDataIn: false,
+    hasDataOut: false,
+  } satisfies Procedure<LookAtSnapshotsRequest, EmptyResponse>,
 } as const;
