@@ -7,7 +7,7 @@ import type { EventRecorder } from '#runtime/contracts.ts';
 import { referenceTo } from '#runtime/events.ts';
 import type { Stored } from '#runtime/types.ts';
 import type { MountClient } from '../holder/socket.ts';
-import { type AccessView, checkContext, decideAccess, findVolume } from '../kubernetes/access.ts';
+import { type AccessView, checkContext, decideAccess, demandReadOnly, findVolume } from '../kubernetes/access.ts';
 import { checkCapability, isReadOnlyMode } from './capabilities.ts';
 import { CsiError, required, statusOf } from './errors.ts';
 import { mountFailed, mountRefused } from './events.ts';
@@ -96,12 +96,12 @@ async function publish(request: NodePublishVolumeRequest, parts: NodeParts): Pro
   checkContext(request.volumeContext);
   const { volume, source } = findVolume(handle, view);
   const access = await allowed(volume, request.volumeContext, parts);
-  const isReadOnly = request.readonly || access.isReadOnly || isReadOnlyMode(capability);
+  demandReadOnly(volume, request.readonly, access.isReadOnly || isReadOnlyMode(capability));
   const isExclusive = capability.accessMode?.mode === 'SINGLE_NODE_SINGLE_WRITER';
   try {
     // The kubelet does not stage again what it staged before the holder started anew; repeating it is no work.
     await holder.ask({ op: 'stage', source, path: stagingPath });
-    await holder.ask({ op: 'publish', stagingPath, path, isReadOnly, isExclusive });
+    await holder.ask({ op: 'publish', stagingPath, path, isReadOnly: request.readonly, isExclusive });
   } catch (error) {
     events.publish(mountFailed(referenceTo(pods, access.pod), statusOf(error).details));
     throw error;

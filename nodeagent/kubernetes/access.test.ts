@@ -1,6 +1,6 @@
 import { describe, expect, test } from '@jest/globals';
 import { status } from '@grpc/grpc-js';
-import { type AccessView, checkContext, decideAccess, findVolume } from './access.ts';
+import { type AccessView, checkContext, decideAccess, demandReadOnly, findVolume } from './access.ts';
 
 const uids = {
   fileSystem: '11111111-1111-4111-8111-111111111111',
@@ -180,4 +180,18 @@ describe('Access to a Volume', () => {
     expect(() => checkContext({ ...podContext(), 'csi.storage.k8s.io/ephemeral': 'true' })).toThrow(/inline/);
     expect(() => checkContext({ ...podContext(), 'storage.kubernetes.io/csiProvisionerIdentity': '1' })).not.toThrow();
   });
+});
+
+test('threat 16: what may only be read is refused to a pod that does not say so, for its container could write', () => {
+  const volume = { metadata: { name: 'results' } } as Parameters<typeof demandReadOnly>[0];
+  for (const [isSaid, isNeeded] of [
+    [true, true],
+    [true, false],
+    [false, false],
+  ] as const) {
+    demandReadOnly(volume, isSaid, isNeeded);
+  }
+  expect(() => demandReadOnly(volume, false, true)).toThrow(
+    /Volume results may only be read here: write readOnly: true/,
+  );
 });

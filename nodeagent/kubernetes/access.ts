@@ -161,6 +161,19 @@ export async function decideAccess(
   return { pod, isReadOnly: grant.access === 'Read' };
 }
 
+/**
+ * Refuses a pod that does not say that it only reads what may only be read. A mount that is read-only on the node is made writable by the
+ * container runtime (runc mounts anew with `rw`) unless the kubelet tells it otherwise, and the kubelet goes by the pod.
+ * @param isSaid - `readonly` of the request: the pod says `readOnly: true` at its `persistentVolumeClaim`.
+ * @throws {CsiError} PERMISSION_DENIED with the remedy.
+ */
+export function demandReadOnly({ metadata }: Volume, isSaid: boolean, isNeeded: boolean): void {
+  if (isSaid || !isNeeded) return;
+  throw denied(
+    `Volume ${metadata.name} may only be read here: write readOnly: true at persistentVolumeClaim in the volumes of the pod, or at the volume in the GridJob`,
+  );
+}
+
 /** Name of the organization that a namespace was made for; undefined when for none. @throws {CsiError} when it only looks so. */
 async function organizationOf(name: string, view: AccessView): Promise<string | undefined> {
   const organizationName = organizationOfNamespace(name);

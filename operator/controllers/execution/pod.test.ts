@@ -104,6 +104,13 @@ describe('the pod of a task', () => {
       name: `volume-home-${owner}`,
       persistentVolumeClaim: { claimName: `home-${owner}` },
     });
+    const shared = { volume: 'data', mountPath: '/in', readOnly: true };
+    const claimsOf = (volumes: object[]): unknown =>
+      taskPod(anExecution('job', { volumes }), task, { ...around, home }, 0)
+        .spec?.volumes?.map(({ persistentVolumeClaim }) => persistentVolumeClaim)
+        .filter((claim) => claim?.claimName === 'data');
+    expect(claimsOf([shared])).toEqual([{ claimName: 'data', readOnly: true }]);
+    expect(claimsOf([shared, { ...shared, mountPath: '/out', readOnly: false }])).toEqual([{ claimName: 'data' }]);
     const own = { volumes: [{ volume: 'data', mountPath: home.mountPath }] };
     const said = container({ ...own, template: { image: 'i', env: [{ name: 'HOME', value: '/tmp' }] } });
     expect(homeOf(said)).toEqual(['/tmp']);

@@ -315,7 +315,11 @@ function podVolumes(
   return [
     { name: accountVolume, configMap: { name: `${owner}-account` } },
     ...(gridAccess ? [accessVolume()] : []),
-    ...names.map((name) => ({ name: `volume-${name}`, persistentVolumeClaim: { claimName: name } })),
+    ...names.map((name) => {
+      const isOnlyRead = !homes.includes(name) && volumes.every((each) => each.volume !== name || each.readOnly);
+      const persistentVolumeClaim = { claimName: name, ...(isOnlyRead ? { readOnly: true } : {}) };
+      return { name: `volume-${name}`, persistentVolumeClaim };
+    }),
   ];
 }
 
