@@ -16,7 +16,8 @@ import { systemRandom } from '#common/random.ts';
 import { fileSystems, type FileSystem } from '#crds/file-system.ts';
 import { parseQuantity } from '#crds/quantity.ts';
 import { installCrds } from '#crds/testing/install.ts';
-import { volumeNameOf, volumes } from '#crds/volume.ts';
+import { snapshotNameOf, type Volume, volumeNameOf, volumes } from '#crds/volume.ts';
+import { volumeSnapshots } from '#nodeagent/csi/snapshots.ts';
 import { controllerService } from '#nodeagent/csi/controller.ts';
 import { identityService } from '#nodeagent/csi/identity.ts';
 import { createCsiMetrics } from '#nodeagent/csi/metrics.ts';
@@ -24,15 +25,20 @@ import { nodeService } from '#nodeagent/csi/node.ts';
 import { CsiServer } from '#nodeagent/csi/server.ts';
 import { VolumeStats } from '#nodeagent/csi/stats.ts';
 import { Cluster } from '#nodeagent/kubernetes/cluster.ts';
+import { VolumeCopies } from '#operator/controllers/volume/copies.ts';
+import { keepSnapshots } from '#operator/controllers/volume/snapshots.ts';
+import { XtreemfsInstallation } from '#operator/storage/xtreemfs-installation.ts';
 import { controllerMethods, identityMethods, nodeMethods } from '#proto/csi/schema.ts';
 import { namespaces, pods, serviceAccounts } from '#runtime/builtin.ts';
 import { kubeConfigCredentials } from '#runtime/credentials.ts';
+import { ignoreNotFound } from '#runtime/errors.ts';
 import { createRuntimeMetrics } from '#runtime/metrics.ts';
 import { HttpTransport } from '#runtime/transport.ts';
 import type { Client } from '#runtime/contracts.ts';
-import type { Stored } from '#runtime/types.ts';
+import type { KubeObject, Stored } from '#runtime/types.ts';
 import { startControlPlane } from '#sites/control-plane.ts';
-import { KubeClient } from '#sites/kube-client.ts';
+import { applyFolder } from '#sites/addons.ts';
+import { KubeClient, waitFor } from '#sites/kube-client.ts';
 import { ensureTools } from '#sites/tools.ts';
 import { Services } from '#xtreemfs/client/services.ts';
 import { makeVolume } from '#xtreemfs/tools/volume-admin.ts';
@@ -51,7 +57,7 @@ interface Spec {
   readonly Failure?: { readonly Message: string };
 }
 
-/** The operator's part: makes each declared Volume at the metadata server and says so. */
+/** The operator's part: makes each declared Volume at the metadata server, keeps its snapshots, fills it from its source, and says so. */
 async function actAsOperator(
   client: Client,
   node: LocalNode,
@@ -61,36 +67,45 @@ async function actAsOperator(
   const services = new Services({ clock: systemClock, logger: silentLogger, dirs: node.source.dirs, triesMax: 5 });
   const file = path.join(node.installation.folder, 'installation.json');
   const { mrc } = JSON.parse(readFileSync(file, 'utf8')) as { mrc: { port: number } };
+  const installation = new XtreemfsInstallation(services, `127.0.0.1:${mrc.port}`);
+  const copies = new VolumeCopies({ clock: systemClock, log: silentLogger });
   const made = new Set<string>();
+  const serve = async (volume: Stored<Volume>, all: readonly Stored<Volume>[]): Promise<void> => {
+    const { name, uid } = volume.metadata;
+    const sizeBytes = Number(parseQuantity(volume.spec.size).nano / 1_000_000_000n);
+    if (!made.has(uid)) {
+      const terms = { name: volumeNameOf(uid), mode: 0o777, user: 'root', group: 'root', stripeKib: 128, width: 1 };
+      await makeVolume(services, `127.0.0.1:${mrc.port}`, terms);
+      made.add(uid);
+    }
+    const key = { namespace, name };
+    const place = { name: fileSystem.metadata.name, namespace };
+    await client.of(volumes).patch(key, { type: 'merge', body: { spec: { fileSystem: place } } });
+    const report = { quotaBytes: sizeBytes, usedBytes: 0, files: 0 };
+    const snapshots = await keepSnapshots(volume, installation, report, signal);
+    const source = all.find((each) => each.metadata.name === volume.spec.source?.volume);
+    const snapshot = snapshotNameOf(volume.spec.source?.snapshot ?? '');
+    const order = { uid, from: { name: volumeNameOf(source?.metadata.uid ?? ''), snapshot }, to: volumeNameOf(uid) };
+    const isCopied = source === undefined || copies.ask(order, installation, signal).isDone;
+    const ready = {
+      type: 'Ready',
+      status: isCopied ? 'True' : 'False',
+      reason: 'Available',
+      message: 'it is there',
+      lastTransitionTime: new Date().toISOString(),
+    };
+    const status = {
+      ...{ sizeBytes, snapshots, copied: isCopied },
+      fileSystemUID: fileSystem.metadata.uid,
+      volumeName: volumeNameOf(uid),
+      conditions: [ready],
+    };
+    await client.of(volumes).status.patch(key, { type: 'merge', body: { status } });
+  };
   while (!signal.aborted) {
     const { items } = await client.of(volumes).list({ namespace });
-    for (const volume of items) {
-      const { name, uid } = volume.metadata;
-      const sizeBytes = Number(parseQuantity(volume.spec.size).nano / 1_000_000_000n);
-      if (volume.status?.sizeBytes === sizeBytes) continue;
-      if (!made.has(uid)) {
-        const terms = { name: volumeNameOf(uid), mode: 0o777, user: 'root', group: 'root', stripeKib: 128, width: 1 };
-        await makeVolume(services, `127.0.0.1:${mrc.port}`, terms);
-        made.add(uid);
-      }
-      const key = { namespace, name };
-      const place = { name: fileSystem.metadata.name, namespace };
-      await client.of(volumes).patch(key, { type: 'merge', body: { spec: { fileSystem: place } } });
-      const ready = {
-        type: 'Ready',
-        status: 'True',
-        reason: 'Available',
-        message: 'it is there',
-        lastTransitionTime: new Date().toISOString(),
-      };
-      const status = {
-        sizeBytes,
-        fileSystemUID: fileSystem.metadata.uid,
-        volumeName: `vol-${uid}`,
-        conditions: [ready],
-      };
-      await client.of(volumes).status.patch(key, { type: 'merge', body: { status } });
-    }
+    // One that is deleted meanwhile needs nothing.
+    for (const volume of items) await ignoreNotFound(serve(volume, items));
     await systemClock.sleep(100);
   }
   services.close();
@@ -98,7 +113,8 @@ async function actAsOperator(
 
 async function sanity(): Promise<number> {
   if (!canMount) throw new TerminalError('csi-sanity mounts: it needs root and /dev/fuse');
-  const program = (await ensureTools(['csi-sanity'])).path('csi-sanity');
+  const tools = await ensureTools(['csi-sanity', 'snapshot-crds']);
+  const program = tools.path('csi-sanity');
   const plane = await startControlPlane({ dir: mkdtempSync(path.join(tmpdir(), 'xtreemos-sanity-')), name: 'sanity' });
   const node = await LocalNode.start();
   const stop = new AbortController();
@@ -112,6 +128,7 @@ async function sanity(): Promise<number> {
   try {
     const admin = new KubeClient(plane.credentials);
     await installCrds(admin);
+    await applyFolder(admin, tools.path('snapshot-crds'), /^snapshot\..*\.yaml$/);
     const cluster = new Cluster(nodeName, {
       transport,
       clock: systemClock,
@@ -178,6 +195,13 @@ async function prepare(
       containers: [{ name: 'main', image: 'none' }],
     },
   });
+  await waitFor('VolumeSnapshots are served', async () => {
+    await client.of(volumeSnapshots).create({
+      metadata: { namespace, name: 'asked' },
+      spec: { source: { persistentVolumeClaimName: 'claim' } },
+    } as KubeObject);
+    return true;
+  });
   const context = {
     'csi.storage.k8s.io/pod.name': 'pod',
     'csi.storage.k8s.io/pod.namespace': namespace,
@@ -189,6 +213,10 @@ async function prepare(
 async function runSuite(program: string, node: LocalNode): Promise<number> {
   const parameters = path.join(node.scratch, 'parameters.yaml');
   writeFileSync(parameters, `csi.storage.k8s.io/pvc/namespace: ${namespace}\n`);
+  const snapshotParameters = path.join(node.scratch, 'snapshot-parameters.yaml');
+  const asked = { name: 'asked', namespace };
+  const lines = Object.entries(asked).map(([key, value]) => `csi.storage.k8s.io/volumesnapshot/${key}: ${value}`);
+  writeFileSync(snapshotParameters, `${lines.join('\n')}\n`);
   const report = path.join(node.scratch, 'report.json');
   mkdirSync(path.join(node.kubeletDir, 'pods/sanity'), { recursive: true });
   const args = [
@@ -196,6 +224,7 @@ async function runSuite(program: string, node: LocalNode): Promise<number> {
     `-csi.mountdir=${node.kubeletDir}/pods/sanity/volume`,
     `-csi.stagingdir=${node.kubeletDir}/plugins/sanity`,
     `-csi.testvolumeparameters=${parameters}`,
+    `-csi.testsnapshotparameters=${snapshotParameters}`,
     `-csi.testvolumeexpandsize=${2 * 2 ** 30}`,
     `-csi.testvolumesize=${2 ** 30}`,
     '-ginkgo.no-color',

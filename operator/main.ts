@@ -109,7 +109,7 @@ async function run(options: OperatorOptions, log: Logger, signal: AbortSignal): 
         }
       : undefined,
   });
-  addEverything(manager, { options, log, registry, transport, credentials });
+  addEverything(manager, { options, log, registry, transport, credentials, life: signal });
   try {
     await manager.run(signal);
   } finally {
@@ -128,10 +128,13 @@ interface Surroundings {
   readonly registry: Registry;
   readonly transport: Transport;
   readonly credentials: CredentialSource;
+  /** Ends with the process. */
+  readonly life: AbortSignal;
 }
 
 /** Every controller, and the gateway. */
-function addEverything(manager: Manager, { options, log, registry, transport, credentials }: Surroundings): void {
+function addEverything(manager: Manager, surroundings: Surroundings): void {
+  const { options, log, registry, transport, credentials } = surroundings;
   const { siteName: localSite, namespace } = options;
   const clock = systemClock;
   const audit = new JsonAuditLog(clock);
@@ -164,7 +167,7 @@ function addEverything(manager: Manager, { options, log, registry, transport, cr
     // On any free port it is not reached by pods.
     gateway: { namespace, port: options.gatewayPort === 0 ? options.gatewayServicePort : options.gatewayPort },
   });
-  if (options.image !== '') addStorage(manager, { options, log, registry });
+  if (options.image !== '') addStorage(manager, surroundings);
   const selection = options.selector === '' ? undefined : selectionOf(options);
   // Any replica may ask for an account; the leader makes it.
   const client = createClient(transport, { fieldManager: 'xtreemos-gateway' });
@@ -209,14 +212,14 @@ function addEverything(manager: Manager, { options, log, registry, transport, cr
 /** FileSystems and Volumes. */
 function addStorage(
   manager: Manager,
-  { options, log, registry }: Pick<Surroundings, 'options' | 'log' | 'registry'>,
+  { options, log, registry, life }: Pick<Surroundings, 'options' | 'log' | 'registry' | 'life'>,
 ): void {
   const { namespace, image, certificateIssuer: issuer, storageTls } = options;
   const clock = systemClock;
   const installations = new SiteInstallations(storageTls, { clock, logger: log.with({ part: 'storage' }) });
   const servers = { registry, installations, namespace, image, issuer };
   addFileSystemController(manager, { clock, log: log.with({ controller: 'filesystem' }), ...servers });
-  addVolumeController(manager, { clock, log: log.with({ controller: 'volume' }), installations });
+  addVolumeController(manager, { clock, log: log.with({ controller: 'volume' }), installations, life });
 }
 
 /** The selector beside this process. */

@@ -266,6 +266,27 @@ describe('helm template', () => {
     expect(provisioning(await rendered())).toEqual([]);
   });
 
+  test('takes snapshots only with an image of external-snapshotter, and tells the policies which class is ours', async () => {
+    const images = ['provisioner', 'snapshotter'].map(
+      (name) => `csiController.${name}Image=registry.example.org/csi-${name}:v8`,
+    );
+    const manifests = await rendered('--set', images.join(','));
+    expect(kindsOf(others(manifests))).toMatchObject({ Deployment: 2, VolumeSnapshotClass: 1 });
+    const containers = manifests.flatMap((each) =>
+      each.kind === 'Deployment' && each.metadata.name.endsWith('csi-controller')
+        ? (each as unknown as { spec: { template: { spec: { containers: { name: string }[] } } } }).spec.template.spec
+            .containers
+        : [],
+    );
+    expect(containers.map(({ name }) => name)).toEqual(['csi-controller', 'provisioner', 'snapshotter']);
+    const classOf = (those: readonly Manifest[]): string | undefined =>
+      /"name":"volumeClass","expression":"('[^"]*')"/.exec(JSON.stringify(those))?.[1];
+    expect(classOf(manifests)).toBe("'grid-xtreemos'");
+    const plain = await rendered();
+    expect(classOf(plain)).toBe("''");
+    expect(plain.filter(({ kind }) => kind === 'VolumeSnapshotClass')).toEqual([]);
+  });
+
   test('has the policies that fill in only where the API serves them', async () => {
     const api = 'admissionregistration.k8s.io/v1/MutatingAdmissionPolicy';
     const fillIn = (manifests: readonly Manifest[]): Manifest[] =>

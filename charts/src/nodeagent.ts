@@ -25,6 +25,8 @@ import {
 import { relayAddress, relayPort, serverEgress } from './storage.ts';
 
 const enabled = '.Values.nodeAgent.enabled';
+const snapshotGroup = 'snapshot.storage.k8s.io';
+const hasSnapshotter = '.Values.csiController.snapshotterImage';
 const hasProvisioner = 'and .Values.nodeAgent.enabled .Values.csiController.provisionerImage';
 const names = { agent: named('node-agent'), holder: named('mount-holder'), controller: named('csi-controller') };
 const labels = {
@@ -36,6 +38,7 @@ const tlsSecret = named('node-tls');
 const tlsFolder = '/etc/xtreemos/node';
 const healthPort = 8081;
 const provisionerPort = 8082;
+const snapshotterPort = 8083;
 const kubeletDir = text('.Values.nodeAgent.kubeletDir');
 const stateDir = '/var/lib/xtreemos';
 const csiFolder = '/run/csi';
@@ -254,7 +257,7 @@ function addNetwork(add: Add): void {
   policy('controller', [apiServer], `and (${hasProvisioner}) .Values.networkPolicy.enabled`);
 }
 
-/** Makes Volumes for plain claims: external-provisioner, and our answer to it. */
+/** Makes Volumes for plain claims, and snapshots: external-provisioner, external-snapshotter, and our answer to them. */
 function addController(add: Add): void {
   const container = {
     name: 'csi-controller',
@@ -278,48 +281,36 @@ function addController(add: Add): void {
       { name: 'csi', mountPath: csiFolder },
     ],
   };
-  const provisioner = {
-    name: 'provisioner',
-    image: text('.Values.csiController.provisionerImage'),
-    imagePullPolicy: text('.Values.image.pullPolicy'),
-    args: [
-      `--csi-address=${csiFolder}/csi.sock`,
-      '--extra-create-metadata',
-      '--leader-election',
-      text('printf "--leader-election-namespace=%s" .Release.Namespace'),
-      '--timeout=60s',
-      '--retry-interval-start=500ms',
-      '--retry-interval-max=60s',
-      `--http-endpoint=:${provisionerPort}`,
-    ],
-    ports: [{ name: 'provisioner', containerPort: provisionerPort }],
-    livenessProbe: httpProbe('/healthz/leader-election', 'provisioner', 6),
-    resources: block('.Values.csiController.resources'),
-    securityContext: containerSecurity,
-    volumeMounts: [
-      { name: 'token', mountPath: tokenPath, readOnly: true },
-      { name: 'csi', mountPath: csiFolder },
-    ],
+  const provisioner = sidecarOf('provisioner', '.Values.csiController.provisionerImage', provisionerPort);
+  const snapshotter = sidecarOf('snapshotter', hasSnapshotter, snapshotterPort);
+  const deployment = (containers: readonly object[]): Record<string, unknown> => {
+    const volumes = [
+      { name: 'token', projected: { sources: tokenSources } },
+      { name: 'csi', emptyDir: { medium: 'Memory', sizeLimit: '1Mi' } },
+    ];
+    const pod = { ...podDefaults, serviceAccountName: names.controller, containers, volumes };
+    const template = { metadata: { labels: labels.controller }, spec: pod };
+    return {
+      metadata: { name: names.controller, namespace },
+      spec: { replicas: 1, selector: { matchLabels: labels.controller }, template },
+    };
   };
-  const template = {
-    metadata: { labels: labels.controller },
-    spec: {
-      ...podDefaults,
-      serviceAccountName: names.controller,
-      containers: [container, provisioner],
-      volumes: [
-        { name: 'token', projected: { sources: tokenSources } },
-        { name: 'csi', emptyDir: { medium: 'Memory', sizeLimit: '1Mi' } },
-      ],
-    },
-  };
-  const spec = { replicas: 1, selector: { matchLabels: labels.controller }, template };
+  for (const [id, containers, condition] of [
+    ['csi-controller-deployment', [container, provisioner], `and (${hasProvisioner}) (not ${hasSnapshotter})`],
+    [
+      'csi-controller-with-snapshots-deployment',
+      [container, provisioner, snapshotter],
+      `and (${hasProvisioner}) ${hasSnapshotter}`,
+    ],
+  ] as const) {
+    add(id, 'apps/v1', 'Deployment', deployment(containers), condition);
+  }
   add(
-    'csi-controller-deployment',
-    'apps/v1',
-    'Deployment',
-    { metadata: { name: names.controller, namespace }, spec },
-    hasProvisioner,
+    'csi-controller-volumesnapshotclass',
+    `${snapshotGroup}/v1`,
+    'VolumeSnapshotClass',
+    { metadata: { name: fullname }, driver: csiDriverName, deletionPolicy: 'Delete' },
+    `and (${hasProvisioner}) ${hasSnapshotter}`,
   );
   add(
     'csi-controller-storageclass',
@@ -337,6 +328,33 @@ function addController(add: Add): void {
   );
 }
 
+/** A program of Kubernetes that asks the driver over its socket. */
+function sidecarOf(name: string, sidecarImage: string, port: number): object {
+  return {
+    name,
+    image: text(sidecarImage),
+    imagePullPolicy: text('.Values.image.pullPolicy'),
+    args: [
+      `--csi-address=${csiFolder}/csi.sock`,
+      '--extra-create-metadata',
+      '--leader-election',
+      text('printf "--leader-election-namespace=%s" .Release.Namespace'),
+      '--timeout=60s',
+      '--retry-interval-start=500ms',
+      '--retry-interval-max=60s',
+      `--http-endpoint=:${port}`,
+    ],
+    ports: [{ name, containerPort: port }],
+    livenessProbe: httpProbe('/healthz/leader-election', name, 6),
+    resources: block('.Values.csiController.resources'),
+    securityContext: containerSecurity,
+    volumeMounts: [
+      { name: 'token', mountPath: tokenPath, readOnly: true },
+      { name: 'csi', mountPath: csiFolder },
+    ],
+  };
+}
+
 function addControllerAccount(add: Add): void {
   const read = ['get', 'list', 'watch'];
   const rules = [
@@ -344,6 +362,16 @@ function addControllerAccount(add: Add): void {
     { apiGroups: [''], resources: ['persistentvolumes'], verbs: [...read, 'create', 'patch', 'delete'] },
     { apiGroups: [''], resources: ['persistentvolumeclaims'], verbs: [...read, 'update'] },
     { apiGroups: ['storage.k8s.io'], resources: ['storageclasses'], verbs: read },
+    {
+      apiGroups: [snapshotGroup],
+      resources: ['volumesnapshots', 'volumesnapshotclasses', 'volumesnapshotcontents'],
+      verbs: read,
+    },
+    {
+      apiGroups: [snapshotGroup],
+      resources: ['volumesnapshotcontents', 'volumesnapshotcontents/status'],
+      verbs: ['update', 'patch'],
+    },
     { apiGroups: [''], resources: ['events'], verbs: ['create', 'patch', 'update'] },
   ];
   addAccount(add, 'csi-controller', { name: names.controller, rules, condition: hasProvisioner });

@@ -28,6 +28,7 @@ const observing: readonly RoleRule[] = [
   { apiGroups: ['batch'], resources: ['jobs', 'cronjobs'], verbs: read },
   { apiGroups: ['networking.k8s.io'], resources: ['networkpolicies'], verbs: read },
   { apiGroups: ['events.k8s.io'], resources: ['events'], verbs: read },
+  { apiGroups: ['snapshot.storage.k8s.io'], resources: ['volumesnapshots'], verbs: read },
   { apiGroups: [group], resources: ['gridjobs', 'executions', 'reservations', 'claims', 'volumes'], verbs: read },
 ];
 
@@ -41,6 +42,7 @@ const working: readonly RoleRule[] = [
   { apiGroups: ['apps'], resources: ['deployments', 'statefulsets'], verbs: write },
   { apiGroups: ['apps'], resources: ['deployments/scale', 'statefulsets/scale'], verbs: ['get', 'update', 'patch'] },
   { apiGroups: ['batch'], resources: ['jobs', 'cronjobs'], verbs: write },
+  { apiGroups: ['snapshot.storage.k8s.io'], resources: ['volumesnapshots'], verbs: write },
   { apiGroups: [group], resources: ['gridjobs', 'reservations', 'volumes'], verbs: write },
 ];
 

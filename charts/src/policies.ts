@@ -19,6 +19,9 @@ export function policyTemplates(): Template[] {
   const files = policyObjects({
     operatorUser: text(`printf "'system:serviceaccount:%s:%s'" .Release.Namespace (include "xtreemos.fullname" .)`),
     siteName: text('.Values.site.name'),
+    volumeClass: text(
+      `ternary (printf "'%s'" (include "xtreemos.fullname" .)) "''" (not (empty .Values.csiController.provisionerImage))`,
+    ),
     priorityClassNames: list('priorityClassNames'),
     nodeLabels: list('nodeLabels'),
     podAnnotations: list('podAnnotations'),

@@ -180,10 +180,16 @@ export const valuesSchema = z.strictObject({
       /^([a-z0-9][a-zA-Z0-9._:/@-]*)?$/,
       255,
     ),
+    snapshotterImage: word(
+      "Image of external-snapshotter's sidecar 8 or later, for example `registry.k8s.io/sig-storage/csi-snapshotter:v8.7.0`. With it, and `provisionerImage`, VolumeSnapshots of Volumes are taken; the cluster must have the kinds and the snapshot-controller of external-snapshotter, the latter in `kube-system`.",
+      '',
+      /^([a-z0-9][a-zA-Z0-9._:/@-]*)?$/,
+      255,
+    ),
     parameters: freeMap(
       'Parameters of the StorageClass: `fileSystem` (NAMESPACE/NAME), `stripeWidth`, `stripeSizeKiB`, `replicationPolicy`, `replicas`, `mode`.',
     ),
-    resources: section('What each of its two containers gets.', {
+    resources: section('What each of its containers gets.', {
       requests: amounts('What is kept for it.', { cpu: '10m', memory: '64Mi' }),
       limits: amounts('What it can not exceed.', { memory: '256Mi' }),
     }),

@@ -58,6 +58,7 @@ test('a Volume gets its defaults: one copy, kept when it is deleted, for its gro
     mode: '0770',
     reclaimPolicy: 'Retain',
     grants: [],
+    snapshots: [],
   });
 });
 
@@ -102,6 +103,8 @@ describe('is refused, and the refusal names the field,', () => {
 });
 
 describe('can not change:', () => {
+  const source = { volume: 'other', snapshot: 'monday' };
+
   test.each<[string, KubeObject, object, RegExp]>([
     ['tls', fileSystem({}, 'tls'), { tls: 'Disabled' }, /spec\.tls: .*can not change/],
     [
@@ -117,6 +120,14 @@ describe('can not change:', () => {
       /spec\.fileSystem: .*make another Volume/,
     ],
     ['its mode', volume({}, 'mode'), { mode: '0777' }, /spec\.mode: .*can not change/],
+    [
+      'what it began with',
+      volume({ source }, 'filled'),
+      { source: { ...source, snapshot: 'x' } },
+      /source can not change/,
+    ],
+    ['that it began with something', volume({ source }, 'whole'), { source: null }, /spec\.source: .*or never/],
+    ['that it began empty', volume({}, 'bare'), { source }, /spec\.source: .*or never/],
   ])('%s', async (_, object, change, message) => {
     await client.json('POST', collectionOf(object), { body: object });
     expect(await refusalOfChange(client, object, { spec: change })).toMatch(message);

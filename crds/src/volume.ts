@@ -6,7 +6,18 @@ import { fileSystemNameMax } from './file-system.ts';
 import { ownerName } from './grid-job.ts';
 import { describeKind, group, runtimeKind } from './kind.ts';
 import { groupPath, virtualOrganizationNameMax } from './organization.ts';
-import { choice, dnsLabel, generation, integer, listMap, object, quantity, text } from './vocabulary.ts';
+import {
+  choice,
+  dnsLabel,
+  flag,
+  generation,
+  integer,
+  listMap,
+  object,
+  quantity,
+  text,
+  timestamp,
+} from './vocabulary.ts';
 
 /** Name of the CSI driver, in PersistentVolumes and StorageClasses. */
 export const csiDriverName = 'csi.xtreemos.io';
@@ -14,6 +25,7 @@ export const csiDriverName = 'csi.xtreemos.io';
 export const volumeClaimClass = 'xtreemos-volumes';
 /** On Volumes that were made for a claim: the value is `true`, and no other claim is made. */
 export const provisionedLabel = 'xtreemos.io/provisioned';
+const snapshotPrefix = 'k8s-';
 /** What the names of home volumes begin with; the user name follows. */
 const homePrefix = 'home-';
 /** Bounds of striping, as the MRC has them. */
@@ -21,6 +33,8 @@ export const stripeWidthMax = 64;
 const stripeSizeMaxKiB = 65_536;
 const replicasMax = 16;
 const grantsMax = 32;
+/** Snapshots that a Volume has at most. */
+export const snapshotsMax = 32;
 
 /** The summary of a Volume. */
 export const volumeReady = defineCondition('Ready', 'Summary: pods can mount it.', {
@@ -37,6 +51,10 @@ export const volumeReady = defineCondition('Ready', 'Summary: pods can mount it.
   Lost: 'Surfaces when the MRC no longer knows a volume that it had. It is not made anew: restore the database of the MRC from a backup.',
   Creating: 'Surfaces while it is being made at the MRC.',
   SiteAway: 'Surfaces while the site that keeps it can not be reached; see the Site of that name.',
+  SourceMissing:
+    'Surfaces when the Volume or the snapshot in `source` is gone, or lies on another FileSystem: take another snapshot, and make another claim.',
+  Copying: 'Surfaces while files are copied from the snapshot in `source`; `status.copiedBytes` tells how far that is.',
+  CopyFailed: 'Surfaces when files could not be copied; it is tried again. The message says why.',
   NotClaimed: 'Surfaces while its claims are not bound; `Claimed` says why.',
   Deleting: 'Surfaces while it is being deleted; the message says what is waited for.',
 });
@@ -138,6 +156,18 @@ const spec = object(
       pattern: /^[0-7]{3,4}$/,
       patternMeans: 'use three or four octal digits such as 0770',
     }).default('0770'),
+    source: object(
+      'What it begins with: a copy of a snapshot, with owners and permissions. Written for claims that name a VolumeSnapshot. Can not change.',
+      {
+        volume: dnsLabel('Name of the Volume in the same namespace.'),
+        snapshot: dnsLabel('Name of its snapshot.'),
+      },
+    ).optional(),
+    snapshots: listMap(
+      'Snapshots to keep. Written for VolumeSnapshots; one that is taken out is removed.',
+      object('A snapshot.', { name: dnsLabel('Its name.') }),
+      { maxItems: snapshotsMax, keys: ['name'] },
+    ).default([]),
     grants: listMap(
       'Other virtual organizations that may use it. Each finds a PersistentVolumeClaim in its namespace.',
       grant,
@@ -150,11 +180,16 @@ const spec = object(
   },
   {
     rules: [
-      ...['fileSystem', 'owner', 'group', 'mode', 'remote'].map(fixed),
+      ...['fileSystem', 'owner', 'group', 'mode', 'remote', 'source'].map(fixed),
       {
         rule: '!has(self.remote) || !has(self.fileSystem) && self.grants.size() == 0',
         message: 'a Volume of another site has its FileSystem and its grants there',
         fieldPath: '.remote',
+      },
+      {
+        rule: 'has(self.source) == has(oldSelf.source)',
+        message: 'source is set when a Volume is made, or never',
+        fieldPath: '.source',
       },
       {
         rule: "!(self.replication.policy in ['Quorum', 'All']) || self.striping.width == 1",
@@ -183,6 +218,19 @@ const status = object('What the operator observes. Only the operator writes it.'
     maxItems: grantsMax,
     keys: ['virtualOrganization'],
   }).optional(),
+  snapshots: listMap(
+    'Snapshots that are there, or in the making.',
+    object('A snapshot.', {
+      name: dnsLabel('Its name.'),
+      ready: flag('Whether it is whole.'),
+      takenAt: timestamp('When it was taken.').optional(),
+      sizeBytes: generation('Space that its files took when it was taken, bytes.').optional(),
+      message: text('Why it is not there yet.', { maxLength: 512 }).optional(),
+    }),
+    { maxItems: 2 * snapshotsMax, keys: ['name'] },
+  ).optional(),
+  copied: flag('Whether all of `source` was copied.').optional(),
+  copiedBytes: generation('Bytes that were copied by now.').optional(),
   sizeBytes: generation('Quota in force, bytes.').optional(),
   usedBytes: generation('Space that its files take, bytes, as last asked.').optional(),
   files: generation('Number of files.').optional(),
@@ -281,6 +329,16 @@ export function homeOwnerOf(volume: string): string | undefined {
 /** Name of a volume at the MRC: nobody chooses it. @param uid - of the Volume. */
 export function volumeNameOf(uid: string): string {
   return `vol-${uid}`;
+}
+
+/** Name of a snapshot at the MRC; others there were made by hand and are left alone. @param name - in the Volume. */
+export function snapshotNameOf(name: string): string {
+  return `${snapshotPrefix}${name}`;
+}
+
+/** Name in the Volume of a snapshot at the MRC; undefined when it is no Volume's. */
+export function snapshotOfName(name: string): string | undefined {
+  return name.startsWith(snapshotPrefix) ? name.slice(snapshotPrefix.length) : undefined;
 }
 
 /** What a volume is called in PersistentVolumes: by uids, which are never given twice. */

@@ -55,6 +55,16 @@ export async function applyObjects(client: KubeClient, objects: readonly KubeObj
   }
 }
 
+/** Applies the objects of the YAML files of a folder. @param names - of the files. */
+export async function applyFolder(client: KubeClient, folder: string, names: RegExp): Promise<void> {
+  const files = readdirSync(folder).filter((file) => names.test(file));
+  const documents = files.flatMap((file) => parseAllDocuments(readFileSync(join(folder, file), 'utf8')));
+  await applyObjects(
+    client,
+    documents.map((each) => each.toJS() as KubeObject | null).filter((each) => each !== null),
+  );
+}
+
 /** Waits until a Deployment's pods of its current generation are available. */
 export async function waitDeployment(
   client: KubeClient,

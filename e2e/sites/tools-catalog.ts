@@ -20,6 +20,7 @@ const version = 'k8s.io/component-base/version';
 const containerd = 'github.com/containerd/containerd/v2/cmd';
 const cni = 'github.com/containernetworking/plugins/plugins';
 const certManager = 'github.com/cert-manager/cert-manager';
+const snapshotter = 'github.com/kubernetes-csi/external-snapshotter';
 
 /** Kubernetes' version, as pinned in `hack/tools/kubernetes/go.mod`. */
 export const kubernetesVersion = 'v1.36.3';
@@ -93,6 +94,17 @@ export const toolGroups: readonly ToolGroup[] = [
     name: 'external-provisioner',
     programs: { 'csi-provisioner': 'github.com/kubernetes-csi/external-provisioner/v6/cmd/csi-provisioner' },
     seconds: { 'csi-provisioner': 107 },
+  },
+  {
+    name: 'external-snapshotter',
+    programs: Object.fromEntries(
+      ['csi-snapshotter', 'snapshot-controller'].map((program) => [program, `${snapshotter}/v8/cmd/${program}`]),
+    ),
+    seconds: { 'csi-snapshotter': 60, 'snapshot-controller': 10 },
+    folders: {
+      'snapshot-crds': [`${snapshotter}/client/v8`, 'config/crd'],
+      'snapshot-controller-manifests': [`${snapshotter}/v8`, 'deploy/kubernetes/snapshot-controller'],
+    },
   },
   { name: 'kwok', programs: { kwok: 'sigs.k8s.io/kwok/cmd/kwok' }, seconds: { kwok: 45 } },
   { name: 'kind', programs: { kind: 'sigs.k8s.io/kind' }, seconds: { kind: 5 } },

@@ -1,19 +1,12 @@
 import { createHash } from 'node:crypto';
 import { status } from '@grpc/grpc-js';
-import type { Clock } from '#common/clock.ts';
+import { ownerLabel } from '#crds/policies/tenants.ts';
 import { wholeUnits } from '#crds/quantity.ts';
-import {
-  formatVolumeHandle,
-  parseVolumeHandle,
-  provisionedLabel,
-  volumeReady,
-  volumes,
-  type Volume,
-} from '#crds/volume.ts';
+import { formatVolumeHandle, provisionedLabel, volumeReady, volumes, type Volume } from '#crds/volume.ts';
 import type { ControllerMethods } from '#proto/csi/schema.ts';
 import type { CapacityRange, CreateVolumeRequest, CreateVolumeResponse } from '#proto/csi/wire.ts';
-import { findCondition, isConditionTrue } from '#runtime/conditions.ts';
-import type { Client } from '#runtime/contracts.ts';
+import { persistentVolumeClaims } from '#runtime/builtin.ts';
+import { isConditionTrue } from '#runtime/conditions.ts';
 import { AlreadyExistsError, ForbiddenError, ignoreNotFound, InvalidError, NotFoundError } from '#runtime/errors.ts';
 import { keyOf, type ObjectKey, type Stored } from '#runtime/types.ts';
 import { checkContext } from '../kubernetes/access.ts';
@@ -21,21 +14,17 @@ import { reasonAgainst } from './capabilities.ts';
 import { CsiError, required } from './errors.ts';
 import { readParameters, type VolumeParameters } from './parameters.ts';
 import type { Handlers } from './server.ts';
+import { snapshotMethods, type SnapshotSource, sourceOf } from './snapshots.ts';
+import { type ControllerParts, find, idBytesMax, notFound, poll, until } from './volume-waits.ts';
 
-/** What the Controller service stands on. */
-export interface ControllerParts {
-  readonly client: Client;
-  readonly clock: Clock;
-  /** How long a call waits for the operator to do its part; the caller asks again. */
-  readonly waitMs: number;
-}
-
-const idBytesMax = 128;
+const capabilityTypes = [
+  ...['CREATE_DELETE_VOLUME', 'EXPAND_VOLUME', 'SINGLE_NODE_MULTI_WRITER'],
+  ...['CREATE_DELETE_SNAPSHOT', 'LIST_SNAPSHOTS'],
+] as const;
 const gibibyte = 2 ** 30;
 const defaultBytes = gibibyte;
 /** Beyond 2^53 a JSON number is not exact any more. */
 const sizeBytesMax = 2 ** 52;
-const pollMs = { first: 100, max: 1_000 };
 
 /**
  * The Controller service: external-provisioner asks it for volumes. It makes `Volume` objects and waits; what is at the MRC, and how
@@ -69,17 +58,13 @@ export function controllerService(parts: ControllerParts): Handlers<ControllerMe
       if (volume === undefined) throw notFound(handle);
       return { capacityBytes: await expand(volume, sizeFor(capacityRange), parts), nodeExpansionRequired: false };
     },
+    ...snapshotMethods(parts),
     ControllerGetCapabilities: async () =>
       Promise.resolve({
-        capabilities: ['CREATE_DELETE_VOLUME', 'EXPAND_VOLUME', 'SINGLE_NODE_MULTI_WRITER'].map((type) => ({
-          rpc: { type },
-        })),
+        capabilities: capabilityTypes.map((type) => ({ rpc: { type } })),
       }),
   };
 }
-
-const notFound = (handle: string): CsiError =>
-  new CsiError(status.NOT_FOUND, `no Volume has the handle ${JSON.stringify(handle)}`);
 
 /** The name of the Volume for a request: the request's own where it can be one. */
 function nameFor(requestName: string): string {
@@ -110,11 +95,11 @@ async function create(request: CreateVolumeRequest, parts: ControllerParts): Pro
   }
   const reason = request.volumeCapabilities.map(reasonAgainst).find((each) => each !== undefined);
   if (reason !== undefined) throw new CsiError(status.INVALID_ARGUMENT, reason);
-  if (request.volumeContentSource !== null && request.volumeContentSource !== undefined) {
-    throw new CsiError(status.INVALID_ARGUMENT, 'new volumes are empty: leave dataSource out of the claim');
-  }
-  const size = sizeFor(request.capacityRange);
-  const volume = await ensure({ requestName, size, parameters: readParameters(request.parameters) }, parts);
+  const parameters = readParameters(request.parameters);
+  const claimOwner = await ownerOfClaim(requestName, parameters, parts);
+  const source = await sourceOf(request.volumeContentSource, { ...parameters, claimOwner }, parts);
+  const size = Math.max(sizeFor(request.capacityRange), source === undefined ? 0 : sizeWith(source, request));
+  const volume = await ensure({ requestName, size, parameters, claimOwner, source: source?.named }, parts);
   const kept = bytesOf(volume.spec.size);
   const { requiredBytes = 0, limitBytes = 0 } = request.capacityRange ?? {};
   if (kept < requiredBytes || (limitBytes > 0 && kept > limitBytes)) {
@@ -127,27 +112,72 @@ async function create(request: CreateVolumeRequest, parts: ControllerParts): Pro
   const fileSystemUid = ready.status?.fileSystemUID ?? '';
   const volumeId = formatVolumeHandle({ fileSystemUid, volumeUid: ready.metadata.uid });
   const volumeContext = { volume: ready.metadata.name, namespace: ready.metadata.namespace ?? '' };
-  return { volume: { volumeId, capacityBytes: kept, volumeContext } };
+  const contentSource = source === undefined ? {} : { contentSource: { snapshot: { snapshotId: source.snapshotId } } };
+  return { volume: { volumeId, capacityBytes: kept, volumeContext, ...contentSource } };
+}
+
+/** Room for what the snapshot shows. @throws {CsiError} OUT_OF_RANGE when the claim asks for less. */
+function sizeWith({ named, sizeBytes }: SnapshotSource, { capacityRange }: CreateVolumeRequest): number {
+  const { requiredBytes = 0, limitBytes = 0 } = capacityRange ?? {};
+  const most = limitBytes > 0 ? limitBytes : requiredBytes > 0 ? requiredBytes : sizeBytesMax;
+  if (most >= sizeBytes) return requiredBytes > 0 ? 0 : sizeBytes;
+  throw new CsiError(
+    status.OUT_OF_RANGE,
+    `snapshot ${named.snapshot} shows ${sizeBytes} bytes: ask for that much at least`,
+  );
+}
+
+/**
+ * Whose the claim is, from the label that the API server writes. A claim that is gone is nobody's, not the site's: only a Volume that was made
+ * while it was there is told of still.
+ * @throws {CsiError} FAILED_PRECONDITION when the claim is gone, or another one has its name.
+ */
+async function ownerOfClaim(
+  requestName: string,
+  { namespace, claimName }: VolumeParameters,
+  { client }: ControllerParts,
+): Promise<string | undefined> {
+  if (claimName === undefined) return undefined;
+  const claim = await client.of(persistentVolumeClaims).find({ namespace, name: claimName });
+  // external-provisioner names volumes so.
+  if (claim !== undefined && requestName === `pvc-${claim.metadata.uid}`) return claim.metadata.labels?.[ownerLabel];
+  const made = await client.of(volumes).find({ namespace, name: nameFor(requestName) });
+  if (made?.metadata.labels?.[provisionedLabel] === 'true') return made.metadata.labels[ownerLabel];
+  throw new CsiError(status.FAILED_PRECONDITION, `PersistentVolumeClaim ${namespace}/${claimName} is gone`);
 }
 
 interface Wanted {
   readonly requestName: string;
   readonly size: number;
   readonly parameters: VolumeParameters;
+  readonly claimOwner: string | undefined;
+  readonly source: Volume['spec']['source'];
 }
 
 /** The Volume of a request: made now, or by an earlier try of the same. */
-async function ensure({ requestName, size, parameters }: Wanted, { client }: ControllerParts): Promise<Stored<Volume>> {
+async function ensure(wanted: Wanted, { client }: ControllerParts): Promise<Stored<Volume>> {
+  const { requestName, size, parameters, claimOwner, source } = wanted;
+  const labels = { [provisionedLabel]: 'true', ...(claimOwner === undefined ? {} : { [ownerLabel]: claimOwner }) };
   const key: ObjectKey = { namespace: parameters.namespace, name: nameFor(requestName) };
   try {
     return await client.of(volumes).create({
-      metadata: { ...key, name: key.name, labels: { [provisionedLabel]: 'true' } },
+      metadata: { ...key, name: key.name, labels },
       // Defaults of the schema fill in what the class does not say.
-      spec: { size: String(size), reclaimPolicy: 'Delete', ...parameters.spec } as Volume['spec'],
+      spec: {
+        ...{ size: String(size), reclaimPolicy: 'Delete', ...parameters.spec },
+        ...(source === undefined ? {} : { source }),
+      } as Volume['spec'],
     });
   } catch (error) {
     if (error instanceof AlreadyExistsError) {
       const found = await client.of(volumes).get(key);
+      const isSame = found.spec.source?.volume === source?.volume && found.spec.source?.snapshot === source?.snapshot;
+      if (!isSame) {
+        throw new CsiError(
+          status.ALREADY_EXISTS,
+          `Volume ${parameters.namespace}/${key.name} exists with another source`,
+        );
+      }
       if (found.metadata.labels?.[provisionedLabel] === 'true') return found;
       throw new CsiError(status.ALREADY_EXISTS, `Volume ${parameters.namespace}/${key.name} was not made for a claim`);
     }
@@ -158,16 +188,15 @@ async function ensure({ requestName, size, parameters }: Wanted, { client }: Con
   }
 }
 
-/** The Volume behind a handle, among those that were made for claims; no other can be deleted or changed this way. */
-async function find(handle: string, { client }: ControllerParts): Promise<Stored<Volume> | undefined> {
-  const uids = parseVolumeHandle(handle);
-  if (uids === undefined) return undefined;
-  const { items } = await client.of(volumes).list({ labelSelector: `${provisionedLabel}=true` });
-  return items.find(({ metadata }) => metadata.uid === uids.volumeUid);
-}
-
 async function remove(volume: Stored<Volume>, parts: ControllerParts): Promise<void> {
   const key = keyOf(volume);
+  const kept = volume.spec.snapshots.map(({ name }) => name);
+  if (kept.length > 0) {
+    throw new CsiError(
+      status.FAILED_PRECONDITION,
+      `Volume ${key.name} has snapshots: delete the VolumeSnapshots of ${kept.slice(0, 8).join(', ')} first`,
+    );
+  }
   const objects = parts.client.of(volumes);
   await ignoreNotFound(objects.delete(key, { preconditions: { uid: volume.metadata.uid } }));
   await poll(parts, `Volume ${key.name} to be deleted`, async () => {
@@ -187,41 +216,4 @@ async function expand(volume: Stored<Volume>, size: number, parts: ControllerPar
 
 function isReady({ status: seen }: Stored<Volume>): boolean {
   return isConditionTrue(seen?.conditions, volumeReady.type) && seen?.fileSystemUID !== undefined;
-}
-
-/** Waits for the operator. */
-async function until(
-  volume: Stored<Volume>,
-  parts: ControllerParts,
-  isThere: (volume: Stored<Volume>) => boolean,
-  what: string,
-): Promise<Stored<Volume>> {
-  let reason: string | undefined;
-  try {
-    return await poll(parts, `Volume ${volume.metadata.name} to ${what}`, async () => {
-      const found = await parts.client.of(volumes).find(keyOf(volume));
-      if (found?.metadata.uid !== volume.metadata.uid) {
-        throw new CsiError(status.ABORTED, `Volume ${volume.metadata.name} was deleted meanwhile`);
-      }
-      reason = findCondition(found.status?.conditions, volumeReady.type)?.message;
-      return isThere(found) ? found : undefined;
-    });
-  } catch (error) {
-    if (!(error instanceof CsiError) || error.code !== status.DEADLINE_EXCEEDED || reason === undefined) throw error;
-    throw new CsiError(status.DEADLINE_EXCEEDED, `${error.message}: ${reason}`, { cause: error });
-  }
-}
-
-async function poll<T>(
-  { clock, waitMs }: ControllerParts,
-  what: string,
-  ask: () => Promise<T | undefined>,
-): Promise<T> {
-  const end = clock.monotonic() + waitMs;
-  for (let pauseMs = pollMs.first; ; pauseMs = Math.min(pollMs.max, pauseMs * 1.5)) {
-    const found = await ask();
-    if (found !== undefined) return found;
-    if (clock.monotonic() >= end) throw new CsiError(status.DEADLINE_EXCEEDED, `waited ${waitMs / 1000} s for ${what}`);
-    await clock.sleep(pauseMs);
-  }
 }

@@ -27,29 +27,35 @@ const schema = z.strictObject({
     .optional(),
 });
 
+/** What external-snapshotter adds (`--extra-create-metadata`); a VolumeSnapshotClass has no parameters of its own. */
+const snapshotSchema = z.strictObject({
+  'csi.storage.k8s.io/volumesnapshot/name': z.string(
+    'is missing: external-snapshotter must run with --extra-create-metadata',
+  ),
+  'csi.storage.k8s.io/volumesnapshot/namespace': z.string(
+    'is missing: external-snapshotter must run with --extra-create-metadata',
+  ),
+  'csi.storage.k8s.io/volumesnapshotcontent/name': z.string().optional(),
+});
+
 /** What a StorageClass and a claim say of a volume. */
 export interface VolumeParameters {
   /** Of the claim; the Volume is made in it. */
   readonly namespace: string;
+  /** Of the claim; undefined where nobody tells. */
+  readonly claimName: string | undefined;
   readonly spec: Partial<Pick<VolumeSpec, 'fileSystem' | 'striping' | 'replication' | 'mode'>>;
 }
 
 /** @throws {CsiError} INVALID_ARGUMENT naming the parameter. */
 export function readParameters(given: Readonly<Record<string, string>>): VolumeParameters {
-  const parsed = schema.safeParse(given);
-  if (!parsed.success) {
-    const [issue] = parsed.error.issues;
-    const name = issue?.code === 'unrecognized_keys' ? issue.keys.join(', ') : issue?.path.join('.');
-    throw new CsiError(
-      status.INVALID_ARGUMENT,
-      `parameter ${name ?? ''} of the StorageClass: ${issue?.message ?? 'is not valid'}`,
-    );
-  }
-  const { fileSystem, stripeWidth, stripeSizeKiB, replicationPolicy, replicas, mode } = parsed.data;
+  const data = parsed('StorageClass', schema, given);
+  const { fileSystem, stripeWidth, stripeSizeKiB, replicationPolicy, replicas, mode } = data;
   const [namespace, name] = fileSystem?.split('/') ?? [];
   const isStriped = stripeWidth !== undefined || stripeSizeKiB !== undefined;
   return {
-    namespace: parsed.data['csi.storage.k8s.io/pvc/namespace'],
+    namespace: data['csi.storage.k8s.io/pvc/namespace'],
+    claimName: data['csi.storage.k8s.io/pvc/name'],
     spec: {
       ...(namespace === undefined || name === undefined ? {} : { fileSystem: { namespace, name } }),
       ...(isStriped ? { striping: { width: stripeWidth ?? 1, stripeSizeKiB: stripeSizeKiB ?? 128 } } : {}),
@@ -59,4 +65,22 @@ export function readParameters(given: Readonly<Record<string, string>>): VolumeP
       ...(mode === undefined ? {} : { mode }),
     },
   };
+}
+
+/** The VolumeSnapshot that a snapshot is for. @throws {CsiError} INVALID_ARGUMENT naming the parameter. */
+export function readSnapshotParameters(given: Readonly<Record<string, string>>): { namespace: string; name: string } {
+  const data = parsed('VolumeSnapshotClass', snapshotSchema, given);
+  return {
+    namespace: data['csi.storage.k8s.io/volumesnapshot/namespace'],
+    name: data['csi.storage.k8s.io/volumesnapshot/name'],
+  };
+}
+
+function parsed<T>(kind: string, shape: z.ZodType<T>, given: Readonly<Record<string, string>>): T {
+  const result = shape.safeParse(given);
+  if (result.success) return result.data;
+  const [issue] = result.error.issues;
+  const name = issue?.code === 'unrecognized_keys' ? issue.keys.join(', ') : issue?.path.join('.');
+  const problem = issue?.message ?? 'is not valid';
+  throw new CsiError(status.INVALID_ARGUMENT, `parameter ${name ?? ''} of the ${kind}: ${problem}`);
 }

@@ -29,6 +29,19 @@ export interface VolumeReport {
   readonly files: number;
 }
 
+/** A snapshot of a volume. */
+export interface SnapshotReport {
+  readonly name: string;
+  /** When it was taken, milliseconds since the Unix epoch. */
+  readonly timeMs: number;
+}
+
+/** How far a copy of a volume is. */
+export interface CopyReport {
+  readonly files: number;
+  readonly bytes: number;
+}
+
 /** What a new volume is to be. */
 export interface VolumeTerms {
   /** `vol-` and the uid of the Volume. */
@@ -70,6 +83,22 @@ export interface Installation {
   /** Makes the volume, unless it is there. */
   make(terms: VolumeTerms, signal: AbortSignal): Promise<void>;
   setQuota(name: string, quotaBytes: number, signal: AbortSignal): Promise<void>;
+  /** The snapshots of a volume that are whole. */
+  snapshots(name: string, signal: AbortSignal): Promise<readonly SnapshotReport[]>;
+  /** Begins a snapshot of a volume, unless it is there or being made. */
+  takeSnapshot(name: string, snapshot: string, signal: AbortSignal): Promise<void>;
+  /** Removes a snapshot; one that is not there is no error. */
+  removeSnapshot(name: string, snapshot: string, signal: AbortSignal): Promise<void>;
+  /**
+   * Copies all that a snapshot of `from` shows into the volume `to`, with owners and permissions. May be cut off and repeated.
+   * @param report - told now and then how far it is.
+   */
+  copy(
+    from: { readonly name: string; readonly snapshot: string },
+    to: string,
+    report: (progress: CopyReport) => void,
+    signal: AbortSignal,
+  ): Promise<void>;
   /** Sets where new files go, unless that is so. */
   setLayout(name: string, layout: VolumeLayout, signal: AbortSignal): Promise<void>;
   /**

@@ -2,12 +2,22 @@ import { dirProcedures, ServiceType } from '#proto/generated/xtreemfs/dir.ts';
 import { AccessControlPolicyType, StripingPolicyType } from '#proto/generated/xtreemfs/global-types.ts';
 import { mrcProcedures } from '#proto/generated/xtreemfs/mrc.ts';
 import { PosixErrno } from '#proto/generated/xtreemfs/rpc.ts';
+import { copyVolume } from '#xtreemfs/client/copy.ts';
 import { eraseContents } from '#xtreemfs/client/erase.ts';
 import { type Caller, MetadataClient } from '#xtreemfs/client/metadata.ts';
 import type { Services } from '#xtreemfs/client/services.ts';
 import { isErrno } from '#xtreemfs/rpc/errors.ts';
 import { ServerList } from '#xtreemfs/rpc/retry.ts';
-import type { DrainReport, Installation, OsdReport, VolumeLayout, VolumeReport, VolumeTerms } from './installation.ts';
+import type {
+  CopyReport,
+  DrainReport,
+  Installation,
+  OsdReport,
+  SnapshotReport,
+  VolumeLayout,
+  VolumeReport,
+  VolumeTerms,
+} from './installation.ts';
 
 /** Believed only without TLS; else the certificate says who asks. */
 const administrator = { username: 'root', groups: ['root'] };
@@ -131,6 +141,42 @@ export class XtreemfsInstallation implements Installation {
       await this.write(name, 'default_sp', JSON.stringify(striping), signal);
     }
     if (current !== wanted && policy !== 'None') await this.write(name, 'default_rp', wanted, signal);
+  }
+
+  async snapshots(name: string, signal: AbortSignal): Promise<readonly SnapshotReport[]> {
+    const names = (await this.read(name, 'snapshots', signal)).split(',').filter(Boolean);
+    return Promise.all(
+      names.map(async (snapshot) => {
+        const time = await this.read(`${name}@${snapshot}`, 'snapshot_time', signal);
+        return { name: snapshot, timeMs: Number(time) };
+      }),
+    );
+  }
+
+  async takeSnapshot(name: string, snapshot: string, signal: AbortSignal): Promise<void> {
+    try {
+      await this.write(name, 'snapshots', `crs ${snapshot}`, signal);
+    } catch (error) {
+      if (!isErrno(error, PosixErrno.EEXIST)) throw error;
+    }
+  }
+
+  async removeSnapshot(name: string, snapshot: string, signal: AbortSignal): Promise<void> {
+    try {
+      await this.write(name, 'snapshots', `d ${snapshot}`, signal);
+    } catch (error) {
+      if (!isErrno(error, PosixErrno.ENOENT)) throw error;
+    }
+  }
+
+  async copy(
+    from: { readonly name: string; readonly snapshot: string },
+    to: string,
+    report: (progress: CopyReport) => void,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const [source, target] = [this.metadata(`${from.name}@${from.snapshot}`), this.metadata(to)];
+    await copyVolume({ from: source, to: target, caller: this.caller(signal), report });
   }
 
   async erase(name: string, limit: number, signal: AbortSignal): Promise<boolean> {

@@ -9,6 +9,8 @@ export interface PolicySettings {
   readonly operatorUser: string;
   /** Name of the local Site, plain: the parameter of a binding. */
   readonly siteName: string;
+  /** StorageClass of the volumes that claims of members may begin with a snapshot, a CEL string; empty for none. */
+  readonly volumeClass: string;
   /** PriorityClasses that pods of members may name, a CEL list of strings. */
   readonly priorityClassNames: string;
   /** Keys of node labels that members may select on besides the usual ones, a CEL list of strings. */
@@ -21,6 +23,7 @@ export interface PolicySettings {
 export const defaultSettings: PolicySettings = {
   operatorUser: "'system:serviceaccount:xtreemos-system:xtreemos'",
   siteName: 'local',
+  volumeClass: "'xtreemos'",
   priorityClassNames: '[]',
   nodeLabels: '[]',
   podAnnotations: '[]',

@@ -16,7 +16,10 @@ import { celList, quoted } from './rules.ts';
 export const ownerLabel = 'xtreemos.io/owner';
 
 /** Objects without a template that members may make, by API group. */
-const labelledKinds = { '': ['configmaps', 'services', 'persistentvolumeclaims'] } as const;
+const labelledKinds = {
+  '': ['configmaps', 'services', 'persistentvolumeclaims'],
+  'snapshot.storage.k8s.io': ['volumesnapshots'],
+} as const;
 
 /** Kinds with a template that members may make: no DaemonSet (one pod per node), and nothing that only stores a template. */
 const workloads = {

@@ -145,11 +145,18 @@ describe('threats 20 and 21: a claim of a member', () => {
     ['selector', { selector: { matchLabels: { a: 'b' } } }],
     ['dataSource', { dataSource: { kind: 'PersistentVolumeClaim', name: 'of-bob' } }],
     ['dataSource', { dataSource: { apiGroup: 'snapshot.storage.k8s.io', kind: 'VolumeSnapshot', name: 'x' } }],
+    // Our driver would be asked, and it refuses to clone.
+    ['dataSource', { storageClassName: 'xtreemos', dataSource: { kind: 'PersistentVolumeClaim', name: 'of-bob' } }],
     // Where it names the own namespace, the API server writes it into dataSource too.
     ['dataSource', { dataSourceRef: { apiGroup: 'example.org', kind: 'Populator', name: 'x' } }],
   ])('does not name data: %s of %j', async (field, spec) => {
     const problem = new RegExp(`spec\\.${field}: of PersistentVolumeClaim new names data that is there already`);
     expect(await asked('alice', claims, claim(spec))).toMatch(problem);
+  });
+
+  test('may begin with a snapshot where our driver is asked whose that is', async () => {
+    const dataSource = { apiGroup: 'snapshot.storage.k8s.io', kind: 'VolumeSnapshot', name: 'x' };
+    expect(await asked('alice', `${claims}?dryRun=All`, claim({ storageClassName: 'xtreemos', dataSource }))).toBe('');
   });
 
   test('does not name a PersistentVolume later either', async () => {

@@ -29,12 +29,13 @@ export function volumeDefaults(): MutatingPolicy {
 }
 
 /** The policies on Volumes and on claims. */
-export function volumePolicies({ operatorUser }: PolicySettings): ValidatingPolicy[] {
+export function volumePolicies({ operatorUser, volumeClass }: PolicySettings): ValidatingPolicy[] {
   const variables: readonly Named[] = [
     ...requesterVariables,
     { name: 'operatorUser', expression: operatorUser },
     { name: 'isTenant', expression: isTenant },
     { name: 'isCaretaker', expression: isCaretakerRequest },
+    { name: 'volumeClass', expression: volumeClass },
     isStorageOfSite,
   ];
   return [
@@ -53,7 +54,7 @@ export function volumePolicies({ operatorUser }: PolicySettings): ValidatingPoli
     {
       name: 'xtreemos-claims',
       about:
-        'Claims of a virtual organization name no data that is there already: no PersistentVolume, no snapshot and no other claim.',
+        'Claims of a virtual organization name no data that is there already: no PersistentVolume and no other claim; snapshots only of Volumes, where the driver asks whose they are.',
       resourceRules: [
         {
           apiGroups: [''],
@@ -65,7 +66,43 @@ export function volumePolicies({ operatorUser }: PolicySettings): ValidatingPoli
       variables,
       rules: claimRules(),
     },
+    {
+      name: 'xtreemos-snapshots',
+      about: 'VolumeSnapshots of a virtual organization are of claims, and name no content that is there already.',
+      resourceRules: [
+        {
+          apiGroups: ['snapshot.storage.k8s.io'],
+          apiVersions: ['*'],
+          resources: ['volumesnapshots'],
+          operations: ['CREATE', 'UPDATE'],
+        },
+      ],
+      variables,
+      rules: [
+        {
+          expression: '!variables.isTenant || !has(object.spec.source.volumeSnapshotContentName)',
+          messageExpression:
+            "'spec.source.volumeSnapshotContentName: of VolumeSnapshot ' + object.metadata.?name.orValue(object.metadata.?generateName.orValue('')) + ' names data that is there already, which only the owner of the site may: name a claim of yours in persistentVolumeClaimName'",
+        },
+      ],
+    },
   ];
+}
+
+const isNew = (field: string): string =>
+  `has(object.spec.${field}) && (oldObject == null || !has(oldObject.spec.${field}))`;
+const copyInstead = 'copy the files in a job that may read them';
+
+/** Our driver gets it, which knows whose the snapshot is; it is one of the same namespace. */
+function isSnapshotOfVolume(field: string): string {
+  const source = `object.spec.${field}`;
+  return [
+    "variables.volumeClass != ''",
+    "object.spec.?storageClassName.orValue('') == variables.volumeClass",
+    `${source}.?apiGroup.orValue('') == 'snapshot.storage.k8s.io'`,
+    `${source}.kind == 'VolumeSnapshot'`,
+    ...(field === 'dataSourceRef' ? [`${source}.?namespace.orValue(request.namespace) == request.namespace`] : []),
+  ].join(' && ');
 }
 
 function volumeOwnerRules(): Rule[] {
@@ -79,6 +116,11 @@ function volumeOwnerRules(): Rule[] {
       expression: `request.operation != 'CREATE' || variables.isStorageOfSite || ${mayManage} || variables.account != '' && (${mayActAsAccount})`,
       messageExpression:
         "'spec.owner: ' + (variables.account == '' ? 'is not set' : variables.account + ' is not who asks') + ': make Volumes as a member of the virtual organization (log in with \"xos login\"), and leave spec.owner out'",
+    },
+    {
+      expression: `request.operation != 'CREATE' || variables.isStorageOfSite || ${mayManage} || !has(object.spec.source)`,
+      messageExpression:
+        "'spec.source: of Volume ' + object.metadata.?name.orValue('') + ' is written for claims only: make a PersistentVolumeClaim that names a VolumeSnapshot in dataSource'",
     },
     {
       expression: `request.operation == 'CREATE' || variables.isCaretaker || variables.isStorageOfSite || variables.ownAccount != '' && variables.ownAccount == variables.account || ${mayManage}`,
@@ -110,11 +152,12 @@ function claimRules(): Rule[] {
       `object${volumeName} != (oldObject == null ? '' : oldObject${volumeName})`,
       'Volumes have claims of their own',
     ),
-    ...['selector', 'dataSource', 'dataSourceRef'].map((field) =>
+    refused('selector', isNew('selector'), copyInstead),
+    ...['dataSource', 'dataSourceRef'].map((field) =>
       refused(
         field,
-        `has(object.spec.${field}) && (oldObject == null || !has(oldObject.spec.${field}))`,
-        'copy the files in a job that may read them',
+        `${isNew(field)} && !(${isSnapshotOfVolume(field)})`,
+        `${copyInstead}, or name a VolumeSnapshot and the StorageClass of Volumes`,
       ),
     ),
   ];

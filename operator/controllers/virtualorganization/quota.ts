@@ -22,6 +22,7 @@ const countsMax = {
   'count/statefulsets.apps': '500',
   'count/cronjobs.batch': '500',
   'count/persistentvolumeclaims': '5k',
+  'count/volumesnapshots.snapshot.storage.k8s.io': '500',
 };
 
 /** What opens a door to the outside has no place in the namespace of a virtual organization. */

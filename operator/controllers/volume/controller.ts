@@ -6,7 +6,7 @@ import { organizationOfNamespace } from '#crds/organization.ts';
 import { wholeUnits } from '#crds/quantity.ts';
 import type { VirtualOrganization } from '#crds/virtual-organization.ts';
 import type { VOMembership } from '#crds/vo-membership.ts';
-import { type Volume, volumeNameOf, volumeReady, volumes, type VolumeStatus } from '#crds/volume.ts';
+import { snapshotNameOf, type Volume, volumeNameOf, volumeReady, volumes, type VolumeStatus } from '#crds/volume.ts';
 import { conditionChanged } from '#operator/controllers/events.ts';
 import { changedConditions, isSame } from '#operator/controllers/status-change.ts';
 import type { Installation, VolumeReport } from '#operator/storage/installation.ts';
@@ -24,14 +24,18 @@ import { ignoreNotFound } from '#runtime/errors.ts';
 import type { Finalizers } from '#runtime/finalizers.ts';
 import { isDeleting, keyOf, type ObjectKey, type Stored } from '#runtime/types.ts';
 import type { ClaimWriter } from './claim-writer.ts';
+import type { VolumeCopies } from './copies.ts';
 import { erased, retained } from './events.ts';
-import { chooseFileSystem, ownershipOf, type Refusal, refusalOf } from './resolve.ts';
+import { chooseFileSystem, ownershipOf, type Refusal, refusalOf, sourceRefusal } from './resolve.ts';
+import { keepSnapshots } from './snapshots.ts';
 import { computeStatus, isProvisioned, type VolumeScope } from './status.ts';
 
 /** How often the MRC is asked what is used, milliseconds. */
 const observeMs = 60_000;
 /** How often while something is missing, milliseconds. */
 const settleMs = 5_000;
+/** How often a copy is looked at, milliseconds. */
+const copyMs = 1_000;
 /** Files erased before others get their turn. */
 const eraseMax = 500;
 
@@ -45,6 +49,9 @@ export interface VolumeParts {
   readonly claims: ClaimWriter;
   /** Whether a peer site can be reached. */
   readonly isConnected: (site: string) => boolean;
+  readonly copies: VolumeCopies;
+  /** Ends with the process, and with its turn as the leader. */
+  readonly life: AbortSignal;
   readonly client: Client;
   readonly finalizers: Finalizers<Volume>;
   readonly events: EventRecorder;
@@ -73,7 +80,9 @@ export class VolumeReconciler implements Reconciler {
     await this.report(scope, signal);
     const isKnown = scope.report !== undefined || volume.spec.remote !== undefined;
     const isSettled = scope.refusal === undefined && isKnown && scope.claims?.problem === undefined;
-    return requeueAfter(isSettled ? observeMs : settleMs);
+    if (scope.copy !== undefined) return requeueAfter(copyMs);
+    const areSnapshotsThere = scope.snapshots?.every(({ ready }) => ready) !== false;
+    return requeueAfter(isSettled && areSnapshotsThere ? observeMs : settleMs);
   }
 
   /** Writes the choice into the spec, so that it stays when others come. */
@@ -117,7 +126,9 @@ export class VolumeReconciler implements Reconciler {
       // Growth is asked of the namespace first: only it knows its quota.
       const mayGrow = claimState?.problem === undefined || claimState.problem.reason === 'Binding';
       const report = await this.resize(volume, installation, found, { sizeBytes: scope.sizeBytes, mayGrow }, signal);
-      return { ...scope, report, claims: claimState };
+      const snapshots = await keepSnapshots(volume, installation, report, signal);
+      const copying = this.fill(volume, fileSystem, installation);
+      return { ...scope, report, claims: claimState, snapshots, ...copying };
     } catch (error) {
       if (!(error instanceof Error) || error.name !== 'RpcError') throw error;
       log.warn('The installation does not answer', { Volume: volume.metadata.name, problem: describeError(error) });
@@ -158,6 +169,27 @@ export class VolumeReconciler implements Reconciler {
     );
   }
 
+  /** Has the files of its source copied into it, until that is done once. */
+  private fill(
+    volume: Stored<Volume>,
+    fileSystem: Stored<FileSystem>,
+    installation: Installation,
+  ): Pick<VolumeScope, 'refusal' | 'copy'> {
+    const { spec, status, metadata } = volume;
+    const { copies, volumes: known, life } = this.parts;
+    if (spec.source === undefined) return { refusal: undefined, copy: undefined };
+    if (status?.copied === true) {
+      copies.forget(metadata.uid);
+      return { refusal: undefined, copy: undefined };
+    }
+    const source = known.get({ namespace: metadata.namespace, name: spec.source.volume });
+    const refusal = sourceRefusal(volume, source, fileSystem);
+    if (source === undefined || refusal !== undefined) return { refusal, copy: undefined };
+    const from = { name: volumeNameOf(source.metadata.uid), snapshot: snapshotNameOf(spec.source.snapshot) };
+    const order = { uid: metadata.uid, from, to: volumeNameOf(metadata.uid) };
+    return { refusal: undefined, copy: copies.ask(order, installation, life) };
+  }
+
   private async resize(
     volume: Stored<Volume>,
     installation: Installation,
@@ -182,6 +214,11 @@ export class VolumeReconciler implements Reconciler {
       return requeueAfter(settleMs);
     };
     if (used.length > 0) return deleting(`Pods still use ${used.join(', ')}.`);
+    this.parts.copies.forget(volume.metadata.uid);
+    const kept = volume.spec.snapshots.map(({ name: snapshot }) => snapshot);
+    if (kept.length > 0 && !this.isDissolving(volume)) {
+      return deleting(`Its snapshots are kept: delete the VolumeSnapshots of ${kept.slice(0, 8).join(', ')} first.`);
+    }
     const fileSystem = this.fileSystemOf(volume);
     const name = volumeNameOf(volume.metadata.uid);
     // Without its FileSystem, or on one that was made anew, there is nothing that could be erased.
@@ -212,6 +249,13 @@ export class VolumeReconciler implements Reconciler {
     return { reason: volumeReady.reasons.FileSystemMissing, message };
   }
 
+  /** With their organization, all Volumes go, and their snapshots with them. */
+  private isDissolving({ metadata }: Stored<Volume>): boolean {
+    const name = organizationOfNamespace(metadata.namespace);
+    const organization = name === undefined ? undefined : this.parts.organizations.get({ name });
+    return organization?.spec.state === 'Dissolved';
+  }
+
   private ownershipOf(volume: Stored<Volume>): ReturnType<typeof ownershipOf> {
     const { namespace } = volume.metadata;
     const name = organizationOfNamespace(namespace);
@@ -223,6 +267,7 @@ export class VolumeReconciler implements Reconciler {
     return {
       volume,
       ...{ fileSystem: undefined, refusal: undefined, report: undefined, claims: undefined },
+      ...{ snapshots: undefined, copy: undefined },
       sizeBytes: bytesOf(volume.spec.size),
       now: this.parts.clock.now(),
     };
@@ -240,7 +285,9 @@ export class VolumeReconciler implements Reconciler {
 
   private tell(volume: Stored<Volume>, status: VolumeStatus): void {
     for (const condition of changedConditions(volume.status, status)) {
-      const isPassing = ['Creating', 'Binding', 'Waiting', 'NotClaimed', 'Deleting'].includes(condition.reason);
+      const isPassing = ['Creating', 'Copying', 'Binding', 'Waiting', 'NotClaimed', 'Deleting'].includes(
+        condition.reason,
+      );
       this.parts.events.publish(conditionChanged(volumes, volume, condition, condition.status === 'True' || isPassing));
     }
   }

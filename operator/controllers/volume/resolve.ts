@@ -57,6 +57,26 @@ export function refusalOf(volume: Stored<Volume>, fileSystem: Stored<FileSystem>
   return undefined;
 }
 
+/** Why a Volume can not be filled from the snapshot that it names; undefined when it can. */
+export function sourceRefusal(
+  { spec }: Stored<Volume>,
+  source: Stored<Volume> | undefined,
+  fileSystem: Stored<FileSystem>,
+): Refusal | undefined {
+  const { reasons } = volumeReady;
+  const { volume = '', snapshot = '' } = spec.source ?? {};
+  const what = `Snapshot ${snapshot} of Volume ${volume}`;
+  const found = source?.status?.snapshots?.find(({ name }) => name === snapshot);
+  if (found === undefined) {
+    return { reason: reasons.SourceMissing, message: `${what} is gone: take another one, and make another claim.` };
+  }
+  if (source?.status?.fileSystemUID !== fileSystem.metadata.uid) {
+    const message = `${what} lies on another FileSystem than ${fileSystem.metadata.name}: use a StorageClass of that one.`;
+    return { reason: reasons.SourceMissing, message };
+  }
+  return found.ready ? undefined : { reason: reasons.Copying, message: `${what} is being made.` };
+}
+
 /** Names that the root folder bears at the MRC. */
 export interface Ownership {
   readonly owner: string;

@@ -15,12 +15,15 @@ import { keyOf, type KubeObject, type ObjectKey, type Stored } from '#runtime/ty
 import { byVolumeUid, ClaimWriter } from './claim-writer.ts';
 import { volumeUidLabel } from './claims.ts';
 import { VolumeReconciler } from './controller.ts';
+import { VolumeCopies } from './copies.ts';
 
 /** What the controller of Volumes takes from the process that it runs in. */
 export interface VolumeSetup {
   readonly clock: Clock;
   readonly log: Logger;
   readonly installations: Installations;
+  /** Ends with the process. */
+  readonly life: AbortSignal;
 }
 
 const byUid = 'uid';
@@ -65,6 +68,7 @@ export function addVolumeController(manager: Manager, setup: VolumeSetup): void 
       }),
       isConnected,
       client: manager.client,
+      copies: new VolumeCopies(setup),
       finalizers: new Finalizers(manager.client.of(volumes), 'xtreemos.io/volume'),
       events: manager.events,
     }),

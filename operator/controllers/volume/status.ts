@@ -13,7 +13,9 @@ import type { VolumeReport } from '#operator/storage/installation.ts';
 import { type ConditionUpdate, updateConditions } from '#runtime/conditions.ts';
 import type { Stored } from '#runtime/types.ts';
 import type { ClaimState } from './claim-writer.ts';
+import type { CopyState } from './copies.ts';
 import type { Refusal } from './resolve.ts';
+import type { SnapshotStatus } from './snapshots.ts';
 
 type Finding = Pick<ConditionUpdate, 'type' | 'status' | 'reason' | 'message'>;
 
@@ -28,6 +30,10 @@ export interface VolumeScope {
   /** Quota that it is to have. */
   readonly sizeBytes: number;
   readonly claims: ClaimState | undefined;
+  /** Undefined while it was not asked. */
+  readonly snapshots: readonly SnapshotStatus[] | undefined;
+  /** How far its source is copied; undefined when it has none, or that is done. */
+  readonly copy: CopyState | undefined;
   /** Milliseconds since the Unix epoch. */
   readonly now: number;
 }
@@ -48,7 +54,10 @@ export function computeStatus(scope: VolumeScope): VolumeStatus {
     sizeBytes: report?.quotaBytes ?? before?.sizeBytes,
     usedBytes: report?.usedBytes ?? before?.usedBytes,
     files: report?.files ?? before?.files,
+    copiedBytes: scope.copy?.progress.bytes ?? before?.copiedBytes,
   };
+  const snapshots = scope.snapshots ?? before?.snapshots ?? [];
+  const isCopied = before?.copied === true || scope.copy?.isDone === true;
   const grants = granted.map(({ grantedTo = '', claimName, persistentVolumeName }) => {
     return { virtualOrganization: grantedTo, claimName, persistentVolumeName };
   });
@@ -65,6 +74,8 @@ export function computeStatus(scope: VolumeScope): VolumeStatus {
     ...(fileSystemUID === undefined ? {} : { fileSystemUID }),
     ...claim,
     ...(grants.length === 0 ? {} : { grants }),
+    ...(snapshots.length === 0 ? {} : { snapshots: [...snapshots] }),
+    ...(isCopied ? { copied: true } : {}),
     ...Object.fromEntries(Object.entries(numbers).filter(([, value]) => value !== undefined)),
   };
 }
@@ -76,11 +87,22 @@ function findings(scope: VolumeScope): Finding[] {
   return [readyFinding(scope), ...sized, ...claimed];
 }
 
-function readyFinding({ volume, refusal, report, claims }: VolumeScope): Finding {
+function readyFinding({ volume, refusal, report, claims, copy }: VolumeScope): Finding {
   const { type, reasons } = volumeReady;
   if (refusal !== undefined) return { type, status: 'False', ...refusal };
   if (report === undefined && volume.spec.remote === undefined) {
     return { type, status: 'False', reason: reasons.Creating, message: 'It is being made at the MRC.' };
+  }
+  if (copy?.problem !== undefined) {
+    return {
+      type,
+      status: 'False',
+      reason: reasons.CopyFailed,
+      message: `Its files can not be copied: ${copy.problem}`,
+    };
+  }
+  if (copy?.isDone === false) {
+    return { type, status: 'False', reason: reasons.Copying, message: 'Its files are being copied from the snapshot.' };
   }
   // A grant that can not be had elsewhere is no reason not to serve the own members.
   const isClaimed = isProvisioned(volume) || claims?.bound.some(({ grantedTo }) => grantedTo === undefined) === true;

@@ -1,6 +1,6 @@
 /** What every implementation of the port to an installation does. */
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
-import type { DrainReport, Installation, VolumeLayout, VolumeTerms } from '../installation.ts';
+import type { CopyReport, DrainReport, Installation, VolumeLayout, VolumeTerms } from '../installation.ts';
 
 /** An installation with at least one OSD. */
 export interface InstallationBench {
@@ -99,6 +99,33 @@ export function complies(name: string, open: () => Promise<InstallationBench>): 
 
     test('refuses to change a volume that is not there', async () => {
       await expect(installation.setQuota('vol-none', 1, signal)).rejects.toThrow(/vol-none/);
+    });
+
+    test('keeps what a snapshot shows, and copies it into another volume, once however often it is asked', async () => {
+      await installation.make(terms(volume), signal);
+      for (const [path, bytes] of [
+        ['one', 4096],
+        ['two', 100_000],
+      ] as const) {
+        await bench.writeFile(volume, path, bytes);
+      }
+      for (let time = 0; time < 2; time++) await installation.takeSnapshot(volume, 'first', signal);
+      const [snapshot, ...others] = await installation.snapshots(volume, signal);
+      expect(snapshot).toEqual({ name: 'first', timeMs: expect.any(Number) });
+      expect(others).toEqual([]);
+      await bench.writeFile(volume, 'three', 10);
+      const copy = `${volume}-copy`;
+      await installation.make(terms(copy), signal);
+      for (let time = 0; time < 2; time++) {
+        const told: CopyReport[] = [];
+        await installation.copy({ name: volume, snapshot: 'first' }, copy, (report) => told.push(report), signal);
+        expect(told.at(-1)).toEqual({ files: 2, bytes: 104_096 });
+        expect(await installation.volume(copy, signal)).toMatchObject({ files: 2, usedBytes: 104_096 });
+      }
+      for (let time = 0; time < 2; time++) await installation.removeSnapshot(volume, 'first', signal);
+      expect(await installation.snapshots(volume, signal)).toEqual([]);
+      const again = installation.copy({ name: volume, snapshot: 'first' }, copy, () => undefined, signal);
+      await expect(again).rejects.toThrow(/first/);
     });
 
     test('erases step by step, and again without harm', async () => {

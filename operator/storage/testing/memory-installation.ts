@@ -1,10 +1,20 @@
-import type { DrainReport, Installation, OsdReport, VolumeLayout, VolumeReport, VolumeTerms } from '../installation.ts';
+import type {
+  CopyReport,
+  DrainReport,
+  Installation,
+  OsdReport,
+  SnapshotReport,
+  VolumeLayout,
+  VolumeReport,
+  VolumeTerms,
+} from '../installation.ts';
 
 interface MemoryVolume {
   readonly terms: VolumeTerms;
   layout: VolumeLayout;
   quotaBytes: number;
   files: Map<string, number>;
+  readonly snapshots: Map<string, { readonly timeMs: number; readonly files: ReadonlyMap<string, number> }>;
 }
 
 /** An installation in memory, which outlasts the operators that ask it. For tests. */
@@ -55,7 +65,7 @@ export class MemoryInstallation implements Installation {
     this.assertUp();
     if (this.volumes.has(terms.name)) return this.setLayout(terms.name, terms.layout);
     const { layout, quotaBytes } = terms;
-    this.volumes.set(terms.name, { terms, layout, quotaBytes, files: new Map() });
+    this.volumes.set(terms.name, { terms, layout, quotaBytes, files: new Map(), snapshots: new Map() });
     return Promise.resolve();
   }
 
@@ -66,6 +76,34 @@ export class MemoryInstallation implements Installation {
 
   async setLayout(name: string, layout: VolumeLayout): Promise<void> {
     this.existing(name).layout = layout;
+    return Promise.resolve();
+  }
+
+  async snapshots(name: string): Promise<readonly SnapshotReport[]> {
+    const found = [...this.existing(name).snapshots];
+    return Promise.resolve(found.map(([snapshot, { timeMs }]) => ({ name: snapshot, timeMs })));
+  }
+
+  async takeSnapshot(name: string, snapshot: string): Promise<void> {
+    const { snapshots, files } = this.existing(name);
+    if (!snapshots.has(snapshot)) snapshots.set(snapshot, { timeMs: Date.UTC(2026, 10, 27), files: new Map(files) });
+    return Promise.resolve();
+  }
+
+  async removeSnapshot(name: string, snapshot: string): Promise<void> {
+    this.existing(name).snapshots.delete(snapshot);
+    return Promise.resolve();
+  }
+
+  async copy(
+    from: { readonly name: string; readonly snapshot: string },
+    to: string,
+    report: (progress: CopyReport) => void,
+  ): Promise<void> {
+    const source = this.existing(from.name).snapshots.get(from.snapshot);
+    if (source === undefined) throw new Error(`ENOENT: there is no volume ${from.name}@${from.snapshot}`);
+    this.existing(to).files = new Map(source.files);
+    report({ files: source.files.size, bytes: [...source.files.values()].reduce((sum, bytes) => sum + bytes, 0) });
     return Promise.resolve();
   }
 

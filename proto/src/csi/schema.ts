@@ -27,6 +27,9 @@ export interface ControllerMethods {
     wire.ControllerExpandVolumeRequest,
     wire.ControllerExpandVolumeResponse
   >;
+  readonly CreateSnapshot: MethodDefinition<wire.CreateSnapshotRequest, wire.CreateSnapshotResponse>;
+  readonly DeleteSnapshot: MethodDefinition<wire.DeleteSnapshotRequest, wire.Empty>;
+  readonly ListSnapshots: MethodDefinition<wire.ListSnapshotsRequest, wire.ListSnapshotsResponse>;
 }
 
 /** `csi.v1.Node` */

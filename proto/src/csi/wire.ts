@@ -30,16 +30,55 @@ export interface CapacityRange {
   limitBytes: number;
 }
 
+export interface VolumeContentSource {
+  snapshot?: { snapshotId: string } | null;
+  volume?: { volumeId: string } | null;
+}
+
 export interface CreateVolumeRequest {
   name: string;
   capacityRange?: CapacityRange | null;
   volumeCapabilities: VolumeCapability[];
   parameters: Texts;
-  volumeContentSource?: object | null;
+  volumeContentSource?: VolumeContentSource | null;
 }
 
 export interface CreateVolumeResponse {
-  volume: { volumeId: string; capacityBytes: number; volumeContext: Texts };
+  volume: { volumeId: string; capacityBytes: number; volumeContext: Texts; contentSource?: VolumeContentSource };
+}
+
+export interface CreateSnapshotRequest {
+  sourceVolumeId: string;
+  name: string;
+  parameters: Texts;
+}
+
+export interface Snapshot {
+  sizeBytes: number;
+  snapshotId: string;
+  sourceVolumeId: string;
+  creationTime: { seconds: number; nanos: number };
+  readyToUse: boolean;
+}
+
+export interface CreateSnapshotResponse {
+  snapshot: Snapshot;
+}
+
+export interface DeleteSnapshotRequest {
+  snapshotId: string;
+}
+
+export interface ListSnapshotsRequest {
+  maxEntries: number;
+  startingToken: string;
+  sourceVolumeId: string;
+  snapshotId: string;
+}
+
+export interface ListSnapshotsResponse {
+  entries: { snapshot: Snapshot }[];
+  nextToken: string;
 }
 
 export interface DeleteVolumeRequest {

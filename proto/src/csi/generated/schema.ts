@@ -43,6 +43,18 @@ export const schema = {
         "ControllerExpandVolume": {
          "requestType": "ControllerExpandVolumeRequest",
          "responseType": "ControllerExpandVolumeResponse"
+        },
+        "CreateSnapshot": {
+         "requestType": "CreateSnapshotRequest",
+         "responseType": "CreateSnapshotResponse"
+        },
+        "DeleteSnapshot": {
+         "requestType": "DeleteSnapshotRequest",
+         "responseType": "DeleteSnapshotResponse"
+        },
+        "ListSnapshots": {
+         "requestType": "ListSnapshotsRequest",
+         "responseType": "ListSnapshotsResponse"
         }
        }
       },
@@ -363,6 +375,138 @@ export const schema = {
          "type": "string",
          "id": 3,
          "protoName": "volume_context"
+        },
+        "contentSource": {
+         "type": "VolumeContentSource",
+         "id": 4,
+         "protoName": "content_source"
+        }
+       }
+      },
+      "CreateSnapshotRequest": {
+       "fields": {
+        "sourceVolumeId": {
+         "type": "string",
+         "id": 1,
+         "protoName": "source_volume_id"
+        },
+        "name": {
+         "type": "string",
+         "id": 2
+        },
+        "parameters": {
+         "keyType": "string",
+         "type": "string",
+         "id": 4
+        }
+       }
+      },
+      "CreateSnapshotResponse": {
+       "fields": {
+        "snapshot": {
+         "type": "Snapshot",
+         "id": 1
+        }
+       }
+      },
+      "Snapshot": {
+       "fields": {
+        "sizeBytes": {
+         "type": "int64",
+         "id": 1,
+         "protoName": "size_bytes"
+        },
+        "snapshotId": {
+         "type": "string",
+         "id": 2,
+         "protoName": "snapshot_id"
+        },
+        "sourceVolumeId": {
+         "type": "string",
+         "id": 3,
+         "protoName": "source_volume_id"
+        },
+        "creationTime": {
+         "type": "Timestamp",
+         "id": 4,
+         "protoName": "creation_time"
+        },
+        "readyToUse": {
+         "type": "bool",
+         "id": 5,
+         "protoName": "ready_to_use"
+        }
+       }
+      },
+      "Timestamp": {
+       "fields": {
+        "seconds": {
+         "type": "int64",
+         "id": 1
+        },
+        "nanos": {
+         "type": "int32",
+         "id": 2
+        }
+       }
+      },
+      "DeleteSnapshotRequest": {
+       "fields": {
+        "snapshotId": {
+         "type": "string",
+         "id": 1,
+         "protoName": "snapshot_id"
+        }
+       }
+      },
+      "DeleteSnapshotResponse": {
+       "fields": {}
+      },
+      "ListSnapshotsRequest": {
+       "fields": {
+        "maxEntries": {
+         "type": "int32",
+         "id": 1,
+         "protoName": "max_entries"
+        },
+        "startingToken": {
+         "type": "string",
+         "id": 2,
+         "protoName": "starting_token"
+        },
+        "sourceVolumeId": {
+         "type": "string",
+         "id": 3,
+         "protoName": "source_volume_id"
+        },
+        "snapshotId": {
+         "type": "string",
+         "id": 4,
+         "protoName": "snapshot_id"
+        }
+       }
+      },
+      "ListSnapshotsResponse": {
+       "fields": {
+        "entries": {
+         "rule": "repeated",
+         "type": "Entry",
+         "id": 1
+        },
+        "nextToken": {
+         "type": "string",
+         "id": 2,
+         "protoName": "next_token"
+        }
+       },
+       "nested": {
+        "Entry": {
+         "fields": {
+          "snapshot": {
+           "type": "Snapshot",
+           "id": 1
+          }
+         }
         }
        }
       },
@@ -478,6 +622,8 @@ export const schema = {
            "values": {
             "UNKNOWN": 0,
             "CREATE_DELETE_VOLUME": 1,
+            "CREATE_DELETE_SNAPSHOT": 5,
+            "LIST_SNAPSHOTS": 6,
             "EXPAND_VOLUME": 9,
             "SINGLE_NODE_MULTI_WRITER": 13
            }
