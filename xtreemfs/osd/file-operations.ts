@@ -96,7 +96,8 @@ export class FileOperations {
    * Writes into one object. Once this resolves the bytes survive a kill of this process; with O_SYNC in the capability
    * also a power loss.
    * @param version - object version to give it; undefined for files without replicas.
-   * @returns the new file size when the file grew, an empty response otherwise.
+   * @returns the size of the file when the write reaches its end, an empty response otherwise. A write that is repeated, since the answer to the one
+   * that let the file grow was lost, tells it too: nobody else will.
    */
   async write(
     access: FileAccess,
@@ -127,7 +128,7 @@ export class FileOperations {
       await Promise.all(waiting);
       this.options.store.tidyObject(fileId, object);
       if (this.options.syncWrites === true || (xcap.accessMode & SystemVFcntl.O_SYNC) !== 0) await log.sync();
-      if (fileBytes <= before.fileBytes) return {};
+      if (fileBytes < before.fileBytes) return {};
       return { sizeInBytes: fileBytes, truncateEpoch: truncateEpochOf(log) };
     });
   }

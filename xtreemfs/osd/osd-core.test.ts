@@ -166,6 +166,14 @@ test('refuses an invalidated view until a newer one comes', async () => {
   expect((await file.read(0, 4)).toString()).toBe('data');
 });
 
+test('tells the size again when a write is repeated: the answer to the first one may have been lost', async () => {
+  expect(await file.write(0, Buffer.from('hello'))).toBe(5);
+  expect(await file.write(0, Buffer.from('hello'))).toBe(5);
+  expect(await file.write(0, Buffer.from('he'))).toBeUndefined();
+  await striped.write(0, Buffer.alloc(2500, 1));
+  expect(await striped.write(2000, Buffer.alloc(500, 1))).toBe(2500);
+});
+
 test('does a truncate once per epoch and keeps the epoch through a power loss', async () => {
   await striped.write(0, Buffer.alloc(5000, 1));
   await striped.truncate(3000);

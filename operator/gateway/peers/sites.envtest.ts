@@ -305,6 +305,9 @@ test('a backup that is restored at home brings nobody back unseen: the peer remi
     { limitMs: 120_000 },
   );
   await setState('Active');
+  await waitFor('ada is back at lyon', async () => (await adaAt(lyon))?.status?.state === 'Active', {
+    limitMs: 120_000,
+  });
 });
 
 test('a site that is named no more hears nothing more; its owner cuts the organization by his own word', async () => {
