@@ -26,7 +26,7 @@ export class Heard {
 
   /** Milliseconds since the home of a virtual organization was heard of; endless when the clock tells nothing of it, undefined when it never was. */
   async ageMs(name: string, signal: AbortSignal): Promise<number | undefined> {
-    const lease = await this.client.of(leases).find(this.keyOf(name), { signal });
+    const lease = await this.client.of(leases).find(followKey(this.namespace, name), { signal });
     if (lease === undefined) return undefined;
     const ageMs = this.clock.now() - Date.parse(lease.spec?.renewTime ?? '');
     return ageMs >= 0 ? ageMs : Infinity;
@@ -37,11 +37,12 @@ export class Heard {
     const now = this.clock.monotonic();
     if (now - (this.written.get(name) ?? -Infinity) < writeEveryMs) return;
     const spec = { holderIdentity: home, renewTime: formatMicroTime(this.clock.now()) };
-    await this.client.of(leases).apply({ metadata: this.keyOf(name), spec }, { signal });
+    await this.client.of(leases).apply({ metadata: followKey(this.namespace, name), spec }, { signal });
     this.written.set(name, now);
   }
+}
 
-  private keyOf(name: string): { readonly namespace: string; readonly name: string } {
-    return { namespace: this.namespace, name: `xtreemos-follow-${name}` };
-  }
+/** Where this site keeps what it knows of a virtual organization that it follows. @param namespace - of the operator. */
+export function followKey(namespace: string, name: string): { readonly namespace: string; readonly name: string } {
+  return { namespace, name: `xtreemos-follow-${name}` };
 }

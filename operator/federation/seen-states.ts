@@ -1,5 +1,6 @@
 import { configMaps } from '#runtime/builtin.ts';
 import type { Client } from '#runtime/contracts.ts';
+import { followKey } from './heard.ts';
 
 /**
  * The newest signed state of each virtual organization that is followed here, one ConfigMap each in the namespace of the operator. A home that lost its
@@ -20,16 +21,12 @@ export class SeenStates {
   /** Keeps a state that was verified. @param state - JWS. */
   async keep(name: string, state: string, signal: AbortSignal): Promise<void> {
     if (this.kept.get(name) === state) return;
-    await this.client.of(configMaps).apply({ metadata: this.keyOf(name), data: { state } }, { signal });
+    await this.client.of(configMaps).apply({ metadata: followKey(this.namespace, name), data: { state } }, { signal });
     this.kept.set(name, state);
   }
 
   /** The newest state that was kept, a JWS. */
   async read(name: string, signal: AbortSignal): Promise<string | undefined> {
-    return (await this.client.of(configMaps).find(this.keyOf(name), { signal }))?.data?.state;
-  }
-
-  private keyOf(name: string): { readonly namespace: string; readonly name: string } {
-    return { namespace: this.namespace, name: `xtreemos-follow-${name}` };
+    return (await this.client.of(configMaps).find(followKey(this.namespace, name), { signal }))?.data?.state;
   }
 }
