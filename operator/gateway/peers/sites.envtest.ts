@@ -250,9 +250,11 @@ test('a backup that is restored at home brings nobody back unseen: the peer remi
   const kept = await epochAt(rennes);
   await setState('Suspended');
   const eve = { apiVersion: 'xtreemos.io/v1alpha1', kind: 'VOMembership', metadata: { name: 'eve' } };
-  await rennes.client.json('POST', `${api}/namespaces/vo-physics/vomemberships`, {
-    body: { ...eve, spec: { principal: { ...principal, subject: 'eve' }, state: 'Active' } },
-  });
+  const spec = { principal: { ...principal, subject: 'eve' }, state: 'Active' };
+  // An API server that has just started takes no new objects of our kinds for a moment (503).
+  await waitFor('eve is approved', async () =>
+    rennes.client.json('POST', `${api}/namespaces/vo-physics/vomemberships`, { body: { ...eve, spec } }),
+  );
   const lost = await waitFor(
     'lyon knows eve, that ada is suspended, and the state that revokes her tokens',
     async () => {
